@@ -1,4 +1,4 @@
-"""The demo's second process: simulated clusters and their agents. Run as `python -m simulator.fleet`.
+"""A process of the demo: simulated clusters and their agents. Run as `python -m simulator.fleet`.
 
 Its parent sends, in lines of JSON on standard input, first what to build and then where to report; it
 answers in lines of JSON on standard output. It ends when its parent does.

@@ -1,8 +1,8 @@
 """The demo: embedded database, server, simulated clusters with an agent each; all of it ends together.
 
-This process runs the server (whose database minds its own death); the clusters and agents run in a second
-process (`fleet`), so that what the page waits for shares no interpreter with the world it shows. Its things
-lie in a folder that was named, or in one of its own that goes at the end.
+This process runs the server (whose database minds its own death); the clusters and agents run in processes
+of their own (`fleet`), so that what the page waits for shares no interpreter with the world it shows. Its
+things lie in a folder that was named, or in one of its own that goes at the end.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -147,6 +147,7 @@ _MISSING_SHARE = 0.03
 _MISSING = 3
 """So many workloads may be missing when the page counts as filled; some come and go meanwhile."""
 _FLEET_STOP_SECONDS = 8.0
+_MOST_PROCESSES = 4
 _DAY = timedelta(days=1)
 _SERIES_DAYS = 7
 """Days of the fleet's series that a new demo has."""
@@ -205,7 +206,7 @@ async def _cancel(*tasks: asyncio.Task[Any]) -> None:
 async def _start(
     options: DemoOptions, home: Path, server: "_Server", fleet: "_Fleet", progress: Progress
 ) -> None:
-    """From two processes that come up to a filled page."""
+    """From processes that come up to a filled page."""
     started = await server.started()
     assert started.login is not None
     login = started.login
@@ -318,15 +319,17 @@ def _plan(options: DemoOptions, home: Path) -> Plan:
 
 
 class _Fleet:
-    """The second process, as the first one sees it."""
+    """The processes of the simulated clusters, as this one sees them."""
 
-    def __init__(self, process: asyncio.subprocess.Process, plan: Plan) -> None:
-        self._process = process
-        self.names = [cluster.name for cluster in plan.clusters]
+    def __init__(self, processes: Sequence[asyncio.subprocess.Process], names: list[str]) -> None:
+        self._processes = processes
+        self.names = names
         loop = asyncio.get_running_loop()
         self._done: dict[str, asyncio.Future[int]] = {
             event: loop.create_future() for event in ("built", "remembered", "measured")
         }
+        self._workloads: Counter[str] = Counter()
+        self._missing = {event: set(names) for event in self._done}
         self.watching = asyncio.create_task(self._watch())
 
     @property
@@ -345,56 +348,81 @@ class _Fleet:
         return self._done["measured"]
 
     async def send(self, message: msgspec.Struct) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(message) + b"\n")
-        await self._process.stdin.drain()
+        """To all of them."""
+        for process in self._processes:
+            await _send(process, message)
 
     async def _watch(self) -> None:
-        """Read its reports. It has no reason to end before we do, so its end is an error."""
-        assert self._process.stdout is not None
-        workloads: Counter[str] = Counter()
-        missing = {event: set(self.names) for event in self._done}
+        """Read their reports. None has a reason to end before we do, so the first end is an error."""
+        reading = [asyncio.create_task(self._read(process)) for process in self._processes]
+        try:
+            ended, _ = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+            raise Unavailable(ended.pop().result())
+        finally:
+            for task in reading:
+                task.cancel()
+
+    async def _read(self, process: asyncio.subprocess.Process) -> str:
+        """Until it ends; why it did."""
+        assert process.stdout is not None
         message = "The simulated clusters ended unexpectedly."
-        async for line in self._process.stdout:
+        async for line in process.stdout:
             report = msgspec.json.decode(line, type=FleetReport)
             if report.event == "failed":
                 message = f"The simulated clusters ended: {report.message}"
                 continue
-            workloads[report.event] += report.workloads
-            missing[report.event].discard(report.cluster)
-            if not missing[report.event] and not self._done[report.event].done():
-                self._done[report.event].set_result(workloads[report.event])
-        raise Unavailable(message)
+            self._workloads[report.event] += report.workloads
+            self._missing[report.event].discard(report.cluster)
+            if not self._missing[report.event] and not self._done[report.event].done():
+                self._done[report.event].set_result(self._workloads[report.event])
+        return message
 
     async def close(self) -> None:
-        """Stop it; it saves its state and ends."""
+        """Stop them; they save their state and end."""
         self.watching.cancel()
         with contextlib.suppress(asyncio.CancelledError, Unavailable):
             await self.watching
-        with contextlib.suppress(ConnectionError):
-            await self.send(Stop())
-        try:
-            await asyncio.wait_for(self._process.wait(), _FLEET_STOP_SECONDS)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await asyncio.gather(*map(_end, self._processes))
+
+
+async def _send(process: asyncio.subprocess.Process, message: msgspec.Struct) -> None:
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(message) + b"\n")
+    await process.stdin.drain()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ConnectionError):
+        await _send(process, Stop())
+    try:
+        await asyncio.wait_for(process.wait(), _FLEET_STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 @contextlib.asynccontextmanager
 async def _fleet(plan: Plan) -> AsyncIterator[_Fleet]:
-    process = await asyncio.create_subprocess_exec(
+    """The clusters in as many processes as there are cores for: their past is computed at once."""
+    number = min(len(plan.clusters), os.cpu_count() or 1, _MOST_PROCESSES)
+    processes = [await _start_process() for _ in range(number)]
+    fleet = _Fleet(processes, [cluster.name for cluster in plan.clusters])
+    try:
+        for index, process in enumerate(processes):
+            await _send(process, Plan(plan.clusters[index::number]))
+        yield fleet
+    finally:
+        await fleet.close()
+
+
+async def _start_process() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "simulator.fleet",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    fleet = _Fleet(process, plan)
-    try:
-        await fleet.send(plan)
-        yield fleet
-    finally:
-        await fleet.close()
 
 
 class _Server:

@@ -17,6 +17,8 @@ from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 MAX_FILTERS = 10
 DEFAULT_LIMIT = 50
+LABEL_FIELD = "label"
+"""The field of labels, each `KEY=VALUE`."""
 
 
 OPERATORS: dict[str, str] = {
@@ -313,7 +315,19 @@ class FilterGrammar:
             return Predicate(name, operator, parse_number(name, text))
         if kind is FieldKind.INSTANT:
             return Predicate(name, operator, parse_instant(name, text))
+        if name == LABEL_FIELD and "=" not in text and operator in ("==", "!="):
+            return _label_key(operator, text)
         return Predicate(name, operator, text)
+
+
+def _label_key(operator: str, key: str) -> Predicate:
+    """A key without a value means any value of it, as in a selector of Kubernetes. Raises Invalid."""
+    if operator == "==":
+        return Predicate(LABEL_FIELD, "=^", f"{key}=")
+    raise Invalid(
+        f"Invalid filter '{LABEL_FIELD}!={_quoted(key)}': a label is KEY=VALUE.",
+        details=f"{LABEL_FIELD}!=KEY=VALUE leaves one value out, {LABEL_FIELD}==KEY is any value of a key.",
+    )
 
 
 _WORKLOAD_GRAMMAR = FilterGrammar({name: field.kind for name, field in QUERY_FIELDS.items()})

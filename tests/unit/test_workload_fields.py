@@ -16,8 +16,9 @@ from watchbill.api.http.contract import (
     extensions_document,
     merged_document,
 )
+from watchbill.errors import Invalid
 from watchbill.history import start_intervals
-from watchbill.query import parse_filters
+from watchbill.query import Predicate, parse_filters
 from watchbill.responses.contract import AdditionalFields
 from watchbill.store.workloads.row import OrganisationIds, make_row
 from watchbill.workload import AllocatedResources, Phase, Transition
@@ -80,6 +81,14 @@ def test_the_contracts_fields_and_our_own_can_be_sorted_by() -> None:
 def test_every_field_can_be_filtered_by(field: WorkloadField) -> None:
     (predicate,) = parse_filters([f"{field.name}=={SAMPLES[field.kind]}"])
     assert predicate.field == field.name
+
+
+def test_a_label_key_alone_is_any_value_of_it() -> None:
+    """`team-lead=x` bears no label `team`: the value begins behind the key."""
+    assert parse_filters(["label==team"]) == (Predicate("label", "=^", "team="),)
+    assert parse_filters(["label==team=vision"]) == (Predicate("label", "==", "team=vision"),)
+    with pytest.raises(Invalid, match="a label is KEY=VALUE"):
+        parse_filters(["label!=team"])
 
 
 def row(**changes: object) -> dict[str, Any]:

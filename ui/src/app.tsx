@@ -21,6 +21,7 @@ import { MeContext } from "./session";
 import { NodesPage } from "./nodes/page";
 import { ProjectsPage } from "./projects/page";
 import { UsagePage } from "./usage/page";
+import { usageTitle } from "./usage/periods";
 import { WorkloadsPage } from "./workloads/page";
 import { forgetRows } from "./workloads/use_live_rows";
 
@@ -85,7 +86,6 @@ const TITLES: Readonly<Record<string, string>> = {
   "/": "Workloads",
   "/fleet": "Fleet",
   "/idle": "Idle GPUs",
-  "/usage": "Usage",
   "/nodes": "Nodes",
   "/projects": "Projects",
   "/clusters": "Clusters",
@@ -94,7 +94,7 @@ const TITLES: Readonly<Record<string, string>> = {
 
 function Page({ route }: { readonly route: Route }) {
   const isFirst = useRef(true);
-  useTitle(TITLES[route.path] ?? "Workload");
+  useTitle(route.path === "/usage" ? usageTitle(route.query) : (TITLES[route.path] ?? "Workload"));
   useEffect(() => {
     if (!isFirst.current) document.getElementById("content")?.focus({ preventScroll: true });
     isFirst.current = false;

@@ -8,6 +8,7 @@ import type { Me } from "./api/shapes";
 import { useClusters } from "./clusters/context";
 import { Help } from "./keyboard_help";
 import { useKeys } from "./hooks/keyboard";
+import { MENU, useMedia } from "./hooks/media";
 import { readView, viewUrl } from "./model/view";
 import { Logo } from "./components/logo";
 import { Popover } from "./components/popover";
@@ -45,18 +46,7 @@ export function Frame({ route, me, onLoggedOut, children }: FrameProps) {
           <Logo />
           <span class="brand-name">Watchbill</span>
         </Link>
-        <nav aria-label="Pages">
-          {PAGES.map(([path, label]) => (
-            <Link
-              key={path}
-              to={path}
-              class="nav"
-              aria-current={isAt(route.path, path) ? "page" : undefined}
-            >
-              {label}
-            </Link>
-          ))}
-        </nav>
+        <Pages route={route} />
         <Search route={route} />
         <ClusterStatus />
         <Account me={me} onLoggedOut={onLoggedOut} onHelp={() => setHelpOpen(true)} />
@@ -66,6 +56,34 @@ export function Frame({ route, me, onLoggedOut, children }: FrameProps) {
       </main>
       {isHelpOpen && <Help onClose={() => setHelpOpen(false)} />}
     </>
+  );
+}
+
+/** All pages in one line, or in a menu where the line would not hold them. */
+function Pages({ route }: { readonly route: Route }) {
+  const isMenu = useMedia(MENU);
+  const [isOpen, setOpen] = useState(false);
+  const links = (className: string) => (
+    <nav aria-label="Pages" onClickCapture={() => setOpen(false)}>
+      {PAGES.map(([path, label]) => (
+        <Link key={path} to={path} class={className} aria-current={isAt(route.path, path) ? "page" : undefined}>
+          {label}
+        </Link>
+      ))}
+    </nav>
+  );
+  if (!isMenu) return links("nav");
+  const current = PAGES.find(([path]) => isAt(route.path, path))?.[1];
+  return (
+    <Popover
+      label={current === undefined ? "Pages" : `Pages, now ${current}`}
+      button={<span class="pages-label">{current ?? "Pages"}</span>}
+      buttonClass="button pages"
+      isOpen={isOpen}
+      setOpen={setOpen}
+    >
+      <div class="menu">{links("menu-item")}</div>
+    </Popover>
   );
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { UsageRow } from "../src/api/shapes";
-import { before, idleShare, periodOf, usageDays, usageGroupOf } from "../src/usage/periods";
+import { before, idleShare, measureOf, periodOf, usageDays, usageGroupOf } from "../src/usage/periods";
 
 const NOW = Date.UTC(2026, 10, 29, 6, 30);
 
@@ -20,9 +20,12 @@ test("periods are whole UTC days, and the one before is as long", () => {
 test("days without use are there, and groups beyond the named ones are one part", () => {
   const bounds = [Date.UTC(2026, 10, 27), Date.UTC(2026, 10, 30)] as const;
   const rows = [row("vision", "2026-11-27", 8), row("nlp", "2026-11-27", 2), row(null, "2026-11-27", 1), row("vision", "2026-11-29", 4)];
-  const days = usageDays(rows, usageGroupOf("project")!, ["vision"], bounds);
+  const days = usageDays(rows, usageGroupOf("project")!, measureOf(null)!, ["vision"], bounds);
   expect(days.map(({ day, total }) => [day, total])).toEqual([["2026-11-27", 11], ["2026-11-28", 0], ["2026-11-29", 4]]);
   expect([...days[0]!.parts]).toEqual([["vision", 8], ["", 3]]);
+  const waited = rows.map((each) => ({ ...each, pendingGpuHours: 2 }) as UsageRow);
+  const waitedDays = usageDays(waited, usageGroupOf("project")!, measureOf("waited")!, [], bounds);
+  expect(waitedDays.map(({ total }) => total)).toEqual([6, 0, 2]);
 });
 
 test("the idle share is of what was measured, and unknown where nothing was", () => {
@@ -31,6 +34,6 @@ test("the idle share is of what was measured, and unknown where nothing was", ()
 });
 
 test("an address that names no period or group asks for none", () => {
-  expect([periodOf("7days"), usageGroupOf("team")]).toEqual([undefined, undefined]);
+  expect([periodOf("7days"), usageGroupOf("team"), measureOf("idle")]).toEqual([undefined, undefined, undefined]);
   expect([periodOf(null)?.word, usageGroupOf(null)?.word]).toEqual(["30d", "project"]);
 });

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from watchbill.cli.commands import (
     capacity,
     clusters,
+    compare,
     context,
     describe,
     doctor,
@@ -48,6 +49,7 @@ _COMMANDS = (
     get.get,
     describe.describe,
     why.why,
+    compare.compare,
     idle.idle,
     top.top,
     fleet.fleet,

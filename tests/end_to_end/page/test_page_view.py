@@ -188,6 +188,46 @@ async def test_sorting_and_columns_on_a_narrow_screen(
         assert wide <= width
 
 
+@pytest.mark.parametrize("width", [390, 720])
+async def test_a_narrow_screen_has_every_page_in_a_menu(site: Site, width: int) -> None:
+    """720 pixels is what 1440 are at 200 %."""
+    async with new_tab(site.browser, site.server, width=width, height=844) as tab:
+        page = tab.page
+        await tab.log_in()
+        await page.get_by_role("button", name="Pages, now Workloads").click()
+        links = page.get_by_role("navigation", name="Pages").get_by_role("link")
+        await expect(links).to_have_text(
+            ["Workloads", "Fleet", "Idle GPUs", "Usage", "Nodes", "Projects", "Clusters"]
+        )
+        for link in await links.all():
+            await expect(link).to_be_in_viewport(ratio=1)
+        await links.nth(3).click()
+        await expect(page).to_have_url(re.compile("/usage$"))
+        await expect(page.get_by_role("button", name="Pages, now Usage")).to_be_visible()
+        await expect(links).to_have_count(0)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_a_pending_workload_leads_to_what_its_project_waited_for(tab: Tab) -> None:
+    page = tab.page
+    await tab.log_in(f"/workloads/{UUID(int=203)}")
+    await page.get_by_role("link", name="how long the project waited this week").click()
+    await expect(page).to_have_url(
+        re.compile("/usage\\?period=7d&show=waited&by=workload&project=speech$")
+    )
+    await expect(page).to_have_title("Waiting of speech · Watchbill")
+    await expect(page.locator(".lead")).to_contain_text("GPU-hours waited for")
+    await page.get_by_role("link", name=re.compile(r"workloads? waits? now")).click()
+    await expect(page.locator(".row .name").first).to_be_visible()
+    shown = await page.locator(".row .phase").all_inner_texts()
+    assert set(shown) == {"Pending"}
+    await tab.open("/usage?show=waited&project=visoin")
+    await expect(page.locator("#content")).to_contain_text("No workload of a project named visoin")
+    await expect(page.locator(".lead")).to_contain_text("Nothing waits now.")
+    await page.get_by_role("link", name="All projects, not visoin alone").click()
+    await expect(page).to_have_url(re.compile("/usage\\?show=waited$"))
+
+
 async def test_the_title_names_what_is_shown(tab: Tab) -> None:
     page = tab.page
     await tab.log_in()

@@ -25,6 +25,7 @@ from watchbill.errors import Unavailable
 OPTIONS: dict[str, tuple[str, ...]] = {
     "agent manifest": ("--name", "east"),
     "open": ("east",),
+    "compare": ("west",),
     "admin rule add": ("--role", "viewer", "--user", "ada@example.com"),
     "admin cluster delete": ("--yes",),
     "admin cluster repin": ("--yes",),

@@ -12,7 +12,7 @@ import pytest
 
 from tests.fixtures.command_line import CLUSTER_ID, FakeServer, cluster
 from tests.fixtures.records import START, node
-from watchbill.cluster_node import NodeCondition, NodeResources, NodeTaint
+from watchbill.cluster_node import GpuInfo, NodeCondition, NodeResources, NodeTaint
 from watchbill.responses.nodes import NodeResponse, NodeWorkload
 
 HOLDER = NodeWorkload(id=UUID(int=1), name="llama-sft", project_name="vision", pods=2, gpus=6.0)
@@ -96,7 +96,10 @@ async def test_formats_for_programs() -> None:
     assert wide[1].split()[8:10] == ["24/96", "256"]
 
 
-@pytest.mark.parametrize("arguments", [["nodes"], ["nodes", "node-1"], ["capacity"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["nodes"], ["nodes", "node-1"], ["capacity"], ["capacity", "--by", "gpu-type"]],
+)
 async def test_a_silent_cluster_is_told_beside_its_nodes(arguments: list[str]) -> None:
     at = (datetime.now(UTC) - timedelta(days=3, hours=4, minutes=30)).isoformat()
     silent = cluster(state="disconnected", lastContactAt=at)
@@ -106,3 +109,32 @@ async def test_a_silent_cluster_is_told_beside_its_nodes(arguments: list[str]) -
         "note: cluster west is disconnected: not observed for 3d 4h, "
         "its nodes are shown as last reported\n"
     )
+
+
+async def test_capacity_by_gpu_type_sums_up_the_nodes() -> None:
+    h100 = GpuInfo(gpu_type="NVIDIA-H100-80GB-HBM3", gpu_count=8)
+    listed = [
+        answered(),
+        answered("node-2", is_cordoned=True),
+        answered("node-3", gpu_info=h100, gpu_memory_bytes=80 * 2**30),
+        answered("node-4", gpu_info=None, capacity=NodeResources(gpus=0.0)),
+        answered("node-5", gpu_info=h100, node_pool="b", is_partial=True, idle_allocated_gpus=None),
+    ]
+    async with FakeServer(nodes=listed).running() as watchbill:
+        by_type = await watchbill("capacity", "--by", "gpu-type")
+        by_both = await watchbill("capacity", "--by", "nodepool,gpu-type", "--no-headers")
+        documents = json.loads((await watchbill("capacity", "--by", "gpu-type", "-o", "json")).out)
+    assert [line.split()[:7] for line in by_type.out.splitlines()] == [
+        ["CLUSTER", "GPU-TYPE", "NODES", "GPUS", "ALLOCATED", "IDLE", "FREE"],
+        ["west", "A100-SXM4-80GB", "2", "16", "12", "4", "2"],
+        ["west", "H100-80GB-HBM3", "2", "16", "12", "?", "?"],
+    ]
+    assert sorted(line.split()[1:5] for line in by_both.out.splitlines()) == [
+        ["a100", "A100-SXM4-80GB", "2", "16"],
+        ["a100", "H100-80GB-HBM3", "1", "8"],
+        ["b", "H100-80GB-HBM3", "1", "8"],
+    ]
+    assert [each["gpuType"] for each in documents["gpuTypes"]] == [
+        "NVIDIA-A100-SXM4-80GB",
+        "NVIDIA-H100-80GB-HBM3",
+    ]

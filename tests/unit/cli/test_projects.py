@@ -151,6 +151,21 @@ async def test_a_department_seen_in_part_shows_its_name() -> None:
     assert as_json["departments"][1]["name"] == "products"
 
 
+async def test_projects_of_several_clusters_say_which() -> None:
+    east = UUID(int=0xE0)
+    server = FakeServer(
+        projects=[answered(), answered(cluster_id=east)],
+        clusters=[cluster(), cluster(id=str(east), uuid=str(east), name="east")],
+    )
+    async with server.running() as watchbill:
+        outcome = await watchbill("projects")
+    assert [line.split()[:3] for line in outcome.out.splitlines()] == [
+        ["PROJECT", "CLUSTER", "DEPARTMENT"],
+        ["vision", "west", "research"],
+        ["vision", "east", "research"],
+    ]
+
+
 async def test_formats_for_programs() -> None:
     async with FakeServer(projects=[answered()]).running() as watchbill:
         as_json = json.loads((await watchbill("projects", "-o", "json")).out)

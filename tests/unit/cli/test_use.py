@@ -60,6 +60,16 @@ async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None
     ]
 
 
+async def test_more_gpus_than_rows_are_a_heat_map() -> None:
+    """A hundred, of which three do nothing: each is a character, none is left out."""
+    gpus = [measured("GPU_UTILIZATION", 0.0 if n < 3 else 100.0, f"GPU-{n:03}") for n in range(100)]
+    server = FakeServer(live=[document(aged(1, gpus=100))], measurements=gpus)
+    async with server.running() as watchbill:
+        lines = (await watchbill("top", "llama-sft-1")).out.splitlines()
+    at = lines.index("All 100 GPUs by their use now, the least used first; 3 at 0%:")
+    assert lines[at + 1 :] == ["▁▁▁" + "█" * 61, "█" * 36]
+
+
 async def test_top_of_one_that_nothing_measures() -> None:
     async with FakeServer(live=[document(aged(1))]).running() as watchbill:
         outcome = await watchbill("top", "llama-sft-1")

@@ -244,23 +244,29 @@ export async function getIdleWorkloads(limit: number, signal?: AbortSignal): Pro
   return (await getJson<IdleGpus>(`${WORKLOADS}/idle?limit=${limit}`, signal)).body;
 }
 
-function usageUrl([start, end]: readonly [number, number], groups: readonly string[], format: "json" | "csv"): string {
-  const query = new URLSearchParams({ start: new Date(start).toISOString(), end: new Date(end).toISOString(), format, limit: "10000" });
+export interface UsageQuery {
+  /** Midnights in UTC; the second is not part of the report. */
+  readonly bounds: readonly [number, number];
+  readonly groups: readonly string[];
+  /** Only this project's. */
+  readonly project?: string | undefined;
+}
+
+function usageUrl({ bounds, groups, project }: UsageQuery, format: "json" | "csv"): string {
+  const [start, end] = bounds.map((at) => new Date(at).toISOString()) as [string, string];
+  const query = new URLSearchParams({ start, end, format, limit: "10000" });
   if (groups.length > 0) query.set("groupBy", groups.join(","));
+  if (project !== undefined) query.set("filterBy", `project==${project}`);
   return `/api/v1/usage?${query}`;
 }
 
-/** Usage of whole UTC days; `bounds` are midnights, the second not included. */
-export async function getUsage(
-  bounds: readonly [number, number],
-  groups: readonly string[],
-  signal?: AbortSignal,
-): Promise<UsageReport> {
-  return (await getJson<UsageReport>(usageUrl(bounds, groups, "json"), signal)).body;
+/** Usage of whole UTC days. */
+export async function getUsage(query: UsageQuery, signal?: AbortSignal): Promise<UsageReport> {
+  return (await getJson<UsageReport>(usageUrl(query, "json"), signal)).body;
 }
 
-export function usageCsvUrl(bounds: readonly [number, number], groups: readonly string[]): string {
-  return BASE_PATH + usageUrl(bounds, groups, "csv");
+export function usageCsvUrl(query: UsageQuery): string {
+  return BASE_PATH + usageUrl(query, "csv");
 }
 
 /** The headline numbers now, and every five minutes of the last 24 hours. */

@@ -9,6 +9,7 @@ import { decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
+import { waitingUrl } from "../usage/periods";
 import { Age } from "../components/instant";
 
 const SOURCES: Readonly<Record<string, string>> = {
@@ -118,6 +119,8 @@ function WhoHolds(props: { readonly workload: Workload; readonly nodePools: read
           </Link>
         </>
       ))}
+      {" · "}
+      <Link to={waitingUrl(projectName)}>how long the project waited this week</Link>
     </p>
   );
 }

@@ -14,3 +14,6 @@ export function useMedia(query: string): boolean {
 }
 
 export const NARROW = "(max-width: 720px)";
+
+/** The frame's line would not hold all pages. */
+export const MENU = "(max-width: 960px)";

@@ -1,12 +1,13 @@
-/** Allocated GPU-hours by day, stacked by group. */
+/** GPU-hours by day, stacked by group: allocated, or waited for. */
 
 import type { UsageRow } from "../api/shapes";
 import { count } from "../model/format";
-import { usageDays, type UsageGroup } from "./periods";
+import { usageDays, type Measure, type UsageGroup } from "./periods";
 
 interface DaysProps {
   readonly days: readonly UsageRow[];
   readonly group: UsageGroup;
+  readonly measure: Measure;
   readonly named: readonly string[];
   readonly bounds: readonly [number, number];
 }
@@ -16,12 +17,12 @@ export function partClass(index: number): string {
   return index < 0 ? "usage-rest" : `usage-part-${index}`;
 }
 
-export function Days({ days: rows, group, named, bounds }: DaysProps) {
-  const days = usageDays(rows, group, named, bounds);
+export function Days({ days: rows, group, measure, named, bounds }: DaysProps) {
+  const days = usageDays(rows, group, measure, named, bounds);
   const most = Math.max(...days.map(({ total }) => total));
   if (most <= 0) return null;
   return (
-    <figure class="usage-chart" aria-label="Allocated GPU-hours by day">
+    <figure class="usage-chart" aria-label={`GPU-hours ${measure.label} by day`}>
       <div class="usage-days" role="list">
         {days.map(({ day, parts, total }) => (
           <div key={day} class="usage-day" role="listitem" aria-label={`${day}: ${count(Math.round(total))} GPU-hours`} title={`${day}: ${count(Math.round(total))} GPU-hours`}>

@@ -1,6 +1,6 @@
-/** Usage: who used how many GPU-hours over days, how many of them were idle, and what they cost. */
+/** Usage: who used how many GPU-hours over days, how many were idle, what they cost; and who waited for how many. */
 
-import { getUsage, usageCsvUrl } from "../api/routes";
+import { countWorkloads, getUsage, usageCsvUrl } from "../api/routes";
 import { serverNow } from "../api/server_clock";
 import type { UsageReport, UsageRow } from "../api/shapes";
 import { useClusters } from "../clusters/context";
@@ -9,33 +9,69 @@ import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeh
 import { useLiveQuery } from "../hooks/live_query";
 import { count, decimal, gpuHours } from "../model/format";
 import { nearest } from "../model/suggest";
-import { listUrl } from "../model/view";
+import { DEFAULT_VIEW, listUrl, type View } from "../model/view";
 import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
-import { before, idleShare, PERIODS, periodOf, USAGE_GROUPS, usageGroupOf, type Period, type UsageGroup } from "./periods";
+import {
+  before,
+  idleShare,
+  MEASURES,
+  measureOf,
+  PERIODS,
+  periodOf,
+  USAGE_GROUPS,
+  usageGroupOf,
+  usageTitle,
+  type Measure,
+  type Period,
+  type UsageGroup,
+} from "./periods";
 
 const EVERY_MS = 60_000;
 const NAMED = 6;
 const ROWS_SHOWN = 100;
 
+/** What an address asks for. `project` undefined = of all. */
+interface Question {
+  readonly period: Period;
+  readonly group: UsageGroup;
+  readonly measure: Measure;
+  readonly project: string | undefined;
+}
 
-async function fetchUsage(group: UsageGroup, period: Period, signal: AbortSignal) {
+async function fetchUsage({ period, group, measure, project }: Question, signal: AbortSignal) {
   const bounds = period.bounds(serverNow());
-  const [report, days, previous] = await Promise.all([
-    getUsage(bounds, [group.word], signal),
-    getUsage(bounds, [group.word, "day"], signal),
-    getUsage(before(bounds, period), [], signal),
+  const [report, days, previous, pending] = await Promise.all([
+    getUsage({ bounds, groups: [group.word], project }, signal),
+    getUsage({ bounds, groups: [group.word, "day"], project }, signal),
+    getUsage({ bounds: before(bounds, period), groups: [], project }, signal),
+    measure.word === "waited" ? countWorkloads(pendingView(project), [], signal) : undefined,
   ]);
-  return { report, days: days.rows, previous: previous.totals, bounds };
+  const rows = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
+  return { report: { ...report, rows }, days: days.rows, previous: previous.totals, pending, bounds };
+}
+
+const PENDING = ["phase", "==", "Pending"] as const;
+
+function pendingItems(project: string | undefined): (readonly [string, string, string])[] {
+  return project === undefined ? [PENDING] : [PENDING, ["projectName", "==", project]];
+}
+
+function pendingView(project: string | undefined): View {
+  const filters = pendingItems(project).map(([field, operator, value]) => ({ field, operator, value }));
+  return { ...DEFAULT_VIEW, isAll: true, filters };
 }
 
 export function UsagePage() {
   const { query } = useRoute();
   const period = periodOf(query.get("period"));
   const group = usageGroupOf(query.get("by"));
+  const measure = measureOf(query.get("show"));
+  const project = query.get("project") ?? undefined;
   if (period === undefined) return <Unknown what="period" word={query.get("period")!} options={PERIODS} name="period" />;
   if (group === undefined) return <Unknown what="group" word={query.get("by")!} options={USAGE_GROUPS} name="by" />;
-  return <Report query={query} period={period} group={group} />;
+  if (measure === undefined) return <Unknown what="figure" word={query.get("show")!} options={MEASURES} name="show" />;
+  return <Report query={query} question={{ period, group, measure, project }} />;
 }
 
 interface UnknownProps {
@@ -72,44 +108,63 @@ function Unknown({ what, word, name, options }: UnknownProps) {
   );
 }
 
-function usageUrl(query: URLSearchParams, name: string, word: string): string {
+function usageUrl(query: URLSearchParams, name: string, word: string | undefined): string {
   const changed = new URLSearchParams(query);
-  changed.set(name, word);
+  if (word === undefined) changed.delete(name);
+  else changed.set(name, word);
   return `/usage?${changed}`;
 }
 
 interface ReportProps {
   readonly query: URLSearchParams;
-  readonly period: Period;
-  readonly group: UsageGroup;
+  readonly question: Question;
 }
 
-function Report({ query, period, group }: ReportProps) {
-  const key = `usage ${group.word} ${period.word}`;
-  const { data, error, at, refresh } = useLiveQuery(key, (signal) => fetchUsage(group, period, signal), EVERY_MS);
+function Report({ query, question }: ReportProps) {
+  const { period, group, measure, project } = question;
+  const key = `usage ${group.word} ${period.word} ${measure.word} ${project ?? ""}`;
+  const { data, error, at, refresh } = useLiveQuery(key, (signal) => fetchUsage(question, signal), EVERY_MS);
   const clusters = useClusters();
   if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
-  const { report } = data;
+  const { report, bounds } = data;
   const named = report.rows.slice(0, NAMED).map((row) => nameOf(row, group));
   return (
     <div class="page usage">
-      <h1 class="off-screen">Usage</h1>
+      <h1 class="off-screen">{usageTitle(query)}</h1>
       <StaleBar error={error} at={at} retry={refresh} />
       <div class="usage-choices">
+        <Choice label="GPU-hours" name="show" chosen={measure} options={MEASURES} query={query} />
         <Choice label="Period" name="period" chosen={period} options={PERIODS} query={query} />
         <Choice label="Group by" name="by" chosen={group} options={USAGE_GROUPS} query={query} />
+        {project !== undefined && (
+          <span class="chip">
+            <span class="chip-text">project {project}</span>
+            <Link class="chip-remove" to={usageUrl(query, "project", undefined)} aria-label={`All projects, not ${project} alone`}>
+              ×
+            </Link>
+          </span>
+        )}
       </div>
-      <Lead report={report} previous={data.previous.allocatedGpuHours} />
-      <Days days={data.days} group={group} named={named} bounds={data.bounds} />
-      <UsageTable report={report} group={group} named={named} />
+      {measure.word === "waited" ? (
+        <WaitedLead report={report} previous={data.previous} pending={data.pending ?? 0} project={project} />
+      ) : (
+        <Lead report={report} previous={data.previous.allocatedGpuHours} />
+      )}
+      <Days days={data.days} group={group} measure={measure} named={named} bounds={bounds} />
+      <UsageTable report={report} group={group} named={named} query={query} project={project} />
       <p class="muted">
         {report.rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(report.rows.length)} rows. `}
-        <a href={usageCsvUrl(data.bounds, [group.word])} download>
+        {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
+        <a href={usageCsvUrl({ bounds, groups: [group.word], project })} download>
           CSV
         </a>{" "}
-        · <a href={usageCsvUrl(data.bounds, [group.word, "day"])} download>CSV by day</a> · <Counted report={report} />
+        ·{" "}
+        <a href={usageCsvUrl({ bounds, groups: [group.word, "day"], project })} download>
+          CSV by day
+        </a>{" "}
+        · <Counted report={report} />
       </p>
     </div>
   );
@@ -158,6 +213,34 @@ function Lead({ report, previous }: { readonly report: UsageReport; readonly pre
   );
 }
 
+interface WaitedLeadProps {
+  readonly report: UsageReport;
+  readonly previous: UsageReport["totals"];
+  /** Workloads that wait now. */
+  readonly pending: number;
+  readonly project: string | undefined;
+}
+
+function WaitedLead({ report, previous, pending, project }: WaitedLeadProps) {
+  const { pendingGpuHours } = report.totals;
+  return (
+    <p class="lead">
+      <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours waited for (GPUs asked for × time in Pending)
+      {previous.pendingGpuHours > 0 && `, ${change(pendingGpuHours, previous.pendingGpuHours)} the period before`}.{" "}
+      {pending === 0 ? (
+        "Nothing waits now."
+      ) : (
+        <>
+          <Link to={listUrl(pendingItems(project), { sortBy: "phaseUpdatedAt", isDescending: false })}>
+            {pending === 1 ? "1 workload waits now" : `${count(pending)} workloads wait now`}
+          </Link>
+          .
+        </>
+      )}
+    </p>
+  );
+}
+
 /** What is not counted, or not yet. */
 function Counted({ report }: { readonly report: UsageReport }) {
   const { accountedUntil, totals } = report;
@@ -175,11 +258,21 @@ interface TableProps {
   readonly report: UsageReport;
   readonly group: UsageGroup;
   readonly named: readonly string[];
+  readonly query: URLSearchParams;
+  /** Whose alone it is. */
+  readonly project: string | undefined;
 }
 
-function UsageTable({ report, group, named }: TableProps) {
+function UsageTable({ report, group, named, query, project }: TableProps) {
   const { currency, totals } = report;
-  if (report.rows.length === 0) return <p class="muted">No workload used or asked for anything in this period.</p>;
+  if (report.rows.length === 0)
+    return report.accountedUntil === null ? null : (
+      <p class="muted">
+        {project === undefined
+          ? "No workload used or asked for anything in this period."
+          : `No workload of a project named ${project} that you can see used or asked for anything in this period.`}
+      </p>
+    );
   return (
     <div class="scroll-x">
       <table class="small-table wide">
@@ -200,6 +293,7 @@ function UsageTable({ report, group, named }: TableProps) {
               <th scope="row">
                 {index < named.length && <span class={`usage-key ${partClass(index)}`} aria-hidden="true" />}
                 <Name row={row} group={group} />
+                {group.word === "project" && project === undefined && <ByWorkload project={row.group["project"]} query={query} />}
               </th>
               <Numbers row={row} currency={currency} />
             </tr>
@@ -248,6 +342,22 @@ function Name({ row, group }: { readonly row: UsageRow; readonly group: UsageGro
   if (typeof id === "string") return <Link to={`/workloads/${encodeURIComponent(id)}`}>{value}</Link>;
   if (group.field === "") return <span>{value}</span>;
   return <Link to={listUrl([[group.field, "==", value]])}>{value}</Link>;
+}
+
+/** The same report of one project alone. */
+function ByWorkload({ project, query }: { readonly project: string | null | undefined; readonly query: URLSearchParams }) {
+  if (project === null || project === undefined) return null;
+  const changed = new URLSearchParams(query);
+  changed.set("project", project);
+  changed.set("by", "workload");
+  return (
+    <>
+      {" "}
+      <Link class="muted" to={`/usage?${changed}`} aria-label={`${project} by workload`}>
+        by workload
+      </Link>
+    </>
+  );
 }
 
 function percent(share: number): string {

@@ -50,6 +50,19 @@ export const USAGE_GROUPS: readonly UsageGroup[] = [
   { word: "workload", label: "workload", field: "" },
 ];
 
+/** What the report is about: its days are drawn, and its rows sorted by it. */
+export interface Measure {
+  readonly word: string;
+  readonly label: string;
+  readonly of: (row: Omit<UsageRow, "group">) => number;
+}
+
+export const MEASURES: readonly Measure[] = [
+  { word: "allocated", label: "allocated", of: (row) => row.allocatedGpuHours },
+  { word: "waited", label: "waited for", of: (row) => row.pendingGpuHours },
+];
+
+const DEFAULT_MEASURE = MEASURES[0]!;
 const DEFAULT_PERIOD = PERIODS[1]!;
 const DEFAULT_GROUP = USAGE_GROUPS[0]!;
 
@@ -60,6 +73,22 @@ export function periodOf(word: string | null): Period | undefined {
 
 export function usageGroupOf(word: string | null): UsageGroup | undefined {
   return word === null ? DEFAULT_GROUP : USAGE_GROUPS.find((group) => group.word === word);
+}
+
+export function measureOf(word: string | null): Measure | undefined {
+  return word === null ? DEFAULT_MEASURE : MEASURES.find((measure) => measure.word === word);
+}
+
+/** What a report is named, in the browser's tab too. */
+export function usageTitle(query: URLSearchParams): string {
+  const title = query.get("show") === "waited" ? "Waiting" : "Usage";
+  const project = query.get("project");
+  return project === null ? title : `${title} of ${project}`;
+}
+
+/** The waiting of one project, day by day and workload by workload, in the last week. */
+export function waitingUrl(project: string): string {
+  return `/usage?${new URLSearchParams({ period: "7d", show: "waited", by: "workload", project })}`;
 }
 
 /** As many days just before; of a month, the month before. */
@@ -74,10 +103,11 @@ export interface UsageDay {
   readonly total: number;
 }
 
-/** Allocated GPU-hours of every day of a period, by the named groups; all others are one part, "". */
+/** GPU-hours of every day of a period, by the named groups; all others are one part, "". */
 export function usageDays(
   rows: readonly UsageRow[],
   group: UsageGroup,
+  measure: Measure,
   named: readonly string[],
   [start, end]: readonly [number, number],
 ): UsageDay[] {
@@ -88,7 +118,7 @@ export function usageDays(
     const parts = days.get(row.group["day"] ?? "");
     const value = row.group[group.word] ?? "–";
     const key = names.has(value) ? value : "";
-    parts?.set(key, (parts.get(key) ?? 0) + row.allocatedGpuHours);
+    parts?.set(key, (parts.get(key) ?? 0) + measure.of(row));
   }
   return [...days].map(([day, parts]) => ({ day, parts, total: [...parts.values()].reduce((a, b) => a + b, 0) }));
 }

@@ -1,6 +1,10 @@
-"""`capacity`: what node pools offer, and how much of it is allocated."""
+"""`capacity`: what node pools or GPU types offer, and how much of it is allocated."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import find_cluster
@@ -10,6 +14,7 @@ from watchbill.cli.output.humanize import (
     NONE,
     format_bytes,
     format_count,
+    format_gpu_type,
     format_known,
 )
 from watchbill.cli.output.terminal import (
@@ -22,53 +27,92 @@ if TYPE_CHECKING:
     from watchbill.protocol import NodePoolCapacity
     from watchbill.responses.contract import TelemetryResponse
     from watchbill.responses.fleet import Cluster
+    from watchbill.responses.nodes import NodeResponse
 
-_HEADERS = ("CLUSTER", "NODE-POOL", "NODES", "GPUS", "ALLOCATED", "FREE", "MEMORY/GPU")
+_POOL_HEADERS = ("CLUSTER", "NODE-POOL", "NODES", "GPUS", "ALLOCATED", "FREE", "MEMORY/GPU")
+_FIGURES = ("gpus", "allocatedGpus", "idleGpus", "freeGpus")
+_TYPE_HEADERS = ("CLUSTER", "GPU-TYPE", "NODES", "GPUS", "ALLOCATED", "IDLE", "FREE", "MEMORY/GPU")
 Allocated = dict[tuple[str, str], float]
 """GPUs by cluster's id and node pool."""
+Document = dict[str, Any]
+
+
+class CapacityGrouping(StrEnum):
+    NODE_POOL = "nodepool"
+    GPU_TYPE = "gpu-type"
+    BOTH = "nodepool,gpu-type"
+
+
+_HEADERS: dict[CapacityGrouping, tuple[str, ...]] = {
+    CapacityGrouping.NODE_POOL: _POOL_HEADERS,
+    CapacityGrouping.GPU_TYPE: _TYPE_HEADERS,
+    CapacityGrouping.BOTH: ("CLUSTER", "NODE-POOL", *_TYPE_HEADERS[1:]),
+}
+_DOCUMENT_NAMES = {
+    CapacityGrouping.NODE_POOL: "nodePools",
+    CapacityGrouping.GPU_TYPE: "gpuTypes",
+    CapacityGrouping.BOTH: "gpuTypes",
+}
 
 
 @server_command
 async def capacity(
     session: CommandContext,
+    by: Annotated[
+        CapacityGrouping, typer.Option("--by", help="What a row is, within each cluster.")
+    ] = CapacityGrouping.NODE_POOL,
     output: options.Output = AnswerFormat.TABLE,
     cluster: options.ClusterOption = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Show each node pool: its nodes, its GPUs, how many are allocated, and how many are free.
+    """Show each node pool or GPU type: its nodes, its GPUs, how many are allocated, and how many are free.
 
-    ALLOCATED counts the workloads in your scope, so FREE is right where these are all of the cluster;
-    MEMORY/GPU is the mean of the pool.
+    ALLOCATED counts the workloads in your scope, so FREE of a node pool is right where these are all of the
+    cluster; MEMORY/GPU is the mean of the row. By GPU type FREE is what new pods can have: GPUs of nodes that
+    are not Ready or cordoned are not, and it is `?` where you do not see the whole cluster.
     """
-    import asyncio
-
-    if cluster is not None:
-        cluster = str((await find_cluster(session.client, cluster)).id)
-    clusters, telemetry = await asyncio.gather(
-        session.client.clusters(),
-        session.client.telemetry("GPU_ALLOCATION", group_by=("CurrentNodepools", "ClusterId")),
-    )
-    allocated = _allocated(telemetry)
-    pools = [
-        (shown, pool)
-        for shown in clusters
-        if cluster in (None, str(shown.id))
-        for pool in sorted(shown.node_pools, key=lambda pool: (-(pool.gpus or 0), pool.node_pool))
+    only = None if cluster is None else await find_cluster(session.client, cluster)
+    clusters = [
+        each for each in await session.client.clusters() if only is None or each.id == only.id
     ]
+    is_of_pools = by is CapacityGrouping.NODE_POOL
+    documents = await (
+        _pools(session, clusters)
+        if is_of_pools
+        else _gpu_types(session, clusters, with_pools=by is CapacityGrouping.BOTH)
+    )
     if output in DOCUMENTS:
-        documents = [_document(shown, pool, allocated) for shown, pool in pools]
-        session.terminal.write(DOCUMENTS[output]({"nodePools": documents}))
+        session.terminal.write(DOCUMENTS[output]({_DOCUMENT_NAMES[by]: documents}))
         return
-    if not pools:
+    if not documents:
+        what = "node pools" if is_of_pools else "nodes with GPUs"
         session.terminal.note(
-            "No node pools are known to you; `watchbill clusters` tells what reports."
+            f"No {what} are known to you; `watchbill clusters` tells what reports."
         )
         return
-    rows = [_row(shown, pool, allocated) for shown, pool in pools]
-    for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
+    headers = _HEADERS[by]
+    rows = [_row(document) for document in documents]
+    for line in table_lines(None if no_headers else headers, rows, session.terminal):
         session.terminal.print(line)
-    of = {shown.id: shown for shown, _ in pools}
-    note_stale(session.terminal, of.values(), session.now(), "nodes")
+    shown = {document["cluster"] for document in documents}
+    note_stale(
+        session.terminal,
+        (each for each in clusters if each.name in shown),
+        session.now(),
+        "nodes",
+    )
+
+
+async def _pools(session: CommandContext, clusters: "Sequence[Cluster]") -> list[Document]:
+    """In each cluster the pool with most GPUs first."""
+    allocated = _allocated(
+        await session.client.telemetry("GPU_ALLOCATION", group_by=("CurrentNodepools", "ClusterId"))
+    )
+    return [
+        _pool(cluster, pool, allocated)
+        for cluster in clusters
+        for pool in sorted(cluster.node_pools, key=lambda pool: (-(pool.gpus or 0), pool.node_pool))
+    ]
 
 
 def _allocated(telemetry: "TelemetryResponse") -> Allocated:
@@ -78,7 +122,7 @@ def _allocated(telemetry: "TelemetryResponse") -> Allocated:
     }
 
 
-def _document(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated) -> dict[str, Any]:
+def _pool(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated) -> Document:
     held = allocated.get((str(cluster.id), pool.node_pool), 0.0)
     return {
         "cluster": cluster.name,
@@ -91,13 +135,67 @@ def _document(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated
     }
 
 
-def _row(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated) -> list[str]:
-    facts = _document(cluster, pool, allocated)
-    memory = pool.gpu_memory_bytes
-    return [
-        cluster.name,
-        pool.node_pool,
-        format_count(pool.nodes),
-        *(format_known(facts[name]) for name in ("gpus", "allocatedGpus", "freeGpus")),
-        format_bytes(memory / pool.gpus) if memory and pool.gpus else NONE,
+async def _gpu_types(
+    session: CommandContext, clusters: "Sequence[Cluster]", *, with_pools: bool
+) -> list[Document]:
+    """Sums over nodes that have GPUs; in each cluster the type with most GPUs first."""
+    listed = await session.client.nodes()
+    groups: dict[tuple[str, str, str], list[NodeResponse]] = {}
+    names = {cluster.id: cluster.name for cluster in clusters}
+    for node in listed.nodes:
+        if node.capacity.gpus == 0 or node.cluster_uuid not in names:
+            continue
+        gpu_type = node.gpu_info.gpu_type if node.gpu_info else ""
+        pool = node.node_pool if with_pools else ""
+        groups.setdefault((names[node.cluster_uuid], pool, gpu_type), []).append(node)
+    documents = [
+        {
+            "cluster": cluster,
+            **({"nodePool": pool} if with_pools else {}),
+            "gpuType": gpu_type,
+            **_sums(nodes),
+        }
+        for (cluster, pool, gpu_type), nodes in groups.items()
     ]
+    return sorted(
+        documents, key=lambda each: (each["cluster"], -(each["gpus"] or 0), each["gpuType"])
+    )
+
+
+def _sums(nodes: "Sequence[NodeResponse]") -> Document:
+    """None where it is not known of one of the nodes. What is idle is so where somebody measures it."""
+    figures: tuple[Iterable[float | None], ...] = (
+        (node.capacity.gpus for node in nodes),
+        (node.allocated.gpus for node in nodes),
+        (node.idle_allocated_gpus for node in nodes if node.allocated.gpus != 0),
+        (node.free_gpus for node in nodes),
+    )
+    memory = (
+        node.gpu_memory_bytes * node.capacity.gpus
+        if node.gpu_memory_bytes is not None and node.capacity.gpus is not None
+        else None
+        for node in nodes
+    )
+    sums = dict(zip(_FIGURES, map(_sum, figures), strict=True))
+    return {"nodes": len(nodes), **sums, "gpuMemoryBytes": _sum(memory)}
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    amounts = list(values)
+    return None if None in amounts else sum(amount for amount in amounts if amount is not None)
+
+
+def _row(document: Document) -> list[str]:
+    return list(_cells(document))
+
+
+def _cells(document: Document) -> Iterator[str]:
+    yield document["cluster"]
+    if "nodePool" in document:
+        yield document["nodePool"]
+    if "gpuType" in document:
+        yield format_gpu_type(document["gpuType"])
+    yield format_count(document["nodes"])
+    yield from (format_known(document[name]) for name in _FIGURES if name in document)
+    memory, gpus = document["gpuMemoryBytes"], document["gpus"]
+    yield format_bytes(memory / gpus) if memory and gpus else NONE

@@ -88,7 +88,7 @@ async def get(
     print all pages. On a terminal, cells too long for its width are cut with `…`; `-o wide` cuts
     none. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
     """
-    from watchbill.cli.commands.watch import watch_workloads
+    from watchbill.cli.watch import watch_workloads
     from watchbill.client import Selection
 
     selected = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)

@@ -19,6 +19,7 @@ from watchbill.cli.output.humanize import (
     format_age,
     format_bytes,
     format_count,
+    format_gpu_type,
     format_known,
     plural,
 )
@@ -43,7 +44,6 @@ _CSV_HEADERS = (
     *("idleAllocatedGpus", "freeGpus", "cpuCores", "allocatedCpuCores", "cpuMemoryBytes"),
     *("allocatedCpuMemoryBytes", "workloads"),
 )
-_BRANDS = ("NVIDIA-", "NVIDIA ", "nvidia-")
 
 
 Node = Annotated[
@@ -170,11 +170,7 @@ def _status(node: "NodeResponse") -> Cell:
 
 
 def _model(node: "NodeResponse") -> str:
-    """Without the vendor, which every model begins with."""
-    model = node.gpu_info.gpu_type if node.gpu_info else ""
-    for brand in _BRANDS:
-        model = model.removeprefix(brand)
-    return model or NONE
+    return format_gpu_type(node.gpu_info.gpu_type if node.gpu_info else "")
 
 
 def _lines(

@@ -145,11 +145,19 @@ async def _print(
         clusters = await cluster_names(session)
         session.terminal.write(rows_as_csv([_CSV, *(_csv_row(unit, clusters) for unit in units)]))
         return
-    clusters = await noted_cluster_names(session, {unit.cluster_id for unit in units}, "figures")
+    shown = {unit.cluster_id for unit in units}
+    clusters = await noted_cluster_names(session, shown, "figures")
+    has_clusters = is_plain and len(shown) > 1
     headers = ["PROJECT" if word == "projects" else "DEPARTMENT"]
     headers += ["DEPARTMENT" if word == "projects" else "IN", *_FIGURES]
     headers += [] if is_plain else _WIDE
     rows = [_row(unit, clusters, is_wide=not is_plain) for unit in units]
+    if has_clusters:
+        headers.insert(1, _WIDE[-1])
+        rows = [
+            [row[0], clusters.get(unit.cluster_id, NONE), *row[1:]]
+            for row, unit in zip(rows, units, strict=True)
+        ]
     for line in table_lines(headers if has_headers else None, rows, session.terminal):
         session.terminal.print(line)
     if not units:

@@ -1,226 +1,39 @@
 """`top`: the workloads with most GPUs, or sums by group; and what one workload uses, GPU by GPU."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from watchbill.cli.connection import lookup, options
-from watchbill.cli.connection.lookup import LookupScope, find_workload, scope_filters
+from watchbill.cli.connection.lookup import LookupScope, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import TABLE_ROWS, allocated_gpus
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
-    format_bytes,
     format_count,
     format_known,
     format_number,
     format_significant,
-    plural,
-    sparkline,
 )
-from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, safe, table_lines
-from watchbill.errors import NotFound, TooMany, Unavailable
+from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, table_lines
+from watchbill.cli.workload_use import (
+    LAG,
+    Series,
+    UsageSeries,
+    chart,
+    is_known,
+    last_value,
+    top_workload,
+    usage_series,
+)
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from watchbill.client import Client
-    from watchbill.responses.contract import (
-        MetricSample,
-        TelemetryResponse,
-        TelemetryValue,
-        WorkloadResponse,
-    )
-
-SAMPLES = 24
-HOUR = timedelta(hours=1)
-LAG = timedelta(seconds=40)
-"""Nothing is known past a cluster's last contact; by then every connected one has made contact again."""
-
-Series = list[float | None]
-UsageSeries = dict[tuple[str, str], Series]
-"""By metric type and GPU; the empty GPU is the whole workload."""
-
-
-async def usage_series(
-    client: "Client", workload_id: "UUID", types: Sequence[str], *, end: datetime
-) -> UsageSeries:
-    """The series that there are; a type that is not measured, or a source that is down, has none."""
-    try:
-        answer = await client.metrics(
-            workload_id, types, start=end - HOUR, end=end, samples=SAMPLES
-        )
-    except (NotFound, Unavailable, TooMany):
-        return {}
-    return {
-        (series.type, (series.labels or {}).get("gpu", "")): _spread(series.values or (), end)
-        for series in answer.measurements
-    }
-
-
-def _spread(samples: "Sequence[MetricSample]", end: datetime) -> Series:
-    """By position in the usage, with a gap where there is no sample."""
-    step = HOUR / SAMPLES
-    values: Series = [None] * SAMPLES
-    for sample in samples:
-        age = end - datetime.fromisoformat(sample.timestamp)
-        position = SAMPLES - 1 - round(age / step)
-        if 0 <= position < SAMPLES:
-            values[position] = float(sample.value)
-    return values
-
-
-def is_known(values: Series | None) -> TypeGuard[Series]:
-    return values is not None and any(value is not None for value in values)
-
-
-def last_value(values: Sequence[float | None]) -> float:
-    """Of a series of which something is known."""
-    return next(value for value in reversed(values) if value is not None)
-
-
-def chart(values: Sequence[float | None], *, top: float | None) -> str:
-    return sparkline(values, width=SAMPLES, top=top)
-
-
-GPU_ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Metric:
-    """`limit`: the type whose value is what was asked for; `top`: what a full column of the chart is."""
-
-    label: str
-    type: str
-    show: Callable[[float], str]
-    limit: str = ""
-    top: float | None = None
-
-
-def _percent(value: float) -> str:
-    return f"{format_significant(value)}%"
-
-
-def _rate(value: float) -> str:
-    return f"{format_bytes(value)}/s"
-
-
-_METRICS = (
-    _Metric("GPU use", "GPU_UTILIZATION", _percent, top=100.0),
-    _Metric("GPU memory", "GPU_MEMORY_USAGE_BYTES", format_bytes),
-    _Metric("NVLink", "NVLINK_BANDWIDTH_TOTAL", _rate),
-    _Metric("CPU cores", "CPU_USAGE_CORES", format_significant, limit="CPU_REQUEST_CORES"),
-    _Metric("memory", "CPU_MEMORY_USAGE_BYTES", format_bytes, limit="CPU_MEMORY_REQUEST_BYTES"),
-    _Metric("running pods", "RUNNING_POD_COUNT", format_significant, limit="POD_COUNT"),
-)
-_GPU_USE, _GPU_MEMORY, _NVLINK = _METRICS[:3]
-_TYPES = tuple(name for metric in _METRICS for name in (metric.type, metric.limit) if name)
-
-
-async def top_workload(
-    session: CommandContext,
-    name: str,
-    output: AnswerFormat,
-    *,
-    scope: LookupScope,
-    has_headers: bool,
-) -> None:
-    terminal = session.terminal
-    workload = (await find_workload(session.client, name, scope)).workload
-    ended = workload.completed_at or workload.deleted_at
-    end = ended or datetime.now(UTC) - LAG
-    usage = await usage_series(session.client, workload.id, _TYPES, end=end)
-    if output in DOCUMENTS:
-        terminal.write(DOCUMENTS[output](_last_values(workload, usage)))
-        return
-    terminal.print(_headline(workload))
-    if not any(is_known(values) for values in usage.values()):
-        terminal.note("No use of it was measured then; `watchbill doctor` tells what is measured.")
-        return
-    headers = ["", "NOW" if ended is None else "LAST", "REQUESTED", "LAST HOUR"]
-    totals = [
-        _total(metric, usage) for metric in _METRICS if is_known(usage.get((metric.type, "")))
-    ]
-    for line in ("", *table_lines(headers if has_headers else None, totals, terminal)):
-        terminal.print(line)
-    _print_devices(session, usage, has_headers=has_headers)
-
-
-def _last_values(workload: "WorkloadResponse", usage: UsageSeries) -> dict[str, Any]:
-    """The last value of each series, for programs."""
-    return {
-        "id": workload.id,
-        "name": workload.name,
-        "metrics": [
-            {"type": name, **({"gpu": gpu} if gpu else {}), "value": last_value(values)}
-            for (name, gpu), values in usage.items()
-            if is_known(values)
-        ],
-    }
-
-
-def _headline(workload: "WorkloadResponse") -> str:
-    gpus, idle = workload.allocated_resources.gpu, workload.idle_allocated_gpus
-    unused = "" if gpus == 0 else f", {format_known(idle)} of them idle"
-    where = f"{workload.type}, {workload.phase}, project {workload.project_name or NONE}"
-    pods = plural(workload.running_pods, "running pod")
-    return safe(f"{workload.name} ({where}): {allocated_gpus(workload)} GPUs{unused}, {pods}")
-
-
-def _total(metric: _Metric, usage: UsageSeries) -> Sequence[str]:
-    values, requested = usage[metric.type, ""], usage.get((metric.limit, ""))
-    return [
-        metric.label,
-        metric.show(last_value(values)),
-        metric.show(last_value(requested))
-        if requested is not None and is_known(requested)
-        else NONE,
-        chart(values, top=metric.top),
-    ]
-
-
-def _print_devices(session: CommandContext, usage: UsageSeries, *, has_headers: bool) -> None:
-    """A row a GPU, the least used first: that is the one to ask about."""
-    devices = {gpu for _, gpu in usage if gpu}
-    use = {gpu: _now(usage.get((_GPU_USE.type, gpu))) for gpu in devices}
-    order = sorted(devices, key=lambda gpu: (use[gpu] is None, use[gpu] or 0.0, gpu))
-    rows = [
-        [
-            gpu,
-            *(_cell(metric, usage, gpu) for metric in (_GPU_USE, _GPU_MEMORY, _NVLINK)),
-            _chart(usage, gpu),
-        ]
-        for gpu in order[:GPU_ROWS]
-    ]
-    if not rows:
-        return
-    headers = ["GPU", "USE", "MEMORY", "NVLINK", "LAST HOUR OF USE"]
-    for line in ("", *table_lines(headers if has_headers else None, rows, session.terminal)):
-        session.terminal.print(line)
-    if len(order) > GPU_ROWS:
-        session.terminal.note(
-            f"The {GPU_ROWS} least used of {format_count(len(order))} GPUs are shown."
-        )
-
-
-def _now(values: Series | None) -> float | None:
-    return last_value(values) if values is not None and is_known(values) else None
-
-
-def _cell(metric: _Metric, usage: UsageSeries, gpu: str) -> str:
-    value = _now(usage.get((metric.type, gpu)))
-    return UNKNOWN if value is None else metric.show(value)
-
-
-def _chart(usage: UsageSeries, gpu: str) -> str:
-    values = usage.get((_GPU_USE.type, gpu))
-    return chart(values, top=_GPU_USE.top) if values is not None and is_known(values) else ""
-
+    from watchbill.responses.contract import TelemetryResponse, TelemetryValue, WorkloadResponse
 
 ROWS = 20
 MEASURED_ROWS = 100

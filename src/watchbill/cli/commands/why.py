@@ -3,6 +3,7 @@
 Without a name: everything that is pending and the reason of each, the longest pending first.
 """
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,11 @@ async def why(
     for line in kubectl_lines(workload, elements, view):
         session.terminal.print(line)
     note_stale_clusters(session.terminal, view, [workload])
+    if workload.phase == "Pending" and workload.deleted_at is None and workload.project_name:
+        project = shlex.quote(f"project=={workload.project_name}")
+        session.terminal.note(
+            f"hint: `watchbill usage --since 7d --by day --filter {project}` shows what its project waited for"
+        )
 
 
 async def print_pending(

@@ -109,3 +109,13 @@ def format_bytes(value: float) -> str:
     while abs(size) >= 1023.5 and unit < len(_SIZES) - 1:
         size, unit = size / 1024, unit + 1
     return f"{format_significant(size)} {_SIZES[unit]}"
+
+
+_BRANDS = ("NVIDIA-", "NVIDIA ", "nvidia-")
+
+
+def format_gpu_type(gpu_type: str) -> str:
+    """Without the vendor, which every model begins with; `-` where the node's labels name none."""
+    for brand in _BRANDS:
+        gpu_type = gpu_type.removeprefix(brand)
+    return gpu_type or NONE

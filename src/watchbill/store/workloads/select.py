@@ -12,7 +12,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from watchbill.query import RANGE_OPERATORS, Predicate, Scope, WorkloadQuery, ascii_lower
+from watchbill.query import (
+    LABEL_FIELD,
+    RANGE_OPERATORS,
+    Predicate,
+    Scope,
+    WorkloadQuery,
+    ascii_lower,
+)
 from watchbill.workload import GPU_MILLIONTHS, Phase
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
@@ -37,9 +44,6 @@ _TOTAL = "((w.{0}_ms + greatest(0, coalesce(" + _SINCE + ", 0))) / 1000)"
 PENDING_SECONDS = _TOTAL.format("pending")
 RUNNING_SECONDS = _TOTAL.format("running")
 """Whole seconds spent in the phase up to now ($1), which stops at the cluster's last contact."""
-
-LABEL = "label"
-"""The field of labels, each `KEY=VALUE`."""
 
 CLUSTER_JOIN = "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id"
 
@@ -243,9 +247,9 @@ def _joined(
 
 def alternatives_key(predicate: Predicate) -> str:
     """What several `==` have in common where any of them is enough: the field, of labels the key too."""
-    if predicate.field != LABEL:
+    if predicate.field != LABEL_FIELD:
         return predicate.field
-    return f"{LABEL} {str(predicate.value).partition('=')[0]}"
+    return f"{LABEL_FIELD} {str(predicate.value).partition('=')[0]}"
 
 
 def range_conditions(statement: Statement, query: WorkloadQuery) -> list[str]:
