@@ -54,6 +54,9 @@ MAX_MODEL_CHARACTERS = 63
 MAX_READING = 1e18
 """Bytes, requests or seconds counted up; sums of millions of them stay finite."""
 MAX_NODE_POOLS = 5_000
+MAX_UNOBSERVED = 100
+"""Times that one heartbeat tells of."""
+MAX_SECONDS_AGO = 366 * 86_400.0
 
 
 Instant = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -132,6 +135,9 @@ class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
 
     `never_existed`: it only looked like a workload while its owner could not be read, and leaves no trace where
     it was there for some minutes only and held no GPU.
+
+    `is_owner_unreadable`: its last pod is gone, and itself it cannot be read for now. That is its end only
+    where the server never knew more of it than its pods.
     """
 
     id: UUID
@@ -139,6 +145,7 @@ class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
     transitions: tuple[Transition, ...] = ()
     not_before: Instant | None = None
     never_existed: bool = False
+    is_owner_unreadable: bool = False
 
 
 Item = Upsert | Delete
@@ -371,6 +378,16 @@ class NodeChangesEnvelope(Wire, frozen=True):
 Queues = Annotated[tuple[SchedulerQueue, ...], msgspec.Meta(max_length=MAX_QUEUES)]
 
 
+class Unobserved(Wire, frozen=True, array_like=True):
+    """A time in which pods may have come and gone unseen, though the agent ran."""
+
+    from_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS_AGO)]
+    to_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS_AGO)]
+
+
+UnobservedTimes = Annotated[tuple[Unobserved, ...], msgspec.Meta(max_length=MAX_UNOBSERVED)]
+
+
 class Heartbeat(Wire, frozen=True):
     """`observed_seconds_ago`: how long ago everything told was known to be current; None where nothing was read
     yet. `backlog`: workloads with changes that are not acknowledged.
@@ -396,6 +413,8 @@ class Heartbeat(Wire, frozen=True):
     nodes: NodeChanges | None = None
     """None = nothing is told of them."""
     queues: Queues | None = None
+    unobserved: UnobservedTimes = ()
+    """Since the last heartbeat that was answered."""
 
 
 class HeartbeatEnvelope(Wire, frozen=True):
@@ -412,6 +431,7 @@ class HeartbeatEnvelope(Wire, frozen=True):
     digest: Hash | None = None
     nodes: NodeChangesEnvelope | None = None
     queues: Queues | None = None
+    unobserved: UnobservedTimes = ()
 
 
 class HeartbeatReply(Wire, frozen=True):

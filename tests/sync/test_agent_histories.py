@@ -41,6 +41,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(owner_lookup, "RETRY_SECONDS", 0.05)
     monkeypatch.setattr(owner_lookup, "UNRESOLVED_RECHECK_SECONDS", 0.3)
+    monkeypatch.setattr(owner_lookup, "GONE_RECHECK_SECONDS", 0.3)
     monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 3)
 
 

@@ -19,6 +19,7 @@ from tests.fixtures.kubernetes.agent_objects import short_waits as short_waits
 from tests.fixtures.kubernetes.kube_api import kind, kube_api
 from tests.fixtures.receiver import receiver
 from watchbill.agent import run
+from watchbill.agent.cache import owner_lookup
 
 
 async def test_unknown_owners_are_looked_up_once_and_believed_by_uid(tmp_path: Path) -> None:
@@ -125,3 +126,32 @@ async def test_pods_of_a_node_are_their_own_workloads(tmp_path: Path) -> None:
         async with agent(tmp_path, api, server):
             await until_reported(server, static)
             assert server.rows[uid(static)].record.workload.type == "Pod"
+
+
+async def test_pods_of_a_kind_that_is_no_longer_served_stay_together(tmp_path: Path) -> None:
+    """Its definition is gone, what it owned is not, and somebody still makes pods in its name."""
+    async with kube_api() as api, receiver() as server:
+        job = made("PyTorchJob", "train", group="kubeflow.org/v1")
+        for name in ("train-a", "train-b"):
+            api.put(pod(name, job))
+        async with agent(tmp_path, api, server):
+            await told(server, job)
+            await until(lambda: server.rows[uid(job)].record.usage.pod_count == 2)
+            api.put(pod("train-c", job))
+            await until(lambda: server.rows[uid(job)].record.usage.pod_count == 3)
+            assert server.told() == ["PyTorchJob/train: Running"]
+            row = server.rows[uid(job)]
+            assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
+
+
+async def test_a_pod_that_outlives_its_owner_is_told_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_lookup, "GONE_RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(owner_lookup, "ABANDONED_SECONDS", 0.2)
+    async with kube_api() as api, receiver() as server:
+        left = pod("left", made("Job", "gone", group="batch"))
+        api.put(left)
+        async with agent(tmp_path, api, server):
+            await told(server, left)
+            assert server.told() == ["Pod/left: Running"]

@@ -283,3 +283,35 @@ async def test_what_an_older_server_stored_is_asked_for_again(
     assert (await take(db, agent, [item]))[0] == (workload(1).id,)
     await agent.send(item, now=LATER)
     assert (await take(db, agent, [item]))[0] == ()
+
+
+async def test_an_owner_that_was_read_once_outlives_its_pods_while_it_cannot_be(
+    db: Database,
+) -> None:
+    """An agent that starts without the right to jobs knows two of them by their pods alone, and these go."""
+    agent = await connected_agent(db, START)
+    known = upsert(msgspec.structs.replace(record(workload(1)), witness=Witness(*JOB, "team")))
+    await agent.send(known, now=START)
+    await agent.hello(START)
+    unreadable = [
+        upsert(
+            msgspec.structs.replace(
+                record(workload(number, additional_fields={"isOwnerUnreadable": True})),
+                witness=Witness("", "Pod", "team"),
+            )
+        )
+        for number in (1, 2)
+    ]
+    ends = [
+        Delete(id=UUID(int=number), deleted_at=LATER, is_owner_unreadable=True) for number in (1, 2)
+    ]
+    await agent.send(*unreadable, *ends, now=LATER)
+    kept, ended = [await workload_get(db, SCOPE, UUID(int=number), LATER) for number in (1, 2)]
+    assert kept is not None
+    assert ended is not None
+    assert msgspec.json.decode(kept.body).get("deletedAt") is None
+    assert msgspec.json.decode(ended.body)["deletedAt"] is not None, "only its pods were ever known"
+    await take(db, agent, [], Covered("", "Pod"), count=0)
+    assert await live(db) == 1, "that no pod is there proves nothing of it"
+    await take(db, agent, [], JOBS, count=0)
+    assert await live(db) == 0

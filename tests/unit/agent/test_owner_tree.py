@@ -23,6 +23,7 @@ class ListenerRecorder:
     changed: set[str] = field(default_factory=set)
     deleting: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    podless: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
 
     def on_change(self, root: str) -> None:
@@ -33,6 +34,9 @@ class ListenerRecorder:
 
     def on_delete(self, root: str, at: datetime, not_before: datetime | None) -> None:
         self.deleted.append(root)
+
+    def on_pods_gone(self, root: str, at: datetime, not_before: datetime | None) -> None:
+        self.podless.append(root)
 
     def on_withdraw(self, root: str, at: datetime) -> None:
         self.withdrawn.append(root)
@@ -242,9 +246,8 @@ def test_resolving_an_owner_moves_nothing_that_knew_it() -> None:
     tree.resolve(key("d"), OwnerStatus.UNREADABLE, NOW)
     tree.put(thing("rs", "d"), NOW)
     tree.put(pod("p", "rs"), NOW)
-    assert uids(tree, "d") == {"p"}
-    assert uids(tree, "late") == {"q"}
-    assert tree.groups["late"].is_truncated
+    assert uids(tree, "d") == {"p", "q"}, "what comes late joins what its owner left"
+    assert not tree.groups["d"].is_truncated
 
 
 @given(st.permutations(["a", "b", "c", "p"]))
@@ -401,8 +404,23 @@ def test_an_assumed_owner_lives_as_long_as_its_pods() -> None:
     tree.put(pod("p1", "rs"), NOW)
     tree.assume(assumed("rs"), NOW)
     tree.remove("p1", NOW)
-    assert listener.deleted == ["rs"]
+    assert (listener.podless, listener.deleted) == (["rs"], []), "the owner itself may exist"
     assert tree.entries == tree.groups == {}
+
+
+def test_what_is_assumed_of_an_owner_that_is_gone_hides_nothing_that_was_read_of_it() -> None:
+    tree, listener = new()
+    for entry in (thing("rs"), pod("p1", "rs")):
+        tree.put(entry, NOW)
+    tree.remove("rs", NOW)
+    tree.put(pod("p2", "rs"), NOW)
+    assert uids(tree, "rs") == {"p1", "p2"}
+    assert not tree.missing, "nobody looks for an owner that was seen to go"
+    tree.assume(assumed("rs"), NOW)
+    assert not tree.groups["rs"].root.is_assumed
+    for uid in ("p1", "p2"):
+        tree.remove(uid, NOW)
+    assert (listener.podless, listener.deleted) == ([], ["rs"])
 
 
 def test_an_assumption_about_an_object_of_another_namespace_is_refuted() -> None:

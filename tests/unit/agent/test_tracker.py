@@ -14,6 +14,7 @@ from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.tracker import ASIDE_FROM_PODS, Tracker
 from watchbill.background import SLICE_SECONDS, TimeSlice
 from watchbill.kinds.derive import Derived
+from watchbill.protocol import Delete, Upsert
 from watchbill.workload import Phase
 
 ROOTS = [str(UUID(int=number)) for number in range(30)]
@@ -69,6 +70,25 @@ async def test_a_change_is_derived_once_whoever_comes_first(
     await asyncio.gather(tracker.derive_all(), tracker.derive_all())
     running.cancel()
     assert sorted(source.derivations) == ROOTS
+
+
+async def test_an_owner_that_may_exist_stays_in_its_phase_when_its_pods_are_gone() -> None:
+    """Of its kind nothing can be read: that nothing runs it is all that is known."""
+    tracker, _ = tracking()
+    tracker.open()
+    await tracker.derive_all()
+    tracker._derive = lambda root: derived(Phase.CREATING, number=UUID(str(root)).int)
+    tracker.on_pods_gone(ROOTS[0], NOW, None)
+    batch = tracker.pending.next_batch(
+        max_workloads=1, max_bytes=1_000_000, derive=lambda root: None
+    )
+    record, end = batch.items
+    assert isinstance(record, Upsert)
+    assert isinstance(end, Delete)
+    assert record.record.workload.phase is Phase.RUNNING
+    assert [transition.phase for transition in record.transitions] == [Phase.RUNNING]
+    assert end.is_owner_unreadable
+    assert ROOTS[0] not in tracker.pending.workloads
 
 
 async def test_before_it_is_open_only_what_is_known_is_derived() -> None:

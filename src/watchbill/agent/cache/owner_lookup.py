@@ -27,7 +27,9 @@ RETRY_SECONDS = 2.0
 GIVE_UP_SECONDS = 30.0
 """An owner that the API server cannot answer for within this time counts as unreadable."""
 UNRESOLVED_RECHECK_SECONDS = 60.0
-ABANDONED_SECONDS = 60.0
+ABANDONED_SECONDS = 30.0
+"""Whoever still names an owner after it has been gone for so long is not collected with it."""
+GONE_RECHECK_SECONDS = 10.0
 RECHECK_SECONDS = 120.0
 _CONCURRENT_REQUESTS = 8
 
@@ -102,8 +104,11 @@ class OwnerLookup:
         key = GroupKind(search.owner.group, search.owner.kind)
         try:
             resource = await self._find_resource(key)
-            if resource is None or not resource.is_namespaced:
-                self._resolve(owner, OwnerStatus.OUTSIDE if resource else OwnerStatus.UNREADABLE)
+            if resource is None:
+                self._resolve_unreadable(owner, search.owner)
+                return
+            if not resource.is_namespaced:
+                self._resolve(owner, OwnerStatus.OUTSIDE)
                 return
             obj = await self._fetch(resource, search.owner, owner.namespace)
         except ApiFailure as failure:
@@ -144,13 +149,18 @@ class OwnerLookup:
             search.forbidden_attempts += 1
         if search.forbidden_attempts >= 2 or now - search.since > GIVE_UP_SECONDS:
             log.warning("owner cannot be read", kind=search.owner.kind, error=failure.message)
-            if self._cache.can_assume(GroupKind(search.owner.group, search.owner.kind)):
-                self._cache.assume_owner(owner, search.owner)
-                self._recheck_at[owner] = now + UNRESOLVED_RECHECK_SECONDS
-            else:
-                self._resolve(owner, OwnerStatus.UNREADABLE)
+            self._resolve_unreadable(owner, search.owner)
             return
         search.due = now + (failure.retry_after_seconds or RETRY_SECONDS)
+
+    def _resolve_unreadable(self, owner: OwnerKey, reference: OwnerReference) -> None:
+        """Of a kind of workloads the pods stay together, though it cannot be read or is not served for now."""
+        if self._cache.can_assume(GroupKind(reference.group, reference.kind)):
+            self._cache.assume_owner(owner, reference)
+            now = asyncio.get_running_loop().time()
+            self._recheck_at[owner] = now + UNRESOLVED_RECHECK_SECONDS
+        else:
+            self._resolve(owner, OwnerStatus.UNREADABLE)
 
     def _resolve_as_gone(self, owner: OwnerKey) -> None:
         """Gone; if its dependents still exist much later, nothing will collect them."""
@@ -158,6 +168,7 @@ class OwnerLookup:
         since = self._gone_since.setdefault(owner, now)
         is_abandoned = now - since >= ABANDONED_SECONDS
         self._resolve(owner, OwnerStatus.ABANDONED if is_abandoned else OwnerStatus.GONE)
+        self._recheck_at[owner] = now + GONE_RECHECK_SECONDS
 
     def _resolve(self, owner: OwnerKey, status: OwnerStatus) -> None:
         self._cache.owner_tree.resolve(owner, status, datetime.now(UTC))

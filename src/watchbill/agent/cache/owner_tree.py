@@ -106,6 +106,9 @@ class OwnerListener(Protocol):
     def on_delete(self, root: str, at: datetime, not_before: datetime | None) -> None:
         """`not_before`: when it was last known to exist, where nobody saw its last object go."""
 
+    def on_pods_gone(self, root: str, at: datetime, not_before: datetime | None) -> None:
+        """The last pod of an owner that cannot be read for now is gone; the owner itself may exist."""
+
     def on_withdraw(self, root: str, at: datetime) -> None:
         """It never was a workload: it only looked like one while an owner could not be read."""
 
@@ -319,7 +322,7 @@ class OwnerTree:
             entry = self.entries[root]
             group = self.groups[root] = OwnerGroup(root=entry)
             self._by_namespace.setdefault(entry.namespace, set()).add(root)
-        elif root in self.entries:
+        elif root in self.entries and not self.entries[root].is_assumed:
             group.root = self.entries[root]
         return group
 
@@ -392,6 +395,9 @@ class OwnerTree:
         previous = self._previous_root(last, parent)
         if previous is not None and previous != last.uid:
             return previous, False
+        left = self.groups.get(parent.uid)
+        if left is not None and left.root.namespace == last.namespace:
+            return parent.uid, False
         if status in (OwnerStatus.UNREADABLE, OwnerStatus.ABANDONED):
             return last.uid, True
         if status is None and previous is None:
@@ -436,6 +442,8 @@ class OwnerTree:
         is_misread = group.is_truncated and entry is not None and entry.root != root
         if is_misread or group.never_existed:
             self._listener.on_withdraw(root, at)
+        elif entry is not None and entry.is_assumed and not group.is_root_gone:
+            self._listener.on_pods_gone(root, at, not_before)
         else:
             self._listener.on_delete(root, at, not_before)
         self._delete_group(root, group)

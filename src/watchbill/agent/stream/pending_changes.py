@@ -164,10 +164,18 @@ class PendingChanges:
         if is_last or self.kept_bytes < MAX_KEPT_BYTES:
             self._keep(state, _compressed(encoded, derived.pods))
 
-    def delete(self, root: str, at: datetime, not_before: datetime | None = None) -> None:
+    def delete(
+        self,
+        root: str,
+        at: datetime,
+        not_before: datetime | None = None,
+        *,
+        is_owner_unreadable: bool = False,
+    ) -> None:
         """A workload was deleted; what the server lacks of it is kept until it is acknowledged.
 
         `not_before`: when it was last known to exist, where nobody saw its deletion as it happened.
+        `is_owner_unreadable`: only its pods are known to be gone.
         """
         state = self.workloads.pop(root, None)
         self._forget(root)
@@ -183,6 +191,7 @@ class PendingChanges:
             deleted_at=at,
             transitions=tuple(state.pending),
             not_before=not_before,
+            is_owner_unreadable=is_owner_unreadable,
         )
         self._queue_deleted(root, Deleted(compressed, delete))
 

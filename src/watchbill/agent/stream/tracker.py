@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from watchbill.agent.stream.derive_turns import DeriveTurns
@@ -15,6 +16,7 @@ from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.background import TimeSlice
 from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects.objects import WorkloadObjects
+from watchbill.workload import TERMINAL_PHASES, Transition
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +94,17 @@ class Tracker:
         self.pending.delete(root, at, not_before)
         self.changed.set()
 
+    def on_pods_gone(self, root: str, at: datetime, not_before: datetime | None) -> None:
+        """What may exist without pods is told once more: without pods, in the last phase that is known."""
+        self._drop(root)
+        state = self.pending.workloads.get(root)
+        derived = None if state is None else self._derived(root)
+        if derived is not None and state is not None and state.last_stated is not None:
+            derived = _in_phase(derived, state.last_stated)
+            self.pending.update(root, derived, self._clock(), is_last=True)
+        self.pending.delete(root, at, not_before, is_owner_unreadable=True)
+        self.changed.set()
+
     def on_withdraw(self, root: str, at: datetime) -> None:
         self._drop(root)
         self.pending.withdraw(root, at)
@@ -108,9 +121,16 @@ class Tracker:
         assert self._source is not None  # set before any event
         if not self._source.is_alive(root):
             return None
+        derived = self._derived(root)
+        if derived is not None:
+            self.pending.update(root, derived, self._clock(), is_last=is_last)
+        return derived
+
+    def _derived(self, root: str) -> Derived | None:
+        assert self._source is not None  # set before any event
         began, namespace = self._processor_seconds(), self._source.namespace_of(root)
         try:
-            derived = self._derive(self._source.gather(root))
+            return self._derive(self._source.gather(root))
         except Exception:  # one unexpected object must not stop all others
             self.failures += 1
             log.exception("derivation failed", workload=root)
@@ -118,8 +138,6 @@ class Tracker:
         finally:
             seconds = self._processor_seconds() - began
             self.turns.charge(namespace, seconds, asyncio.get_running_loop().time())
-        self.pending.update(root, derived, self._clock(), is_last=is_last)
-        return derived
 
     async def run(self) -> None:
         """Derive what is due, until cancelled."""
@@ -231,3 +249,16 @@ class Tracker:
     def _drop(self, root: str) -> None:
         self._dirty.pop(root, None)
         self._aside.pop(root, None)
+
+
+def _in_phase(derived: Derived, last: Transition) -> Derived:
+    """Nobody can see what became of it: the phase stays as it was."""
+    workload = msgspec.structs.replace(
+        derived.record.workload,
+        phase=last.phase,
+        phase_message=last.message,
+        phase_reason=None,
+        completed_at=last.at if last.phase in TERMINAL_PHASES else None,
+    )
+    record = msgspec.structs.replace(derived.record, workload=workload)
+    return Derived(record, (last,), derived.pods)

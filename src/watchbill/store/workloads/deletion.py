@@ -25,7 +25,12 @@ from watchbill.store.workloads.document import (
     revision_of,
 )
 from watchbill.store.workloads.pod_write import pod_end_all
-from watchbill.store.workloads.write import EXISTING, phase_state_of, transition_insert
+from watchbill.store.workloads.write import (
+    EXISTING,
+    is_known_by_pods_alone,
+    phase_state_of,
+    transition_insert,
+)
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
 _MARK_DELETED = (
@@ -96,7 +101,11 @@ async def workload_delete(
         list(by_id),
         cluster_id,
     )
-    deletions = [_deletion(row, by_id[row["id"]]) for row in stored]
+    deletions = [
+        _deletion(row, by_id[row["id"]])
+        for row in stored
+        if is_known_by_pods_alone(row) or not by_id[row["id"]].is_owner_unreadable
+    ]
     if deletions:
         await _update(connection, tenant_id, deletions, now)
         await transition_insert(

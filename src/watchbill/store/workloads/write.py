@@ -19,7 +19,7 @@ from watchbill.history import (
     new_transitions,
     start_intervals,
 )
-from watchbill.protocol import RefusedItem, Upsert
+from watchbill.protocol import Record, RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
@@ -33,7 +33,7 @@ from watchbill.workload import Phase, Transition, Usage
 EXISTING = (
     "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
     "resting_phase, resting_phase_at, transition_count, pending_ms, pending_since, running_ms, "
-    "running_since, k8s_phase, k8s_phase_updated_at FROM workload "
+    "running_since, k8s_phase, k8s_phase_updated_at, witness_group, witness_kind FROM workload "
     "WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 )
 ITEMS_PER_TURN = 20
@@ -193,7 +193,7 @@ def _change(
     assert state is not None  # a first record always brings a transition
     return _Change(
         row=make_row(
-            upsert.record,
+            _with_known_witness(upsert.record, stored),
             record_hash=bytes.fromhex(upsert.record_hash),
             state=state,
             organisation=organisation,
@@ -206,6 +206,26 @@ def _change(
         transitions=fresh,
         first_number=first_number,
     )
+
+
+def is_known_by_pods_alone(stored: Row) -> bool:
+    """Whether nobody ever read the workload's own object, or it is a pod itself."""
+    return (stored["witness_group"], stored["witness_kind"]) == ("", "Pod")
+
+
+def _with_known_witness(record: Record, stored: Row | None) -> Record:
+    """What was read once and cannot be read for now is proven absent by its own kind's listing, as before."""
+    if (
+        stored is None
+        or stored["deleted_at"] is not None
+        or is_known_by_pods_alone(stored)
+        or not record.workload.additional_fields.get("isOwnerUnreadable")
+    ):
+        return record
+    witness = msgspec.structs.replace(
+        record.witness, group=stored["witness_group"], kind=stored["witness_kind"]
+    )
+    return msgspec.structs.replace(record, witness=witness)
 
 
 def _k8s_phase_updated_at(upsert: Upsert, stored: Row | None, state: PhaseState) -> datetime:
