@@ -18,6 +18,8 @@ from typing import Any
 
 import msgspec
 import structlog
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config import incluster_config, kube_config
 
 from watchbill.client.proxies import proxy_for
 from watchbill.errors import Invalid
@@ -185,8 +187,6 @@ class Credentials:
 
     async def load(self) -> None:
         """Read everything anew. Raises Invalid, saying what is wrong and what to do."""
-        from kubernetes_asyncio.client import Configuration  # slow to import, needed here alone
-
         configuration: Any = Configuration()
         try:
             if self._kubeconfig is None:
@@ -242,16 +242,12 @@ class Credentials:
         return True
 
     def _load_in_cluster(self, configuration: Any) -> None:
-        from kubernetes_asyncio.config import incluster_config
-
         library: Any = incluster_config
         library.load_incluster_config(client_configuration=configuration)
         names = (library.SERVICE_TOKEN_FILENAME, library.SERVICE_CERT_FILENAME)
         self._files = tuple(map(Path, names))
 
     async def _load_kubeconfig(self, path: Path, configuration: Any) -> None:
-        from kubernetes_asyncio.config import kube_config
-
         library: Any = kube_config
         merged = library.KubeConfigMerger(str(path))
         loader = library.KubeConfigLoader(
