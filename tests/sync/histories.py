@@ -5,11 +5,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,21 +16,20 @@ from uuid import UUID
 from tests.fixtures.kubernetes.model_cluster import ModelCluster
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.model_world import Json, Life, World
+from tests.sync.validators import Validators
 from watchbill.agent.cache import watch_manager
-from watchbill.agent.kubernetes.reflector import BOOKMARK_OVERDUE_SECONDS
 from watchbill.agent.run import Agent
+from watchbill.errors import Forbidden
 from watchbill.identity import AgentIdentity
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.settings.agent import AgentSettings
 from watchbill.store.fleet.clusters import cluster_create
+from watchbill.store.workloads.deletion import workload_purge
 
 HEAL_SECONDS = 1_500.0
-EXACT = timedelta(seconds=5)
-"""How much later than it happened a deletion may be told without an interval."""
-UNNOTICED = timedelta(seconds=BOOKMARK_OVERDUE_SECONDS) + EXACT
-"""The same where watches stood still, which only the absence of bookmarks tells."""
 NAMES = 6
-FORBIDDABLE = (GroupKind("", "Pod"), GroupKind("batch", "Job"), GroupKind("apps", "Deployment"))
+JOB = GroupKind("batch", "Job")
+FORBIDDABLE = (GroupKind("", "Pod"), JOB, GroupKind("apps", "Deployment"))
 
 
 def recorded(step: Callable[..., None]) -> Callable[..., None]:
@@ -49,7 +47,7 @@ def recorded(step: Callable[..., None]) -> Callable[..., None]:
     return recording
 
 
-class Histories:
+class Histories(Validators):
     """Every argument is a number or a word, and picks among what there is."""
 
     world: World
@@ -64,13 +62,13 @@ class Histories:
         self.cluster = ModelCluster()
         self.lives: dict[UUID, Life] = {}
         self.others: set[UUID] = set()
-        """Objects that are no workloads."""
         self.reported: set[UUID] = set()
         identity = AgentIdentity(1, UUID(int=0xC0 << 64 | self.number))
         self.server = ModelServer(self.loop, self.world.db, identity)
         self.agent: Agent | None = None
         self.task: asyncio.Task[None] | None = None
         self.most_skew = timedelta(0)
+        self.has_backup = False
         self.world.reports_pods = True
         self.loop.agent_clock_ahead_seconds = 0.0
         self.stop = asyncio.Event()
@@ -127,11 +125,8 @@ class Histories:
             status={"phase": "Running"},
         )
 
-    def _existing(self) -> list[Life]:
-        return [life for life in self.lives.values() if self.cluster.exists(life.root)]
-
     def _picked(self, index: int) -> Life | None:
-        existing = self._existing()
+        existing = self.existing()
         return existing[index % len(existing)] if existing else None
 
     def _note_ends(self) -> None:
@@ -144,7 +139,8 @@ class Histories:
 
     @recorded
     def create(self, kind: str, name: int, lost: bool) -> None:
-        if any(life.root["metadata"]["name"] == f"w{name}" for life in self._existing()):
+        is_taken = any(life.root["metadata"]["name"] == f"w{name}" for life in self.existing())
+        if is_taken or (kind == "Job" and JOB in self.cluster.unserved):
             return
         template = {"spec": {"containers": [{"name": "main"}]}}
         life = (
@@ -203,7 +199,7 @@ class Histories:
     @recorded
     def delete_all(self) -> None:
         """As when a namespace goes: too many at once to be believed without a second look."""
-        for life in self._existing():
+        for life in self.existing():
             for obj in (life.root, life.link, *life.pods):
                 if obj is not None:
                     self.cluster.delete(obj)
@@ -236,6 +232,67 @@ class Histories:
         self.cluster.forbid(key) if is_forbidden else self.cluster.forbidden.discard(key)
 
     @recorded
+    def list_only(self, index: int, is_list_only: bool) -> None:
+        key = FORBIDDABLE[index % len(FORBIDDABLE)]
+        unwatchable = self.cluster.unwatchable
+        self.cluster.make_unwatchable(key) if is_list_only else unwatchable.discard(key)
+
+    @recorded
+    def serve_jobs(self, is_served: bool) -> None:
+        if is_served:
+            self.cluster.unserved.discard(JOB)
+        else:
+            self.cluster.unserve(JOB)
+            self._note_ends()
+
+    @recorded
+    def wrong_cluster(self, seconds: int) -> None:
+        """The agent is started with another cluster's kubeconfig, and then with its own again."""
+        pinned = self.world.fetch(
+            "SELECT cluster_uid FROM cluster WHERE tenant_id = 1 AND id = $1",
+            self.server.identity.cluster_id,
+        )
+        if pinned[0]["cluster_uid"] is None:
+            return
+        self._kill()
+        before, own = self.rows(), self.cluster
+        self.cluster = ModelCluster()
+        self.cluster.put(self._made("Namespace", "kube-system", namespace=""))
+        self._start()
+        self._wait(seconds)
+        assert self.task is not None
+        assert not self.task.done() or isinstance(self.task.exception(), Forbidden)
+        assert self.rows() == before, "an agent of another cluster changed something"
+        self._kill()
+        self.cluster = own
+        self._start()
+
+    @recorded
+    def backup(self) -> None:
+        self.world.call(self._apart(self.world.backup.write()))
+        self.has_backup = True
+
+    @recorded
+    def restore(self) -> None:
+        """The server's database is as it was at the last backup."""
+        if self.has_backup:
+            self.world.call(self._apart(self.world.backup.restore()))
+            self.server.batches.clear()
+            self.reported &= self.rows().keys()
+
+    @recorded
+    def purge(self) -> None:
+        """The retention of all that is deleted ends."""
+        purging = workload_purge(self.world.db, 1, keep=timedelta(0), now=self.loop.wall())
+        self.world.call(self._apart(purging))
+        self.reported &= self.rows().keys()
+
+    async def _apart(self, work: Awaitable[Any]) -> None:
+        """Outside of the model's time."""
+        with self.loop.working():
+            await work
+
+    @recorded
     def server_down(self, is_down: bool) -> None:
         self.server.is_down = is_down
 
@@ -246,9 +303,9 @@ class Histories:
 
     @recorded
     def repeat_batch(self, index: int) -> None:
-        before = self._rows()
+        before = self.rows()
         self.world.call(self._repeat(index))
-        assert self._rows() == before, "a batch from before changed something"
+        assert self.rows() == before, "a batch from before changed something"
 
     async def _repeat(self, index: int) -> None:
         with self.loop.working():
@@ -338,39 +395,14 @@ class Histories:
         self.world.call(kill())
         self.task = None
 
-    # What must hold
-
-    def _rows(self) -> dict[UUID, Any]:
-        async def read() -> Any:
-            with self.loop.working():
-                async with self.world.db.acquire(1) as connection:
-                    return await connection.fetch(
-                        "SELECT id, deleted_at, revision, record_hash, phase FROM workload "
-                        "WHERE tenant_id = 1 AND cluster_id = $1",
-                        self.server.identity.cluster_id,
-                    )
-
-        return {row["id"]: row for row in self.world.call(read())}
-
-    def check(self) -> None:
-        if self.task is not None and self.task.done():
-            self.task.result()
-        rows = self._rows()
-        for id_, row in rows.items():
-            life = self.lives.get(id_)
-            assert life is not None or id_ in self.others, f"phantom {id_}"
-            if life is not None and row["deleted_at"] is not None:
-                assert not self.cluster.exists(life.root), f"false delete of {life.root}"
-        self.reported |= {id_ for id_ in rows if id_ in self.lives}
-        assert self.agent is not None
-        pending = self.agent.pending
-        assert len(pending) <= 2 * (len(self.lives) + len(self.others)), "the backlog is unbounded"
+    # How it ends
 
     def heal(self) -> None:
         self.cluster.is_down = self.cluster.is_stalled = self.server.is_down = False
         self.server.is_full = False
         self.older_agent(is_older=False)
-        self.cluster.forbidden.clear()
+        for kinds in (self.cluster.forbidden, self.cluster.unwatchable, self.cluster.unserved):
+            kinds.clear()
         self.server.loses = self.server.loses_replies = self.server.doubles = 0
         for life in self.lives.values():
             if not self.cluster.exists(life.root):
@@ -379,87 +411,10 @@ class Histories:
                         self.cluster.delete(obj)
         self._note_ends()
         waited = 0.0
-        while not self._is_right() and waited < HEAL_SECONDS:
+        while not self.is_right() and waited < HEAL_SECONDS:
             self._wait(15.0)
             waited += 15.0
             self.check()
-
-    def _is_right(self) -> bool:
-        live = {id_ for id_, row in self._rows().items() if row["deleted_at"] is None}
-        is_right = live == {life.id for life in self._existing()}
-        return is_right and self.world.call(self._live_pods()) == self._existing_pods()
-
-    def _existing_pods(self) -> set[UUID]:
-        pods = [pod for life in self._existing() for pod in (life.root, *life.pods)]
-        return {
-            UUID(pod["metadata"]["uid"])
-            for pod in pods
-            if pod["kind"] == "Pod" and self.cluster.exists(pod)
-        }
-
-    async def _live_pods(self) -> set[UUID]:
-        with self.loop.working():
-            async with self.world.db.acquire(1) as connection:
-                rows = await connection.fetch(
-                    "SELECT p.id FROM workload_pod p JOIN workload w "
-                    "ON w.tenant_id = 1 AND w.id = p.workload_id "
-                    "WHERE p.tenant_id = 1 AND p.deleted_at IS NULL AND w.cluster_id = $1",
-                    self.server.identity.cluster_id,
-                )
-        return {row["id"] for row in rows}
-
-    def check_end(self) -> None:
-        rows = self._rows()
-        live = {id_ for id_, row in rows.items() if row["deleted_at"] is None}
-        existing = {life.id for life in self._existing()}
-        assert live == existing, f"missing {existing - live}, beyond {live - existing}"
-        assert self.world.call(self._live_pods()) == self._existing_pods()
-        for id_ in self.reported - existing:
-            assert id_ in rows, "a workload that was told is forgotten"
-        histories, documents = self.world.call(self._histories())
-        for id_, history in histories.items():
-            numbers = [row["number"] for row in history]
-            times = [row["at"] for row in history]
-            assert numbers == list(range(len(numbers))), "a history has holes or doubles"
-            assert times == sorted(times), "a history goes back in time"
-            phases = [row["phase"] for row in history]
-            doubled = any(a == b for a, b in pairwise(phases))
-            assert not doubled or rows[id_]["deleted_at"] is None, phases
-        for id_, row in rows.items():
-            life = self.lives.get(id_)
-            if life is not None and row["deleted_at"] is not None:
-                self._check_deletion_time(life, row["deleted_at"], documents[id_])
-
-    def _check_deletion_time(self, life: Life, reported: Any, document: Json) -> None:
-        between = document["additionalFields"].get("deletedBetween")
-        ended = life.ended_at
-        if between is None:
-            most = UNNOTICED if any(name == "stall" for name, _ in self.steps) else EXACT
-            is_exact = abs(reported - ended) <= most + self.most_skew
-            assert is_exact, f"{reported} instead of {ended}, and said to be exact"
-            return
-        exact = EXACT + self.most_skew
-        assert between["notBefore"] <= _text(ended + exact), (between, ended)
-        assert between["notAfter"] >= _text(ended - exact), (between, ended)
-
-    async def _histories(self) -> tuple[dict[UUID, list[Any]], dict[UUID, Json]]:
-        with self.loop.working():
-            async with self.world.db.acquire(1) as connection:
-                cluster = self.server.identity.cluster_id
-                steps = await connection.fetch(
-                    "SELECT t.workload_id, t.number, t.at, t.phase FROM phase_transition t "
-                    "JOIN workload w ON w.tenant_id = 1 AND w.id = t.workload_id "
-                    "WHERE t.tenant_id = 1 AND w.cluster_id = $1 ORDER BY t.workload_id, t.number",
-                    cluster,
-                )
-                rows = await connection.fetch(
-                    "SELECT id, document FROM workload WHERE tenant_id = 1 AND cluster_id = $1",
-                    cluster,
-                )
-        histories: dict[UUID, list[Any]] = {}
-        for step in steps:
-            histories.setdefault(step["workload_id"], []).append(step)
-        return histories, {row["id"]: json.loads(row["document"] + b"}") for row in rows}
 
     def teardown(self) -> None:
         try:
@@ -470,10 +425,6 @@ class Histories:
             raise
         finally:
             self._kill()
-
-
-def _text(at: Any) -> str:
-    return str(at.strftime("%Y-%m-%dT%H:%M:%S"))
 
 
 @contextmanager

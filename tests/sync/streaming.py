@@ -64,6 +64,9 @@ class Cluster:
     def states(self) -> tuple[KindState, ...]:
         return (KindState(group="", kind="Pod", state="complete", since=NOW),)
 
+    def unobserved(self) -> list[tuple[datetime, datetime]]:
+        return []
+
     def observed_seconds_ago(self) -> float | None:
         return 0.0
 

@@ -383,6 +383,23 @@ async def test_a_deletion_that_nobody_watched_has_an_interval(
         assert (kept.reflector.lists > 1) is is_found_by_list
 
 
+async def test_what_may_have_come_and_gone_between_a_watch_and_a_list_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.0)
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(kept.api.watches)
+        assert kept.reflector.unobserved == [], "the first list follows nothing"
+        before = datetime.now(UTC)
+        kept.api.end_watches(is_cut=True)
+        kept.api.put(pod("b"))
+        kept.api.delete(pod("b"))
+        kept.api.forget_past()
+        await until(lambda: kept.reflector.lists > 1)
+        ((since, listed),) = kept.reflector.unobserved
+        assert since <= before <= listed
+
+
 async def test_a_deletion_that_the_watch_missed_may_be_as_old_as_the_last_list(
     tmp_path: Path,
 ) -> None:
