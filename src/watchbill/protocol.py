@@ -385,6 +385,12 @@ class Unobserved(Wire, frozen=True, array_like=True):
     to_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS_AGO)]
 
 
+def unobserved_before(now: datetime, since: datetime, until: datetime) -> Unobserved:
+    """By one clock, so that it does not matter what another shows."""
+    seconds = (min(max((now - at).total_seconds(), 0.0), MAX_SECONDS_AGO) for at in (since, until))
+    return Unobserved(from_seconds_ago=next(seconds), to_seconds_ago=next(seconds))
+
+
 UnobservedTimes = Annotated[tuple[Unobserved, ...], msgspec.Meta(max_length=MAX_UNOBSERVED)]
 
 

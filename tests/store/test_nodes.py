@@ -1,5 +1,6 @@
 """Nodes in the database: what heartbeats bring of them, and what the pods on them hold."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -229,3 +230,10 @@ async def test_filters_order_search_and_pages(db: Database, agent: Agent) -> Non
     assert await names(db, search="\0") == []
     page = await node_list(db, SCOPE, NodeQuery(limit=2), START)
     assert ([each.name for each in page.nodes], page.next_offset) == (["C%", "a"], 2)
+
+
+async def test_a_node_says_how_old_what_is_said_of_it_is(db: Database, agent: Agent) -> None:
+    await agent.send_nodes(all_nodes(node()), START)
+    for seconds, state in ((59, "connected"), (60, "degraded"), (300, "disconnected")):
+        page = await node_list(db, SCOPE, NodeQuery(), START + timedelta(seconds=seconds))
+        assert [(each.cluster_state, each.data_as_of) for each in page.nodes] == [(state, START)]

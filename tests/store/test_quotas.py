@@ -205,8 +205,10 @@ async def test_pages_follow_each_other(db: Database, agent: Agent) -> None:
 
 
 async def test_averages_are_means_of_the_recorded_instants(db: Database, agent: Agent) -> None:
-    await agent.send(holding(1, gpus=4), now=START)
     at = last_instant(NOW)
+    for minute in range(0, 121, 4):
+        await agent.beat(START + timedelta(minutes=minute))
+    await agent.send(holding(1, gpus=4), now=NOW)
     await fleet_record(db, 1, at)
     await agent.send(replace(holding(1, gpus=2), observed_at=NOW), now=NOW)
     await fleet_record(db, 1, at - timedelta(seconds=1_500))
@@ -218,6 +220,28 @@ async def test_averages_are_means_of_the_recorded_instants(db: Database, agent: 
         "vision",
         "speech",
     ]
+
+
+async def test_averages_leave_out_the_times_when_the_cluster_was_disconnected(
+    db: Database, agent: Agent
+) -> None:
+    """What was told last stands in the series; it says nothing of what was held meanwhile."""
+    await agent.send(holding(1, gpus=4), now=START)
+    silent_at = last_instant(NOW) - timedelta(seconds=1_500)
+    for at in (silent_at, silent_at + timedelta(seconds=1_500)):
+        await fleet_record(db, 1, at)
+    vision = (await projects(db))["vision"]
+    assert (vision.cluster_state, vision.data_as_of) == ("disconnected", START)
+    assert vision.overtime_data.range24h_data is None
+    await agent.send(replace(holding(1, gpus=2), observed_at=NOW), now=NOW)
+    await fleet_record(db, 1, last_instant(NOW) - timedelta(seconds=3_000))
+    vision = (await projects(db))["vision"]
+    assert (vision.cluster_state, vision.data_as_of) == ("connected", NOW)
+    research = (await departments(db))["research"]
+    assert (research.cluster_state, research.data_as_of) == ("connected", NOW)
+    assert await names(db, "project", "avgGpuAllocation24h>=0") == [], (
+        "all of them lie in the silence"
+    )
 
 
 async def test_who_sees_one_project_sees_the_name_of_its_department(

@@ -135,11 +135,11 @@ async def test_pods_of_a_kind_that_is_no_longer_served_stay_together(tmp_path: P
         for name in ("train-a", "train-b"):
             api.put(pod(name, job))
         async with agent(tmp_path, api, server):
-            await told(server, job)
+            await until_reported(server, job)
             await until(lambda: server.rows[uid(job)].record.usage.pod_count == 2)
             api.put(pod("train-c", job))
             await until(lambda: server.rows[uid(job)].record.usage.pod_count == 3)
-            assert server.told() == ["PyTorchJob/train: Running"]
+            assert server.summary() == ["PyTorchJob/train: Running"]
             row = server.rows[uid(job)]
             assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
 
@@ -153,5 +153,5 @@ async def test_a_pod_that_outlives_its_owner_is_told_at_last(
         left = pod("left", made("Job", "gone", group="batch"))
         api.put(left)
         async with agent(tmp_path, api, server):
-            await told(server, left)
-            assert server.told() == ["Pod/left: Running"]
+            await until_reported(server, left)
+            assert server.summary() == ["Pod/left: Running"]

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -247,6 +248,9 @@ class Agent:
     def observed_seconds_ago(self) -> float | None:
         """By the pods, from which phases and figures follow; other kinds tell their own state."""
         return self.watch_manager.seconds_behind(POD) if self._is_synced else None
+
+    def unobserved(self) -> list[tuple[datetime, datetime]]:
+        return self.watch_manager.unobserved(POD)
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)

@@ -1,15 +1,34 @@
 """The fleet's figures and the clusters that report here."""
 
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 
-from watchbill.protocol import KindState, NodePoolCapacity, RefusedItem
+from watchbill.protocol import (
+    DEGRADED_AFTER_SECONDS,
+    DISCONNECTED_AFTER_SECONDS,
+    KindState,
+    NodePoolCapacity,
+    RefusedItem,
+)
 from watchbill.responses.contract import Amount, Count, Instant, PositiveCount
 from watchbill.workload import Wire
 
 ClusterState = Literal["waiting", "connected", "degraded", "disconnected"]
+
+
+def cluster_state(last_contact_at: datetime | None, now: datetime) -> ClusterState:
+    """What the time of its last contact says of a cluster, by the server's clock."""
+    if last_contact_at is None:
+        return "waiting"
+    since_contact = now - last_contact_at
+    if since_contact < timedelta(seconds=DEGRADED_AFTER_SECONDS):
+        return "connected"
+    if since_contact < timedelta(seconds=DISCONNECTED_AFTER_SECONDS):
+        return "degraded"
+    return "disconnected"
 
 
 class FleetGpus(Wire, frozen=True, kw_only=True):
@@ -71,7 +90,7 @@ class Fleet(Wire, frozen=True, kw_only=True):
 
 
 class Gap(Wire, frozen=True, kw_only=True):
-    """An interval without contact: workloads may have lived and died unseen."""
+    """A time in which nobody observed the cluster: workloads may have lived and died unseen."""
 
     from_at: Instant = msgspec.field(name="from")
     to_at: Instant = msgspec.field(name="to")
@@ -104,7 +123,7 @@ class ClusterStatus(Wire, frozen=True, kw_only=True):
 class Cluster(Wire, frozen=True, kw_only=True):
     """A cluster's state by the server's own clock; `since` = when it entered the state.
 
-    Connected since the last gap ended, or since it was registered.
+    Connected since the last gap of a minute or more ended, or since it was registered.
     """
 
     uuid: UUID

@@ -7,6 +7,7 @@ import msgspec
 
 from watchbill.cluster_node import ClusterNode, NodeResources
 from watchbill.responses.contract import Instant
+from watchbill.responses.fleet import ClusterState
 from watchbill.workload import Wire
 
 
@@ -36,6 +37,9 @@ class NodeResponse(ClusterNode, frozen=True, kw_only=True):
     workloads: tuple[NodeWorkload, ...]
     workloads_total: int
     is_partial: bool
+    cluster_state: ClusterState | None = None
+    data_as_of: Instant | None = None
+    """Until when the cluster was observed: what is said of the node is as of then."""
 
     @property
     def free_gpus(self) -> float | None:
@@ -93,6 +97,8 @@ class NodePoolResponse(Wire, frozen=True, kw_only=True):
     status: NodePoolStatus
     total: NodeResources | None
     allocated: NodeResources
+    cluster_state: ClusterState | None = None
+    data_as_of: Instant | None = None
 
 
 class NodePoolsResponse(Wire, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Projects and departments: their quotas and what is held of them. The schemas are the second contract's.
 
 GPUs are numbers of GPUs, `cpu` millicores, `memory` MB (a million bytes). None = not known or not stated.
+`data_as_of`: until when the cluster was observed; what is said of the unit is as of then.
 """
 
 from typing import Literal
@@ -9,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.responses.contract import Instant
+from watchbill.responses.fleet import ClusterState
 from watchbill.workload import Wire
 
 
@@ -123,6 +125,8 @@ class ProjectResponse(Wire, frozen=True):
     overtime_data: OvertimeData
     parent: UnitName | None = None
     scheduler: str | None = None
+    cluster_state: ClusterState | None = None
+    data_as_of: Instant | None = None
 
 
 class ProjectList(Wire, frozen=True):
@@ -162,6 +166,8 @@ class DepartmentResponse(Wire, frozen=True):
     projects_aggregated_resources: tuple[NodePoolSums, ...] = ()
     parent: UnitName | None = None
     scheduler: str | None = None
+    cluster_state: ClusterState | None = None
+    data_as_of: Instant | None = None
 
 
 class DepartmentList(Wire, frozen=True):

@@ -161,6 +161,11 @@ class WatchManager:
         watch = self._watches.get(key)
         return None if watch is None else watch.reflector.seconds_behind
 
+    def unobserved(self, key: GroupKind) -> list[tuple[datetime, datetime]]:
+        """See `Reflector.unobserved`; empty where the kind is not served."""
+        watch = self._watches.get(key)
+        return [] if watch is None else watch.reflector.unobserved
+
     @property
     def can_prove(self) -> bool:
         """Whether an inventory would prove anything: at least the pods are complete."""

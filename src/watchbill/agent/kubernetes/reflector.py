@@ -21,7 +21,7 @@ from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
 from watchbill.background import TimeSlice
-from watchbill.protocol import KindState
+from watchbill.protocol import MAX_UNOBSERVED, KindState
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +73,9 @@ class Reflector:
         """Complete lists, without those of polling."""
         self.polls = 0
         self.counts: Counter[str] = Counter()
+        self.unobserved: list[tuple[datetime, datetime]] = []
+        """Times of which only the end was listed, so that objects may have come and gone in them; whoever tells
+        them removes them. Those between the lists of polling are not among them: the state says so."""
         self._client = client
         self._sink = sink
         self._is_metadata = is_metadata
@@ -183,6 +186,7 @@ class Reflector:
         now = datetime.now(UTC)
         for uid in self._versions.keys() - listed:
             self._delete(uid, now, self._current_at)
+        self._note_unobserved(began)
         self._current_at = self._verified_at = began
         self._unreadable = (self._unreadable & listed) | unreadable
         self._resource_version = resource_version
@@ -197,6 +201,14 @@ class Reflector:
         self._set_healthy()
         self.ready.set()
         log.info("listed", **self._log_fields(), objects=len(listed), times=self.lists)
+
+    def _note_unobserved(self, listed_at: datetime) -> None:
+        since = self._current_at
+        if since is None or self._watch_error is not None:
+            return
+        if (listed_at - since).total_seconds() > PAUSE_SECONDS:
+            self.unobserved.append((since, listed_at))
+            del self.unobserved[:-MAX_UNOBSERVED]
 
     def _reach(self, key: "_Key") -> None:
         if self._reached is not None:

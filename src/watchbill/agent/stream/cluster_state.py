@@ -1,6 +1,7 @@
 """What the stream needs from the rest of the agent."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Protocol
 
 from watchbill.agent.cache.nodes import PresentedNode
@@ -28,6 +29,10 @@ class ClusterState(Protocol):
 
     def observed_seconds_ago(self) -> float | None:
         """How long ago all that is told was known to be current; None before the first time."""
+
+    def unobserved(self) -> list[tuple[datetime, datetime]]:
+        """Times in which pods may have come and gone unseen, and that are still to be told: whoever told them
+        removes them."""
 
     def queues(self) -> tuple[SchedulerQueue, ...] | None:
         """All that schedulers have; None while they are not known."""

@@ -55,6 +55,7 @@ from watchbill.protocol import (
     InventoryEntry,
     KindState,
     RefusedItem,
+    unobserved_before,
 )
 from watchbill.scheduler_queue import SchedulerQueue
 
@@ -415,6 +416,7 @@ class Stream:
         digest = self._digest_if_due()
         nodes = self._cluster.nodes()
         queues = self._cluster.queues()
+        now, unobserved = datetime.now(UTC), self._cluster.unobserved()
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
@@ -423,7 +425,8 @@ class Stream:
             observed_seconds_ago=self._observed_seconds_ago(),
             backlog=min(len(self._pending), MAX_COUNT),
             digest=digest,
-            sent_at=datetime.now(UTC),
+            sent_at=now,
+            unobserved=tuple(unobserved_before(now, *span) for span in unobserved),
             cluster_clock_ahead_seconds=self._cluster.cluster_clock_ahead_seconds(),
             nodes=None if nodes is None else self._nodes.changes(nodes),
             queues=None if queues == self._acknowledged_queues else queues,
@@ -442,6 +445,7 @@ class Stream:
             if self._nodes.has_more:
                 self._heartbeat_due = self._now() + MORE_NODES_SECONDS
         self._acknowledged_queues = queues
+        del unobserved[: len(beat.unobserved)]
         if digest is not None:
             self._digest_due = self._now() + DIGEST_SECONDS
         self._apply_reply(reply)

@@ -107,6 +107,8 @@ def _pool(nodes: Sequence[NodeResponse], cluster_name: str, tenant_id: int) -> N
         ),
         total=None if first.is_partial else _summed(node.capacity for node in nodes),
         allocated=_summed(node.allocated for node in nodes),
+        cluster_state=first.cluster_state,
+        data_as_of=first.data_as_of,
     )
 
 

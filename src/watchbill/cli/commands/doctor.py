@@ -34,6 +34,8 @@ SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
 SLOW_SECONDS = 1.0
 BACKLOG_WARN = 1_000
+GAP_WARN = timedelta(minutes=1)
+"""Shorter ones are of agents that were started anew."""
 _METRICS_ADVICE = (
     "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
     "(deploy/kubernetes/agent has them as a role of their own), and exporters that answer"
@@ -355,10 +357,14 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
         times = plural(cluster.digest_mismatches, "time")
         what = f"{name}: agent and server held different records {times}; inventories repaired it"
         yield Finding(Outcome.WARN, "records", what, "if the number grows, look at both logs")
-    recent = [gap for gap in cluster.gaps if now - gap.to_at < timedelta(days=1)]
+    recent = [
+        gap
+        for gap in cluster.gaps
+        if now - gap.to_at < timedelta(days=1) and gap.to_at - gap.from_at >= GAP_WARN
+    ]
     if recent:
         count = plural(len(recent), "gap")
-        what = f"{name}: {count} in the last day: short workloads may have been missed"
+        what = f"{name}: {count} of a minute or more in the last day: short workloads may have been missed"
         yield Finding(Outcome.WARN, "gaps", what, "keep the agent running, one replica of it")
 
 

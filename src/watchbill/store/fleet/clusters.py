@@ -23,6 +23,7 @@ from watchbill.responses.fleet import (
     ClusterStatus,
     Gap,
     HeldDeletions,
+    cluster_state,
 )
 from watchbill.store.postgres.database import Database, Row
 from watchbill.store.postgres.errors import UniqueViolation
@@ -41,7 +42,9 @@ _CLUSTERS = (
     "(SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
     "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
     "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
-    "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
+    "OR w.project_id = ANY($9::int[]))) AS workloads, (SELECT max(g.to_at) FROM cluster_gap g "
+    "WHERE g.tenant_id = $1 AND g.cluster_id = c.id AND g.is_silence) AS silence_ended_at "
+    "FROM cluster c "
     "LEFT JOIN LATERAL (SELECT count(*) AS held, min(d.held_at) AS held_since, "
     "bool_and(d.refused_at IS NOT NULL) AS is_held_refused FROM held_deletion d "
     "JOIN workload l ON l.tenant_id = d.tenant_id AND l.id = d.workload_id "
@@ -134,15 +137,15 @@ def _cluster(
     refused: list[Row],
     gaps: list[Row],
 ) -> Cluster:
-    unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
-    state, since = _state(row["last_contact_at"], unbroken_since, now)
+    unbroken_since = row["silence_ended_at"] or row["created_at"]
+    state = cluster_state(row["last_contact_at"], now)
     return Cluster(
         uuid=row["id"],
         tenant_id=row["tenant_id"],
         id=row["id"],
         name=row["name"],
         state=state,
-        since=since,
+        since=_since(state, row["last_contact_at"], unbroken_since),
         created_at=row["created_at"],
         workloads=row["workloads"],
         gaps=tuple(Gap(from_at=gap["from_at"], to_at=gap["to_at"]) for gap in gaps),
@@ -162,6 +165,10 @@ def _cluster(
     )
 
 
+_ENTERED_AFTER = {
+    "degraded": timedelta(seconds=DEGRADED_AFTER_SECONDS),
+    "disconnected": timedelta(seconds=DISCONNECTED_AFTER_SECONDS),
+}
 _AS_STORED = (
     *("takeovers", "last_change_at", "backlog", "digest_compared_at", "digest_mismatches"),
     *("agent_clock_ahead_seconds", "cluster_clock_ahead_seconds"),
@@ -208,17 +215,13 @@ def _decoded(stored: bytes | None, kind: type[_T]) -> _T:
         return msgspec.json.decode(b"[]", type=kind)
 
 
-def _state(
-    last_contact_at: datetime | None, unbroken_since: datetime, now: datetime
-) -> tuple[ClusterState, datetime]:
-    if last_contact_at is None:
-        return "waiting", unbroken_since
-    since_contact = now - last_contact_at
-    if since_contact < timedelta(seconds=DEGRADED_AFTER_SECONDS):
-        return "connected", unbroken_since
-    if since_contact < timedelta(seconds=DISCONNECTED_AFTER_SECONDS):
-        return "degraded", last_contact_at + timedelta(seconds=DEGRADED_AFTER_SECONDS)
-    return "disconnected", last_contact_at + timedelta(seconds=DISCONNECTED_AFTER_SECONDS)
+def _since(
+    state: ClusterState, last_contact_at: datetime | None, unbroken_since: datetime
+) -> datetime:
+    """When it entered the state."""
+    if last_contact_at is None or state not in _ENTERED_AFTER:
+        return unbroken_since
+    return last_contact_at + _ENTERED_AFTER[state]
 
 
 async def cluster_create(

@@ -13,6 +13,7 @@ import msgspec
 
 from watchbill.cluster_node import ClusterNode, NodeResources
 from watchbill.query import NODE_FIELDS, NodeQuery, Predicate, Scope
+from watchbill.responses.fleet import cluster_state
 from watchbill.responses.nodes import NodeResponse, NodeWorkload
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.select import (
@@ -68,7 +69,7 @@ async def node_list(db: Database, scope: Scope, query: NodeQuery, now: datetime)
         offset = statement.bind(query.offset, "::bigint")
         page = f" LIMIT {query.limit + 1} OFFSET {offset}"
     sql = (
-        f"SELECT n.document, n.cluster_id, n.updated_at FROM {_FROM} "
+        f"SELECT n.document, n.cluster_id, n.updated_at, c.last_contact_at FROM {_FROM} "
         f"WHERE {statement.where} ORDER BY {_order(query)}{page}"
     )
     read: list[_NodeRow] = []
@@ -79,7 +80,7 @@ async def node_list(db: Database, scope: Scope, query: NodeQuery, now: datetime)
         shown = read if query.limit is None else read[: query.limit]
         allocations = await _allocations(connection, scope, shown, now)
     return NodePage(
-        [_response(row, allocations, scope) for row in shown],
+        [_response(row, allocations, scope, now) for row in shown],
         query.offset + len(shown) if len(read) > len(shown) else None,
     )
 
@@ -89,13 +90,14 @@ class _NodeRow:
     node: ClusterNode
     cluster_id: UUID
     updated_at: datetime
+    last_contact_at: datetime | None
 
 
 def _node_row(row: Row, *, is_brief: bool) -> _NodeRow:
     node = _NODE.decode(row["document"])
     if is_brief:
         node = msgspec.structs.replace(node, conditions=(), taints=())
-    return _NodeRow(node, row["cluster_id"], row["updated_at"])
+    return _NodeRow(node, row["cluster_id"], row["updated_at"], row["last_contact_at"])
 
 
 async def node_get(db: Database, scope: Scope, node_id: UUID, now: datetime) -> NodeResponse | None:
@@ -261,7 +263,10 @@ def _allocation(rows: Sequence[Row]) -> _Allocation:
 
 
 def _response(
-    row: _NodeRow, allocations: Mapping[tuple[UUID, str], _Allocation], scope: Scope
+    row: _NodeRow,
+    allocations: Mapping[tuple[UUID, str], _Allocation],
+    scope: Scope,
+    now: datetime,
 ) -> NodeResponse:
     is_partial = not sees_whole(scope, row.cluster_id)
     shown = _own_part(row.node) if is_partial else row.node
@@ -275,6 +280,8 @@ def _response(
         workloads=mine.workloads,
         workloads_total=mine.total,
         is_partial=is_partial,
+        cluster_state=cluster_state(row.last_contact_at, now),
+        data_as_of=row.last_contact_at,
     )
 
 

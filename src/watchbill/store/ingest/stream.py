@@ -17,7 +17,6 @@ import structlog
 from watchbill.errors import Conflict, Forbidden, Invalid, Superseded, Unauthenticated
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
-    DEGRADED_AFTER_SECONDS,
     HEARTBEAT_SECONDS,
     PROTOCOL_VERSION,
     Batch,
@@ -34,6 +33,7 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.store.ingest.digest import digest_compare
+from watchbill.store.ingest.gaps import restart_record, silence_record, unobserved_record
 from watchbill.store.ingest.node_write import node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.organisation.queue_write import queue_write
@@ -85,9 +85,10 @@ async def stream_open(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await _locked(connection, agent)
         _check_cluster_uid(cluster, request.cluster_uid)
-        await _record_gap(
-            connection, agent, cluster["last_contact_at"], _observed_until(cluster, now)
-        )
+        observed_until = _observed_until(cluster, now)
+        await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
+        if not request.previous_stream_id:
+            await restart_record(connection, agent, cluster["last_contact_at"], observed_until)
         idle = await _idle_hours(connection, agent, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
@@ -102,7 +103,7 @@ async def stream_open(
             request.previous_stream_id,
             request.agent_version,
             request.kubernetes_version,
-            _observed_until(cluster, now),
+            observed_until,
             request.cluster_uid,
             now,
         )
@@ -153,7 +154,7 @@ async def batch_apply(
         if batch.seq > expected:
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
         observed_until = _observed_until(cluster, now)
-        await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
+        await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
         refused, repaired, items = await _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
         events = list(valid_events(batch.events, now))
@@ -197,9 +198,9 @@ async def heartbeat_apply(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await stream_check(connection, agent, beat.stream_id)
         age = beat.observed_seconds_ago
-        before = min(cluster["last_contact_at"] or now, now)
-        observed_until = before if age is None else max(before, now - timedelta(seconds=age))
-        await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
+        observed_until = _told_until(cluster, age, now)
+        await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
+        await unobserved_record(connection, agent, beat.unobserved, now)
         is_in_step = beat.seq == cluster["last_seq"]
         differs = (
             is_in_step
@@ -234,6 +235,12 @@ async def heartbeat_apply(
         wants_nodes=wants_nodes,
         room=free,
     )
+
+
+def _told_until(cluster: Row, age_seconds: float | None, now: datetime) -> datetime:
+    """Until when the agent says that it observed; never earlier than it said before."""
+    before = min(cluster["last_contact_at"] or now, now)
+    return before if age_seconds is None else max(before, now - timedelta(seconds=age_seconds))
 
 
 def _reads_nodes(kinds: Sequence[KindState]) -> bool:
@@ -306,24 +313,6 @@ def _observed_until(cluster: Row, now: datetime) -> datetime:
     return min(before, now) if before is not None and cluster["is_blind"] else now
 
 
-async def _record_gap(
-    connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
-) -> None:
-    """A time without contact long enough for workloads to come and go unseen is recorded, and shown."""
-    if last_contact_at is None:
-        return
-    if now - last_contact_at < timedelta(seconds=DEGRADED_AFTER_SECONDS):
-        return
-    await connection.execute(
-        "INSERT INTO cluster_gap (tenant_id, cluster_id, from_at, to_at) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT DO NOTHING",
-        agent.tenant_id,
-        agent.cluster_id,
-        last_contact_at,
-        now,
-    )
-
-
 async def _valid_items(
     items: Sequence[Item], now: datetime
 ) -> tuple[list[RefusedItem], list[RefusedItem], list[Item]]:
@@ -360,7 +349,7 @@ async def _bound_deletions(
         return items
     gap = await connection.fetchrow(
         "SELECT from_at, to_at FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 "
-        "AND to_at > $3 ORDER BY to_at DESC LIMIT 1",
+        "AND is_silence AND to_at > $3 ORDER BY to_at DESC LIMIT 1",
         agent.tenant_id,
         agent.cluster_id,
         now - CATCH_UP,

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.cluster_node import node_pool_id
+from watchbill.responses.fleet import cluster_state
 from watchbill.responses.organisation import (
     AverageUse,
     DepartmentResponse,
@@ -88,8 +89,9 @@ def project_answer(
             node_pool_quota_statuses=_pool_statuses(pools, row["cluster_id"]),
         ),
         workloads=_live(row),
-        overtime_data=_overtime(means, now),
+        overtime_data=_overtime(means, _as_of(row, now)),
         scheduler=queue.scheduler if queue else None,
+        **_contact(row, now),
     )
 
 
@@ -114,6 +116,7 @@ def department_answer(
         resources=(),
         children=tuple(children),
         parent=_parent(row),
+        **_contact(row, now),
     )
     if not row["is_whole"]:
         return department
@@ -127,7 +130,7 @@ def department_answer(
         resources=_resources(queue, row["cluster_id"]),
         status=status if with_status else None,
         workloads=_live(row) if with_status else None,
-        overtime_data=_overtime(means, now),
+        overtime_data=_overtime(means, _as_of(row, now)),
         scheduler=queue.scheduler if queue else None,
     )
 
@@ -260,9 +263,23 @@ def _live(row: Row) -> LiveWorkloads:
     )
 
 
-def _overtime(means: Mapping[str, float], now: datetime) -> OvertimeData:
+def _contact(row: Row, now: datetime) -> dict[str, Any]:
+    """How old what is said of a unit is."""
+    last_contact_at = row["last_contact_at"]
+    return {
+        "cluster_state": cluster_state(last_contact_at, now),
+        "data_as_of": last_contact_at,
+    }
+
+
+def _as_of(row: Row, now: datetime) -> datetime:
+    last_contact_at: datetime | None = row["last_contact_at"]
+    return now if last_contact_at is None else min(last_contact_at, now)
+
+
+def _overtime(means: Mapping[str, float], as_of: datetime) -> OvertimeData:
     def of(name: str) -> AverageUse | None:
         mean = means.get(name)
-        return None if mean is None else AverageUse(average_gpu_allocation=mean, updated_at=now)
+        return None if mean is None else AverageUse(average_gpu_allocation=mean, updated_at=as_of)
 
     return OvertimeData(range24h_data=of("24h"), range7d_data=of("7d"), range30d_data=of("30d"))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from watchbill.protocol import DISCONNECTED_AFTER_SECONDS
 from watchbill.query import Scope
 from watchbill.scheduler_queue import OrganisationUnit
 from watchbill.store.workloads.select import TALLY, Statement, in_scope
@@ -141,6 +142,10 @@ def range_instants(name: str, now: datetime) -> list[datetime]:
     return [datetime.fromtimestamp(last - number * step, UTC) for number in range(count)]
 
 
+_DISCONNECTED = f"interval '{DISCONNECTED_AFTER_SECONDS} seconds'"
+"""After so long without contact the last figures say nothing of an instant."""
+
+
 def averages(
     statement: Statement,
     tenant_id: int,
@@ -149,7 +154,8 @@ def averages(
     *,
     ids: Sequence[int] | None = None,
 ) -> str:
-    """Rows (id, range, millionths of GPUs held in the mean), since the unit was there; `ids` None = of all.
+    """Rows (id, range, millionths of GPUs held in the mean), since the unit was there and without the times
+    when its cluster was disconnected; `ids` None = of all.
 
     The instants come first and each looks up its own rows, whatever the planner thinks of a table that has
     just been filled: joined in another order every row of the series is read for every instant.
@@ -162,7 +168,11 @@ def averages(
     return (
         "WITH instant AS MATERIALIZED (SELECT n.range, c.at, c.cluster_id, "
         f"coalesce(c.counted_at, c.at) AS counted_at FROM unnest({names}, {instants}) AS n(range, at) "
-        f"JOIN fleet_cluster c ON c.tenant_id = {tenant} AND c.at = n.at), "
+        f"JOIN fleet_cluster c ON c.tenant_id = {tenant} AND c.at = n.at "
+        f"JOIN cluster k ON k.tenant_id = {tenant} AND k.id = c.cluster_id "
+        f"AND c.at < k.last_contact_at + {_DISCONNECTED} WHERE NOT EXISTS (SELECT FROM cluster_gap g "
+        f"WHERE g.tenant_id = {tenant} AND g.cluster_id = c.cluster_id AND g.is_silence "
+        f"AND c.at >= g.from_at + {_DISCONNECTED} AND c.at <= g.to_at)), "
         f"unit AS MATERIALIZED (SELECT u.id, u.cluster_id, u.created_at FROM {unit} u "
         f"WHERE u.tenant_id = {tenant} AND {chosen}), "
         "held AS MATERIALIZED (SELECT u.id, i.range, sum(f.allocated_gpu) AS gpu FROM instant i "

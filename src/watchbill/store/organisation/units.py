@@ -150,7 +150,8 @@ async def _rows(
     nulls = " NULLS LAST" if column.is_nullable else ""
     offset = statement.bind(query.offset, "::bigint")
     rows = await connection.fetch(
-        f"SELECT w.*, s.*, w.id AS id, w.queue::text AS queue, {whole} AS is_whole FROM {source} "
+        f"SELECT w.*, s.*, w.id AS id, w.queue::text AS queue, {whole} AS is_whole, c.last_contact_at "
+        f"FROM {source} "
         f"WHERE {statement.where} ORDER BY {column.sql} {direction}{nulls}, w.id {direction} "
         f"LIMIT {query.limit + 1} OFFSET {offset}",
         *statement.parameters,

@@ -331,7 +331,7 @@ async def _histories(
         (row["from_at"], row["to_at"])
         for row in await connection.fetch(
             "SELECT from_at, to_at FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 "
-            "AND to_at > $3",
+            "AND is_silence AND to_at > $3",
             tenant_id,
             cluster_id,
             min((piece.start for piece in pieces if piece.start is not None), default=None),

@@ -1,0 +1,83 @@
+"""Times in which nobody observed a cluster: workloads may have come and gone unseen. Each is kept and shown.
+
+A *silence* is long enough for the cluster to count as degraded; of it no usage is counted. Any other gap is of
+an agent that started anew, or of one that could not follow its cluster for a while.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from watchbill.identity import AgentIdentity
+from watchbill.protocol import DEGRADED_AFTER_SECONDS, Unobserved
+from watchbill.store.postgres.database import Connection
+
+SILENCE = timedelta(seconds=DEGRADED_AFTER_SECONDS)
+SHORTEST = timedelta(seconds=1)
+SAME = timedelta(seconds=5)
+"""Ends of gaps that are no further apart mean the same."""
+MAX_BRIEF = 1_000
+"""Kept of a cluster, the newest: an agent that fails again and again starts again and again."""
+
+_NOTE = (
+    "INSERT INTO cluster_gap (tenant_id, cluster_id, from_at, to_at, is_silence) "
+    "SELECT $1, $2, n.from_at, n.to_at, $5::boolean FROM unnest($3::timestamptz[], $4::timestamptz[]) "
+    "AS n(from_at, to_at) WHERE NOT EXISTS (SELECT FROM cluster_gap g WHERE g.tenant_id = $1 "
+    "AND g.cluster_id = $2 AND g.from_at <= n.from_at + $6::interval "
+    "AND g.to_at >= n.to_at - $6::interval AND g.is_silence >= $5::boolean) ON CONFLICT DO NOTHING"
+)
+_FORGET = (
+    "DELETE FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 AND NOT is_silence "
+    "AND from_at <= (SELECT from_at FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 "
+    "AND NOT is_silence ORDER BY from_at DESC OFFSET $3 LIMIT 1)"
+)
+
+
+async def silence_record(
+    connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
+) -> None:
+    """What has just ended, where it was long enough."""
+    if last_contact_at is not None and now - last_contact_at >= SILENCE:
+        await _note(connection, agent, [(last_contact_at, now)], is_silence=True)
+
+
+async def restart_record(
+    connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
+) -> None:
+    """An agent has just started: since the last contact of the one before it nobody may have observed."""
+    if last_contact_at is not None and SHORTEST <= now - last_contact_at < SILENCE:
+        await _note(connection, agent, [(last_contact_at, now)], is_silence=False)
+
+
+async def unobserved_record(
+    connection: Connection, agent: AgentIdentity, spans: Sequence[Unobserved], now: datetime
+) -> None:
+    """What an agent says that it did not observe although it ran."""
+    times = [
+        (
+            now - timedelta(seconds=span.from_seconds_ago),
+            now - timedelta(seconds=span.to_seconds_ago),
+        )
+        for span in spans
+        if span.to_seconds_ago < span.from_seconds_ago
+    ]
+    if times:
+        await _note(connection, agent, times, is_silence=False)
+
+
+async def _note(
+    connection: Connection,
+    agent: AgentIdentity,
+    times: Sequence[tuple[datetime, datetime]],
+    *,
+    is_silence: bool,
+) -> None:
+    await connection.execute(
+        _NOTE,
+        agent.tenant_id,
+        agent.cluster_id,
+        *map(list, zip(*times, strict=True)),
+        is_silence,
+        SAME,
+    )
+    if not is_silence:
+        await connection.execute(_FORGET, agent.tenant_id, agent.cluster_id, MAX_BRIEF)
