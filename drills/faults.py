@@ -2,166 +2,38 @@
 
 Agent, server and PostgreSQL are processes, the cluster is a simulated one whose pods come and go all the
 time. Of each fault two things are told: what was shown while it lasted, and how long after its end the
-record was right: live is exactly what exists, no pod has two histories, and none that exists was ever shown
-as deleted.
+record was right (`Scene.check` says what that is). What `watchbill doctor` says then goes to stderr.
 """
 
 import asyncio
 import contextlib
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from uuid import UUID
 
 import asyncpg
 import structlog
 
-from drills.link import Link, Way
-from drills.processes import (
-    Child,
-    Postgres,
-    administrator,
-    folder,
-    free_port,
-    postgres,
-    until,
-    until_ready,
-    watchbill_server,
-)
-from drills.traffic import Cluster
-from simulator.resources import PODS
-from watchbill.client import Client, Selection
+from drills import faulty_program
+from drills.link import Way
+from drills.processes import folder, free_port, until, until_ready
+from drills.scene import Scene, clock_of, scene, server_process
+from simulator.resources import JOBS, PODS
 from watchbill.errors import WatchbillError
+from watchbill.store.postgres import backup
 from watchbill.store.postgres.backup import restore_backup, write_backup
 
-CHANGES_PER_SECOND = 10.0
-PODS_AT_FIRST = 60
-RIGHT_SECONDS = 400.0
 SKEW_SECONDS = 3_600.0
-SKEWED_AGENT = Path(__file__).with_name("skewed_agent.py")
-
-
-class Scene:
-    """All parts, and the pods that exist."""
-
-    def __init__(
-        self,
-        root: Path,
-        database: Postgres,
-        server: Child,
-        agent: Child,
-        cluster: Cluster,
-        link: Link,
-        client: Client,
-        url: str,
-    ) -> None:
-        self.root = root
-        self.database = database
-        self.server = server
-        self.agent = agent
-        self.cluster = cluster
-        self.link = link
-        self.client = client
-        self.url = url
-        self.live: dict[UUID, str] = {}
-        self.ended: set[UUID] = set()
-        self.false_deletions: set[UUID] = set()
-
-    def create(self) -> None:
-        name = f"pod-{len(self.cluster.pods)}"
-        self.live[self.cluster.create_pod()] = name
-
-    def delete_oldest(self) -> None:
-        uid = next(iter(self.live))
-        self.cluster.api.store.delete(PODS, "team", self.live.pop(uid))
-        self.ended.add(uid)
-
-    async def change(self) -> None:
-        """Two come for each that goes, until cancelled."""
-        for number in range(1_000_000):
-            self.create() if number % 3 else self.delete_oldest()
-            await asyncio.sleep(1 / CHANGES_PER_SECOND)
-
-    async def watch_deletions(self) -> None:
-        """Whoever exists and is shown as deleted, until cancelled."""
-        while True:
-            with contextlib.suppress(WatchbillError):
-                deleted = await self.client.workloads(Selection(is_deleted=True))
-                self.false_deletions |= {workload.id for workload in deleted} & self.live.keys()
-            await asyncio.sleep(0.5)
-
-    async def state(self) -> str:
-        (cluster,) = await self.client.clusters()
-        return f"{cluster.state}{': ' + cluster.reason if cluster.reason else ''}"
-
-    async def until_right(self) -> float:
-        """Seconds. Raises TimeoutError."""
-
-        async def is_right() -> bool:
-            with contextlib.suppress(WatchbillError):
-                listed = [workload.id for workload in await self.client.workloads(Selection())]
-                return sorted(listed) == sorted(self.live)
-            return False
-
-        return await until(is_right, seconds=RIGHT_SECONDS, what="the record is right")
-
-    async def check(self) -> str:
-        assert not self.false_deletions, f"shown as deleted, and there: {self.false_deletions}"
-        for uid in self.live:
-            phases = [interval.phase for interval in (await self.client.history(uid)).history]
-            assert len(phases) == len(set(phases)), f"{uid}: {phases}"
-        deleted = {
-            workload.id for workload in await self.client.workloads(Selection(is_deleted=True))
-        }
-        unseen = len(self.ended - deleted)
-        return f"{len(self.live)} live, {len(deleted)} ended" + (
-            f", {unseen} came and went unseen" if unseen else ""
-        )
-
-
-def clock_of(root: Path) -> Path:
-    """The file that says by how many seconds the agent's clock is ahead."""
-    return root / "clock"
-
-
-def agent_process(root: Path, url: str, credential: str, kubeconfig: Path) -> Child:
-    file = root / "credential"
-    file.write_text(credential + "\n")
-    file.chmod(0o600)
-    clock_of(root).write_text("0")
-    command = [sys.executable, str(SKEWED_AGENT), str(clock_of(root)), "agent", "--server", url]
-    command += ["--credential", str(file), "--kubeconfig", str(kubeconfig)]
-    return Child(command, root / "agent.log", {"WATCHBILL_AGENT_SCRAPE_SECONDS": "0"})
-
-
-@contextlib.asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
-    with folder() as root:
-        async with contextlib.AsyncExitStack() as stack:
-            database = await stack.enter_async_context(postgres(root))
-            login = await administrator(database.url("watchbill"))
-            port = free_port()
-            server = watchbill_server(root, database.url("watchbill"), port)
-            await stack.enter_async_context(server.running())
-            url = f"http://127.0.0.1:{port}"
-            await until_ready(url)
-            client = await stack.enter_async_context(Client(url, *login))
-            link = await stack.enter_async_context(Link(port).running())
-            cluster = Cluster()
-            await cluster.api.start()
-            stack.push_async_callback(cluster.api.stop)
-            created = await client.cluster_create("faulty")
-            kubeconfig = cluster.api.kubeconfig(root / "kubeconfig")
-            agent = agent_process(root, link.url, created.credential, kubeconfig)
-            made = Scene(root, database, server, agent, cluster, link, client, url)
-            for _ in range(PODS_AT_FIRST):
-                made.create()
-            await stack.enter_async_context(agent.running())
-            await made.until_right()
-            yield made
-
+FIRST_RELEASE = (
+    Path(__file__).parents[1] / "tests" / "fixtures" / "releases" / "0.1.0" / "backup.dump"
+)
+DISK_BYTES = 256 * 2**20
+FULL_SECONDS = 20.0
+MASS = 300
+"""Pods that go at once while nobody watches; more than 30 % of all, and more than 50."""
 
 Fault = Callable[[Scene], Awaitable[str]]
 """Does it, ends it, and returns what was seen meanwhile."""
@@ -176,7 +48,7 @@ async def kill_agent(made: Scene) -> str:
 
 async def stop_agent(made: Scene) -> str:
     await made.agent.stop()
-    await asyncio.sleep(75)
+    await asyncio.sleep(120)
     seen = await made.state()
     made.agent.start()
     return seen
@@ -284,15 +156,15 @@ async def set_the_agent_s_clock(made: Scene) -> str:
 
 async def restore_an_older_database(made: Scene) -> str:
     """A backup is restored over what came after it, and the server starts anew."""
-    url, backup = made.database.url("watchbill"), made.root / "backup.dump"
-    await write_backup(url, backup)
+    url, file = made.database.url("watchbill"), made.root / "backup.dump"
+    await write_backup(url, file)
     await asyncio.sleep(20)
     await made.server.stop(signal.SIGKILL)
     connection = await asyncpg.connect(made.database.url("postgres"))
     await connection.execute("DROP DATABASE watchbill WITH (FORCE)")
     await connection.execute("CREATE DATABASE watchbill")
     await connection.close()
-    await restore_backup(url, backup)
+    await restore_backup(url, file)
     made.server.start()
     await until_ready(made.url)
     return "20 s are gone, with what began and ended in them"
@@ -314,17 +186,152 @@ async def lose_events_and_history(made: Scene) -> str:
     return "3 s of events are lost, then history is compacted"
 
 
+def kill_agent_at(point: str) -> Fault:
+    async def fault(made: Scene) -> str:
+        made.kill_at(point)
+        if point == faulty_program.INVENTORY_SENT:
+            made.cluster.api.faults.compact()
+        await made.until_killed(made.agent)
+        await asyncio.sleep(5)
+        made.agent.start()
+        return f"the agent is killed: {point}; the record stands still for 5 s"
+
+    return fault
+
+
+def kill_server_at(point: str) -> Fault:
+    async def fault(made: Scene) -> str:
+        made.kill_at(point)
+        if point == faulty_program.INVENTORY_READ:
+            made.cluster.api.faults.compact()
+        await made.until_killed(made.server)
+        await asyncio.sleep(5)
+        made.server.start()
+        await until_ready(made.url)
+        return f"the server is killed: {point}; no answer for 5 s"
+
+    return fault
+
+
+async def kill_migration(made: Scene) -> str:
+    """Of a database of the first release, which another server shall bring to the present schema."""
+    await made.database.execute("CREATE DATABASE older")
+    url = made.database.url("older")
+    await backup._fill(url, FIRST_RELEASE)  # noqa: SLF001 - `restore_backup` would migrate it
+    before = await _revision(url)
+    made.kill_at(faulty_program.MIGRATING)
+    port = free_port()
+    server = server_process(made.root, url, port)
+    server.start()
+    await made.until_killed(server)
+    assert await _revision(url) == before, "half a migration is kept"
+    async with server.running():
+        took = await until_ready(f"http://127.0.0.1:{port}")
+        assert await _revision(url) != before
+    return f"the schema is as it was, {before}; the next server changes it within {took:.0f} s"
+
+
+async def _revision(url: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        revision: str = await connection.fetchval("SELECT version_num FROM alembic_version")
+    finally:
+        await connection.close()
+    return revision
+
+
+async def lose_the_right_to_jobs(made: Scene) -> str:
+    """An agent that starts without it knows jobs by their pods alone, and the last pod of one goes."""
+    made.cluster.api.faults.forbid(JOBS)
+    await made.agent.stop(signal.SIGKILL)
+    made.agent.start()
+    await asyncio.sleep(60)
+    made.cluster.api.store.delete(PODS, "team", next(iter(made.jobs.values())))
+    await asyncio.sleep(15)
+    (cluster,) = await made.client.clusters()
+    states = [f"{kind.kind} {kind.state}" for kind in cluster.kinds if kind.kind == "Job"]
+    assert not made.false_deletions, "a job whose pod is gone is there"
+    made.cluster.api.faults.allow(JOBS)
+    return f"{cluster.state}; {', '.join(states)}; no job is deleted, though the pod of one is"
+
+
+async def lose_many_at_once(made: Scene) -> str:
+    """They go while the agent is down, as with their namespace: too many to be believed at first sight."""
+    for _ in range(MASS):
+        made.create()
+    await made.until_right()
+    await made.agent.stop(signal.SIGKILL)
+    for _ in range(MASS):
+        made.delete_oldest()
+    made.agent.start()
+
+    async def are_held() -> bool:
+        (cluster,) = await made.client.clusters()
+        return cluster.held_deletions is not None
+
+    took = await until(are_held, seconds=200, what="the deletions are held")
+    (cluster,) = await made.client.clusters()
+    assert cluster.held_deletions is not None
+    (line,) = [line for line in (await made.doctor()).splitlines() if "held" in line.lower()][:1]
+    held = cluster.held_deletions.count
+    return (
+        f"{cluster.state}; after {took:.0f} s {held} are held, others go on; doctor: {line.strip()}"
+    )
+
+
+async def fill_the_disk(made: Scene) -> str:
+    """Of the database. Its operator starts it anew where it has given up."""
+    ballast = made.database.data.parent / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**20))
+    await asyncio.sleep(FULL_SECONDS)
+    try:
+        seen = await made.state()
+    except WatchbillError as error:
+        seen = error.message
+    ballast.unlink()
+    if not await made.database.answers():
+        await made.database.child.stop(signal.SIGKILL)
+        (made.database.data / "postmaster.pid").unlink(missing_ok=True)
+        made.database.child.start()
+        await until(made.database.answers, seconds=60, what="PostgreSQL answers")
+    await until_ready(made.url)
+    return seen
+
+
+async def repeat_batches(made: Scene) -> str:
+    made.link.way = Way.REPEATS
+    await asyncio.sleep(30)
+    seen = await made.state()
+    made.link.way = Way.OPEN
+    return f"{seen}; {made.link.repeated} batches came once more, late and in another order"
+
+
 FAULTS: dict[str, Fault] = {
     "agent killed": kill_agent,
-    "agent stopped for 75 s": stop_agent,
+    "agent stopped for 120 s": stop_agent,
     "agent suspended for 30 s": suspend_agent,
+    "agent killed after a batch was sent, before its reply was read": kill_agent_at(
+        faulty_program.BATCH_SENT
+    ),
+    "agent killed before it committed an inventory": kill_agent_at(faulty_program.INVENTORY_SENT),
     "server killed": kill_server,
+    "server killed after a commit, before anybody was told": kill_server_at(
+        faulty_program.BATCH_COMMITTED
+    ),
+    "server killed with an inventory half read": kill_server_at(faulty_program.INVENTORY_READ),
+    "server killed in the middle of a migration": kill_migration,
     "PostgreSQL's postmaster killed": kill_postmaster,
+    "database's disk full for 20 s": fill_the_disk,
     "half-open connection to the server for 75 s": on_the_way(Way.HALF_OPEN, 75),
     "requests cut for 20 s": on_the_way(Way.CUTS_REQUESTS, 20),
     "replies lost for 20 s, so that batches come twice": on_the_way(Way.LOSES_REPLIES, 20),
+    "batches come again, late and in another order, for 30 s": repeat_batches,
     "no right to pods for 75 s": lose_the_right_to_pods,
     "pods may be listed, not watched": list_pods_only,
+    "no right to jobs for 75 s, the agent started anew": lose_the_right_to_jobs,
+    "300 pods deleted while the agent is down": lose_many_at_once,
     "token revoked for 75 s": revoke_the_token,
     "events lost, history compacted": lose_events_and_history,
     "API server's clock an hour ahead": jump_the_cluster_s_clock,
@@ -334,29 +341,56 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-async def suffer(fault: Fault) -> tuple[str, float, str]:
+ON_A_SMALL_DISK = ("database's disk full for 20 s",)
+
+
+@contextlib.contextmanager
+def small_disk() -> Iterator[Path]:
+    """A folder for the database on a disk of its own, in memory."""
+    with folder() as root:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0711", "tmpfs", str(root)]
+        subprocess.run(mount, check=True)
+        try:
+            yield root / "data"
+        finally:
+            subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+@contextlib.asynccontextmanager
+async def scene_of(name: str) -> AsyncIterator[Scene]:
+    if name not in ON_A_SMALL_DISK:
+        async with scene() as made:
+            yield made
+        return
+    with small_disk() as data:
+        async with scene(data=data) as made:
+            yield made
+
+
+async def suffer(name: str) -> tuple[str, float, str]:
     """What was seen during it, the seconds until the record was right, and what the record then held."""
-    async with scene() as made:
+    async with scene_of(name) as made:
         watching = asyncio.create_task(made.watch_deletions())
         changing = asyncio.create_task(made.change())
         try:
             await asyncio.sleep(3)
-            seen = await fault(made)
+            seen = await FAULTS[name](made)
         finally:
             changing.cancel()
         took = await made.until_right()
         watching.cancel()
+        print(await made.doctor(), file=sys.stderr)
         return seen, took, await made.check()
 
 
 async def main(words: list[str]) -> int:
     failed = 0
-    for name, fault in FAULTS.items():
+    for name in FAULTS:
         if words and not any(word in name for word in words):
             continue
         began = time.monotonic()
         try:
-            seen, took, held = await suffer(fault)
+            seen, took, held = await suffer(name)
             row = f"| {name} | {seen} | {took:.1f} s | {held} |"
         except Exception as error:
             failed += 1

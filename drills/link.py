@@ -11,11 +11,18 @@ CUT_BYTES = 400
 """Of a request: its head, and the beginning of its body at most."""
 
 
+BATCH = b"POST /agent/v1/batch "
+REPEATED_AFTER = 3
+"""So many batches later."""
+
+
 class Way(Enum):
     OPEN = "open"
     HALF_OPEN = "half-open"
     """Connections stay, and are made; nothing comes through either way, and nobody is told."""
     CUTS_REQUESTS = "cuts requests"
+    REPEATS = "repeats"
+    """Every batch arrives once more, later than those that follow it, and whole."""
     LOSES_REPLIES = "loses replies"
     """Requests arrive whole; the connection breaks before the reply."""
 
@@ -27,6 +34,9 @@ class Link:
         self.broken = 0
         self._target_port = target_port
         self._connections: set[asyncio.Task[None]] = set()
+        self.repeated = 0
+        self._batches: list[bytes] = []
+        """Requests that arrived and will arrive once more, the oldest first."""
 
     @property
     def url(self) -> str:
@@ -60,8 +70,11 @@ class Link:
         back: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
     ) -> None:
+        request = bytearray()
         while data := await reader.read(65_536):
             await self._until_not_silent()
+            request += data
+            await self._repeat(request)
             if self.way is Way.CUTS_REQUESTS:
                 self.broken += 1
                 back.write(data[:CUT_BYTES])
@@ -88,6 +101,25 @@ class Link:
             await writer.drain()
         writer.close()
 
+    async def _repeat(self, request: bytearray) -> None:
+        """Take whole requests from the front; send the oldest batches again, of two the later one first."""
+        while (length := _length(request)) is not None and len(request) >= length:
+            if self.way is Way.REPEATS and request.startswith(BATCH):
+                self._batches.append(bytes(request[:length]))
+            del request[:length]
+        while len(self._batches) > REPEATED_AFTER:
+            for batch in (self._batches[1], self._batches[0]):
+                await self._send_alone(batch)
+            del self._batches[:2]
+
+    async def _send_alone(self, request: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        writer.write(request)
+        await writer.drain()
+        await reader.readline()
+        self.repeated += 1
+        writer.close()
+
     async def _until_not_silent(self) -> None:
         while self.way is Way.HALF_OPEN:
             await asyncio.sleep(0.05)
@@ -96,3 +128,15 @@ class Link:
 def _abort(*writers: asyncio.StreamWriter) -> None:
     for writer in writers:
         writer.transport.abort()
+
+
+def _length(request: bytearray) -> int | None:
+    """Of the first request, in bytes; None where its head is not whole yet."""
+    end = request.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    for line in bytes(request[:end]).split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return end + 4 + int(value)
+    return end + 4

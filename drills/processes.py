@@ -184,9 +184,11 @@ class Postgres:
 
 
 @contextlib.asynccontextmanager
-async def postgres(root: Path, **settings: str) -> AsyncIterator[Postgres]:
-    """A fresh one, with an empty database `watchbill`."""
-    server = Postgres(root, settings=settings)
+async def postgres(
+    root: Path, *, data: Path | None = None, **settings: str
+) -> AsyncIterator[Postgres]:
+    """A fresh one, with an empty database `watchbill`; its files in `data`, else in `root`."""
+    server = Postgres(root, data=data, settings=settings)
     server.initialise()
     async with server.running():
         await server.execute("CREATE DATABASE watchbill")

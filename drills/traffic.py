@@ -34,12 +34,25 @@ class Cluster:
 
     def create_pod(self) -> UUID:
         """One that runs at once, without GPUs."""
-        uid, now = uuid4(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        uid = uuid4()
+        self._put_pod(f"pod-{len(self.pods)}", uid)
+        self.pods.add(uid)
+        return uid
+
+    def create_pod_of(self, version: str, kind: str, name: str, owner: UUID) -> str:
+        """The name of a pod that this object owns."""
+        reference = {"apiVersion": version, "kind": kind, "name": name, "uid": str(owner)}
+        self._put_pod(f"{name}-0", uuid4(), ownerReferences=[reference | {"controller": True}])
+        return f"{name}-0"
+
+    def _put_pod(self, name: str, uid: UUID, **members: object) -> None:
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         metadata = {
-            "name": f"pod-{len(self.pods)}",
+            "name": name,
             "namespace": "team",
             "uid": str(uid),
             "creationTimestamp": now,
+            **members,
         }
         conditions = [
             {"type": kind, "status": "True", "lastTransitionTime": now}
@@ -59,8 +72,6 @@ class Cluster:
         }
         spec = {"nodeName": "n1", "containers": [{"name": "main", "image": "drill"}]}
         self.api.store.put(PODS, {"metadata": metadata, "spec": spec, "status": status})
-        self.pods.add(uid)
-        return uid
 
     @contextlib.asynccontextmanager
     async def reporting(self, url: str, credential: str, root: Path) -> AsyncIterator[None]:

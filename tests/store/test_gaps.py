@@ -26,7 +26,7 @@ async def agent(db: Database) -> Agent:
     return await connected_agent(db, START)
 
 
-async def told(db: Database, at: datetime) -> tuple[Cluster, list[tuple[float, float]]]:
+async def cluster_and_gaps(db: Database, at: datetime) -> tuple[Cluster, list[tuple[float, float]]]:
     """The cluster, and its gaps in seconds since `START`, the newest first."""
     (cluster,) = await cluster_list(db, SCOPE, at)
     spans = [
@@ -41,7 +41,7 @@ async def test_an_agent_that_starts_anew_did_not_see_what_came_and_went_before(
 ) -> None:
     await agent.beat(later(15))
     await agent.hello(later(22))
-    cluster, spans = await told(db, later(30))
+    cluster, spans = await cluster_and_gaps(db, later(30))
     assert spans == [(15, 22)]
     assert (cluster.state, cluster.since) == ("connected", START), "it was never silent"
 
@@ -52,12 +52,12 @@ async def test_one_that_only_opens_a_new_stream_saw_all_of_it(db: Database, agen
         protocol=PROTOCOL_VERSION, agent_version="test", previous_stream_id=agent.stream_id
     )
     await stream_open(db, agent.identity, request, later(22))
-    assert (await told(db, later(30)))[1] == []
+    assert (await cluster_and_gaps(db, later(30)))[1] == []
 
 
 async def test_a_silence_is_one_gap_whoever_ends_it(db: Database, agent: Agent) -> None:
     await agent.hello(later(100))
-    cluster, spans = await told(db, later(110))
+    cluster, spans = await cluster_and_gaps(db, later(110))
     assert spans == [(0, 100)]
     assert cluster.since == later(100)
 
@@ -76,7 +76,7 @@ async def test_what_a_running_agent_did_not_observe_is_told_once(
             ),
         )
         await heartbeat_apply(db, agent.identity, beat, later(seconds))
-    cluster, spans = await told(db, later(50))
+    cluster, spans = await cluster_and_gaps(db, later(50))
     assert spans == [(17, 27)], "and what ends before it begins not at all"
     assert cluster.since == START
 
@@ -88,5 +88,5 @@ async def test_an_agent_that_fails_again_and_again_leaves_the_newest_gaps(
     await agent.hello(later(100))
     for number in range(1, 7):
         await agent.hello(later(100 + 10 * number))
-    _, spans = await told(db, later(170))
+    _, spans = await cluster_and_gaps(db, later(170))
     assert spans == [(150, 160), (140, 150), (130, 140), (0, 100)]

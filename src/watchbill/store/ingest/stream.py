@@ -198,7 +198,7 @@ async def heartbeat_apply(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await stream_check(connection, agent, beat.stream_id)
         age = beat.observed_seconds_ago
-        observed_until = _told_until(cluster, age, now)
+        observed_until = _reported_until(cluster, age, now)
         await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
         await unobserved_record(connection, agent, beat.unobserved, now)
         is_in_step = beat.seq == cluster["last_seq"]
@@ -237,7 +237,7 @@ async def heartbeat_apply(
     )
 
 
-def _told_until(cluster: Row, age_seconds: float | None, now: datetime) -> datetime:
+def _reported_until(cluster: Row, age_seconds: float | None, now: datetime) -> datetime:
     """Until when the agent says that it observed; never earlier than it said before."""
     before = min(cluster["last_contact_at"] or now, now)
     return before if age_seconds is None else max(before, now - timedelta(seconds=age_seconds))

@@ -7,7 +7,7 @@ have lived unseen.
 from alembic import op
 
 revision = "0043"
-down_revision = "0031"
+down_revision = "0047"
 branch_labels = None
 depends_on = None
 
