@@ -130,7 +130,7 @@ def workload_of(
     )
 
 
-_SIDE_ROLES = re.compile("initializer|explainer|submitter", re.IGNORECASE)
+_SIDE_ROLES = re.compile("initializer|explainer|submitter|evaluator|^ps$", re.IGNORECASE)
 
 
 def _main_template(facts: Facts) -> Template | None:

@@ -49,6 +49,11 @@ class Definition:
     elements: tuple[ElementSource, ...]
     programs: Mapping[str, Program]
 
+    @property
+    def is_schedule(self) -> bool:
+        """Its children are runs, each of them over once it has ended."""
+        return self.hook == "newest_run"
+
     def program(self, version: str) -> Program:
         return self.programs.get(version) or self.programs[ANY]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.done import done_pods
 from watchbill.kinds.derivation.queues import is_held, is_queued
 from watchbill.kinds.objects.json_access import at, condition, instant, metadata
 from watchbill.kinds.objects.pod import Pod, deletion_requested_at
@@ -225,7 +226,8 @@ def has_run(view: WorkloadView) -> bool:
 
 def _with_pods(view: WorkloadView) -> Phase:
     required = required_pods(view)
-    done = len(view.pods.succeeded) if view.definition.runs_to_end else 0
+    # Where some pods have yet to end, those that have are not all of it.
+    done = min(done_pods(view, required), max(required - 1, 0))
     scheduled = len(view.pods.active) - len(view.pods.unscheduled) + done
     if scheduled < required and (view.pods.unscheduled or view.facts.holds("pending")):
         is_degraded = has_run(view) or view.facts.holds("degraded")
@@ -266,8 +268,8 @@ def _without_pods(view: WorkloadView) -> Phase:
     if view.pods.terminating:
         return Phase.UPDATING if view.facts.holds("updating") else Phase.INITIALIZING
     if view.pods.succeeded or view.pods.failed:
-        is_done = len(view.pods.succeeded) >= required_pods(view)
-        return Phase.RUNNING if view.definition.runs_to_end and is_done else Phase.INITIALIZING
+        required = max(required_pods(view), 1)
+        return Phase.RUNNING if done_pods(view, required) >= required else Phase.INITIALIZING
     if view.facts.resumed_at is not None and not is_queued(view.objects):
         return Phase.RESUMING
     if view.definition.key.kind == "*" and not view.facts.roles:
