@@ -9,7 +9,7 @@ from playwright.async_api import Locator, expect
 from tests.fixtures.browser import Tab
 from tests.fixtures.fleet import WHY
 
-TABLE = Path(__file__).parents[2] / "docs" / "tasks.md"
+TABLE = Path(__file__).parents[3] / "docs" / "tasks.md"
 
 
 class Walk:
