@@ -424,7 +424,7 @@ class Heartbeat(Wire, frozen=True):
 
 
 class HeartbeatEnvelope(Wire, frozen=True):
-    """A heartbeat whose node pools and nodes are not decoded yet, so that they can be one by one."""
+    """A heartbeat whose node pools, nodes and queues are not decoded yet, so that they can be one by one."""
 
     stream_id: StreamId
     seq: Sequence
@@ -436,7 +436,7 @@ class HeartbeatEnvelope(Wire, frozen=True):
     cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     digest: Hash | None = None
     nodes: NodeChangesEnvelope | None = None
-    queues: Queues | None = None
+    queues: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_QUEUES)] | None = None
     unobserved: UnobservedTimes = ()
 
 

@@ -13,6 +13,8 @@ MAX_QUEUES = 10_000
 """Of one cluster, projects and departments together."""
 MAX_QUOTAS = 100
 """Node pools of one queue."""
+MAX_QUEUE_BYTES = 128 * 1024
+"""Of one queue, as it travels."""
 
 Name = Annotated[str, msgspec.Meta(max_length=507)]
 Amount = Annotated[float, msgspec.Meta(ge=UNLIMITED, le=1e15)]

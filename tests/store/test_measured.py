@@ -39,12 +39,19 @@ async def send(agent: Agent, *scrapes: Scrape, now: datetime) -> None:
 
 
 async def points(
-    db: Database, *, minutes: float = 60, step: float = 60, max_labels: int = 100
+    db: Database,
+    *,
+    minutes: float = 60,
+    step: float = 60,
+    max_labels: int = 100,
+    node_cluster_id: UUID | None = None,
 ) -> list[Point]:
+    """Of the workload `ONE`, or of the node that has its id."""
     return await measured_list(
         db,
         1,
         ONE,
+        node_cluster_id=node_cluster_id,
         after=START,
         until=START + timedelta(minutes=minutes),
         origin=START,
@@ -156,7 +163,28 @@ async def test_a_workload_that_takes_a_nodes_id_writes_no_samples_of_it(db: Data
     await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     assert await points(db) == []
     await send(agent, scrape(START + timedelta(minutes=1), utilization(2)), now=LATER)
-    assert [point.figures for point in await points(db)] == [{("GPU_UTILIZATION", ""): 2.0}]
+    own = await points(db, node_cluster_id=agent.identity.cluster_id)
+    assert [point.figures for point in own] == [{("GPU_UTILIZATION", ""): 2.0}]
+    assert await points(db, node_cluster_id=other.identity.cluster_id) == []
+    instants = [START + timedelta(minutes=2)]
+    window = timedelta(minutes=2)
+    assert await points(db) == [], "nor does it read any"
+    assert not await utilization_list(db, 1, [ONE], instants=instants, window=window)
+
+
+async def test_a_workload_that_is_revived_elsewhere_reads_no_samples_of_before(
+    db: Database,
+) -> None:
+    """Whoever knows a deleted workload's id may bring it back in another cluster of the tenant."""
+    agent = await one_workload(db)
+    await send(agent, scrape(START + timedelta(minutes=1), utilization(2)), now=LATER)
+    await agent.send(Delete(id=ONE, deleted_at=LATER), now=LATER)
+    assert len(await points(db)) == 1
+    other = await connected_agent(db, START, number=2)
+    await other.send(upsert(workload(1)), now=LATER)
+    assert await points(db) == []
+    await send(other, scrape(START + timedelta(minutes=3), utilization(4)), now=LATER)
+    assert [point.figures for point in await points(db)] == [{("GPU_UTILIZATION", ""): 4.0}]
 
 
 async def test_a_batch_told_twice_is_kept_once(db: Database) -> None:

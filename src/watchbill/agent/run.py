@@ -162,6 +162,8 @@ class Agent:
         self._is_synced = False
         """Every workload of the first lists has been derived; before that, all would count as changed."""
         self._owners_missing_since: float | None = None
+        self._queues_left_out: Mapping[tuple[str, str], str] = {}
+        """Of the queues that were reported last."""
         self._kube = kube
         self._cluster_uid = ""
         self._is_identified = asyncio.Event()
@@ -230,16 +232,17 @@ class Agent:
         return list(dict.fromkeys([*unreadable, *tree.missing]))
 
     def states(self) -> tuple[KindState, ...]:
-        messages = {
-            "Node": impossible_nodes(self.cache.cluster, self._derive_settings),
-            "Namespace": _sentences(
+        messages: dict[tuple[str, str], str | None] = {
+            ("", "Node"): impossible_nodes(self.cache.cluster, self._derive_settings),
+            ("", "Namespace"): _sentences(
                 self.cache.shed_objects(),
                 self.tracker.turns.busy(asyncio.get_running_loop().time()),
             ),
+            **self._queues_left_out,
         }
         watched = (
-            msgspec.structs.replace(state, state="failing", message=messages[state.kind])
-            if not state.group and messages.get(state.kind) is not None
+            msgspec.structs.replace(state, state="failing", message=message)
+            if (message := messages.get((state.group, state.kind))) is not None
             else state
             for state in self.watch_manager.states()
         )
@@ -266,7 +269,9 @@ class Agent:
                 "absent",
             ):
                 return None
-        return scheduler_queues(self.cache.cluster, self._derive_settings)
+        reported = scheduler_queues(self.cache.cluster, self._derive_settings)
+        self._queues_left_out = reported.left_out
+        return reported.queues
 
     def cluster_clock_ahead_seconds(self) -> float | None:
         return self._kube.clock_ahead_seconds

@@ -57,6 +57,7 @@ class EmbeddedSamples:
                 self._db,
                 scope.tenant_id,
                 about.workload_id,
+                node_cluster_id=about.node_cluster_id,
                 after=query.start - query.window - LEAST_WINDOW,
                 until=query.end,
                 origin=query.start,

@@ -88,6 +88,7 @@ async def node_outcomes(
         cluster_name="",
         known=tuple(at for at in query.instants() if at <= now),
         observed=await exporter_states(db, scope.tenant_id, node.cluster_uuid),
+        node_cluster_id=node.cluster_uuid,
     )
     samples = EmbeddedSamples(db)
     answered = await samples.measured(about, scope, query, sampled, now) if sampled else []

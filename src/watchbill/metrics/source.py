@@ -99,6 +99,7 @@ Outcome = Measurement | Histogram | FailedType
 class WorkloadContext:
     """What a metrics store must know of a workload; `known` = the instants at which it had pods.
 
+    `node_cluster_id`: it is no workload but a node of this cluster, which only embedded samples tell of.
     `observed`: how well the cluster's agent can read each kind of exporter, by kind.
     """
 
@@ -107,6 +108,7 @@ class WorkloadContext:
     cluster_name: str
     known: tuple[datetime, ...]
     observed: dict[str, str]
+    node_cluster_id: UUID | None = None
 
 
 class Samples(Protocol):

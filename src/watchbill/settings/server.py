@@ -138,7 +138,7 @@ class ServerSettings:
         Meta(ge=2**20, le=2**50),
         Setting(
             "WATCHBILL_CLUSTER_STORED_BYTES",
-            "bytes of workloads, live and deleted, with pods and events, that one cluster may store",
+            "bytes of workloads (live and deleted, with pods and events), nodes and queues of one cluster",
         ),
     ] = 64 * 1024**3
     token_lifetime_seconds: Annotated[

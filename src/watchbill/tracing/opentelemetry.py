@@ -3,8 +3,10 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Token
 
 from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import (
     SERVICE_NAME,
@@ -17,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from watchbill import __version__
-from watchbill.tracing.tracing import Attributes, Span, SpanKind, Tracing
+from watchbill.tracing.tracing import Attributes, RequestSpan, Span, SpanKind, Tracing
 
 _KINDS = {SpanKind.SERVER: trace.SpanKind.SERVER, SpanKind.CLIENT: trace.SpanKind.CLIENT}
 _EXPORTERS: dict[str, type[SpanExporter]] = {
@@ -38,6 +40,51 @@ class _Span(Span):
             self._span.set_status(trace.StatusCode.ERROR)
 
 
+class _RequestSpan(RequestSpan):
+    def __init__(
+        self, tracer: trace.Tracer, name: str, attributes: Attributes, caller: Context
+    ) -> None:
+        self._tracer = tracer
+        self._name = name
+        self._attributes = attributes
+        self._caller = caller
+        self._started_at = time.time_ns()
+        self._span: trace.Span | None = None
+        self._token: Token[Context] | None = None
+        if not trace.get_current_span(caller).get_span_context().is_valid:
+            self.begin(is_caller_trusted=True)
+
+    def begin(self, *, is_caller_trusted: bool) -> None:
+        if self._span is None:
+            self._begin(is_caller_trusted=is_caller_trusted)
+
+    def _begin(self, *, is_caller_trusted: bool) -> trace.Span:
+        named = trace.get_current_span(self._caller).get_span_context()
+        self._span = self._tracer.start_span(
+            self._name,
+            self._caller if is_caller_trusted else Context(),
+            trace.SpanKind.SERVER,
+            self._attributes,
+            links=() if is_caller_trusted else (trace.Link(named),),
+            start_time=self._started_at,
+        )
+        self._token = attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def describe(self, name: str, attributes: Attributes, *, is_failed: bool = False) -> None:
+        _Span(self._span or self._begin(is_caller_trusted=False)).describe(
+            name, attributes, is_failed=is_failed
+        )
+
+    def end(self, error: BaseException | None) -> None:
+        span = self._span or self._begin(is_caller_trusted=False)
+        if error is not None:
+            _fail(span, error)
+        span.end()
+        if self._token is not None:
+            detach(self._token)
+
+
 class OpenTelemetryTracing(Tracing):
     is_on = True
 
@@ -56,15 +103,11 @@ class OpenTelemetryTracing(Tracing):
         name: str,
         kind: SpanKind,
         attributes: Attributes,
-        *,
-        headers: Mapping[str, str] | None = None,
     ) -> Iterator[Span]:
-        context = self._propagator.extract(headers) if headers is not None else None
         with self._tracer.start_as_current_span(
             name,
-            context,
-            _KINDS[kind],
-            attributes,
+            kind=_KINDS[kind],
+            attributes=attributes,
             record_exception=False,  # messages quote values
             set_status_on_exception=False,
         ) as span:
@@ -73,6 +116,19 @@ class OpenTelemetryTracing(Tracing):
             except BaseException as error:
                 _fail(span, error)
                 raise
+
+    @contextmanager
+    def request_span(
+        self, name: str, attributes: Attributes, headers: Mapping[str, str]
+    ) -> Iterator[RequestSpan]:
+        caller = self._propagator.extract(headers, Context())
+        span = _RequestSpan(self._tracer, name, attributes, caller)
+        try:
+            yield span
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end(None)
 
     def record_query(self, sql: str, seconds: float, error: BaseException | None) -> None:
         if not trace.get_current_span().is_recording():

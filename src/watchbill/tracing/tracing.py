@@ -29,6 +29,15 @@ class Span:
         """Name and attributes that are known only at its end."""
 
 
+class RequestSpan(Span):
+    """Of a request that is answered. It begins when it is known whether its caller's trace counts, and tells
+    the time at which the request came. This one keeps nothing."""
+
+    def begin(self, *, is_caller_trusted: bool) -> None:
+        """Only the first call counts. A trusted caller's trace goes on, and decides about sampling if the
+        sampler asks it; to anybody else's there is a link, and the sampler sees a trace of its own."""
+
+
 class Tracing:
     """Makes spans. This one makes none."""
 
@@ -40,12 +49,17 @@ class Tracing:
         name: str,
         kind: SpanKind,
         attributes: Attributes,
-        *,
-        headers: Mapping[str, str] | None = None,
     ) -> Iterator[Span]:
-        """`headers`: of a request, by lower-case name; the span goes on with the trace that they name. An
-        exception that passes marks it as failed."""
+        """An exception that passes marks it as failed."""
         yield Span()
+
+    @contextmanager
+    def request_span(
+        self, name: str, attributes: Attributes, headers: Mapping[str, str]
+    ) -> Iterator[RequestSpan]:
+        """The span of a request to the server. `headers`: those by which callers name their trace, by
+        lower-case name. An exception that passes marks it as failed."""
+        yield RequestSpan()
 
     def record_query(self, sql: str, seconds: float, error: BaseException | None) -> None:
         """A query that has just ended, as a part of the span around it. `sql` has no values in it."""

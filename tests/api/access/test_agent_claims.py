@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.api.access.test_agent_limits import credential, post
-from tests.fixtures.clusters import connected_agent
+from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
 from tests.fixtures.records import node, upsert, workload
 from tests.fixtures.serving import Served
@@ -27,8 +27,10 @@ from watchbill.protocol import (
     Scrape,
 )
 from watchbill.query import Scope
+from watchbill.scheduler_queue import MAX_QUEUE_BYTES, SchedulerQueue
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
+from watchbill.store.ingest.left_out import MAX_REASON_CHARACTERS, MAX_REASONS, LeftOut
 from watchbill.store.workloads.validation import (
     MAX_BATCH_READINGS,
     MAX_BATCH_TRANSITIONS,
@@ -54,22 +56,21 @@ async def test_a_capacity_that_cannot_be_is_left_out_and_told(server: Served, gp
         NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),
         NodePoolCapacity(node_pool="h100", nodes=1, gpus=8.0),
     )
-    beat = ingest.decode_heartbeat(
-        msgspec.json.encode(Heartbeat(stream_id=agent.stream_id, seq=0, node_pools=pools))
-    )
-    assert beat.node_pools == pools[1:]
-    await stream.heartbeat_apply(server.db, agent.identity, beat, NOW)
+    beat = Heartbeat(stream_id=agent.stream_id, seq=0, node_pools=pools)
+    assert ingest.decode_heartbeat(msgspec.json.encode(beat)).beat.node_pools == pools[1:]
+    await receive(server, agent, nodePools=json.loads(msgspec.json.encode(pools)))
     (shown,) = (await server.get("/api/v1/clusters")).json
     assert [pool["nodePool"] for pool in shown["nodePools"]] == ["h100"]
     (state,) = shown["kinds"]
     assert (state["kind"], state["state"]) == ("Node", "failing")
-    assert state["message"].startswith("1 node pools cannot be and are left out: Expected")
+    assert state["message"].startswith("1 node pools cannot be and are left out: a100: Expected")
     await fleet_is_fine(server)
 
 
 def test_only_node_pools_are_left_out_of_a_heartbeat() -> None:
     fine = Heartbeat(stream_id="x", seq=3, backlog=2, observed_seconds_ago=1.5)
-    assert ingest.decode_heartbeat(msgspec.json.encode(fine)) == fine
+    received = ingest.decode_heartbeat(msgspec.json.encode(fine))
+    assert (received.beat, received.left_out) == (fine, LeftOut())
     with pytest.raises(Invalid):
         ingest.decode_heartbeat(b'{"streamId":"x","seq":-1}')
 
@@ -239,7 +240,7 @@ async def test_a_workload_has_so_many_node_pools(server: Served) -> None:
 def test_of_a_node_that_cannot_be_nothing_older_stays() -> None:
     """As of an agent of a later version, with a way to share GPUs that this server does not know."""
     other = json.loads(msgspec.json.encode(node("b"))) | {"gpuSharing": "by-lot"}
-    beat = ingest.decode_heartbeat(
+    received = ingest.decode_heartbeat(
         json.dumps(
             {
                 "streamId": "x",
@@ -253,6 +254,68 @@ def test_of_a_node_that_cannot_be_nothing_older_stays() -> None:
             }
         ).encode()
     )
-    assert beat.nodes is not None
-    assert [each.name for each in beat.nodes.changed] == ["a"]
-    assert beat.nodes.removed == ("c", "b")
+    assert received.beat.nodes is not None
+    assert [each.name for each in received.beat.nodes.changed] == ["a"]
+    assert received.beat.nodes.removed == ("c", "b")
+    assert set(received.left_out.nodes) == {"b", ""}
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(msgspec.json.encode(value))
+
+
+async def receive(server: Served, agent: Agent, **members: Any) -> dict[str, str]:
+    """One heartbeat with these members as they travel; the messages of kinds that are shown then, by kind."""
+    body = json.dumps({"streamId": agent.stream_id, "seq": agent.seq, **members}).encode()
+    received = ingest.decode_heartbeat(body)
+    await stream.heartbeat_apply(
+        server.db, agent.identity, received.beat, NOW, left_out=received.left_out
+    )
+    (shown,) = (await server.get("/api/v1/clusters")).json
+    assert {kind["state"] for kind in shown["kinds"]} <= {"failing"}
+    return {kind["kind"]: kind["message"] for kind in shown["kinds"]}
+
+
+async def test_why_a_node_is_left_out_is_shown_as_long_as_it_holds(server: Served) -> None:
+    """It was shown until the next heartbeat, fifteen seconds later."""
+    agent = await connected_agent(server.db, NOW)
+    fine, other = as_json(node("a")), as_json(node("b")) | {"gpuSharing": "by-lot"}
+    all_nodes = {"digest": "d1", "changed": [fine, other], "names": ["a", "b"]}
+    shown = await receive(server, agent, nodes=all_nodes)
+    assert shown["Node"].startswith("1 nodes cannot be and are left out: b: Invalid enum value")
+    unchanged = {"digest": "d1", "since": "d1"}
+    assert await receive(server, agent, nodes=unchanged) == shown
+    assert await receive(server, agent) == shown, "nodes cannot be read now"
+    more = {"digest": "d2", "since": "d1", "changed": [fine | {"name": "c"}]}
+    assert await receive(server, agent, nodes=more) == shown
+    gone = {"digest": "d3", "since": "d2", "removed": ["b"]}
+    assert await receive(server, agent, nodes=gone) == {}
+    await receive(server, agent, nodes={"digest": "d4", "since": "d3", "changed": [other]})
+    mended = {"digest": "d5", "since": "d4", "changed": [as_json(node("b"))]}
+    assert await receive(server, agent, nodes=mended) == {}
+    await receive(server, agent, nodes={"digest": "d6", "since": "d5", "changed": [other]})
+    assert await receive(server, agent, nodes={"digest": "d7", "names": ["a"]}) == {}
+
+
+async def test_one_queue_that_cannot_be_is_left_out_alone(server: Served) -> None:
+    """It made a server refuse the whole heartbeat, and with it all that the cluster says."""
+    agent = await connected_agent(server.db, NOW)
+    fine = as_json(SchedulerQueue(unit="project", key="team-a", name="A", scheduler="KAI"))
+    later = fine | {"key": "team-b", "scheduler": "of-a-later-version"}
+    large = fine | {"key": "team-c", "name": "x" * MAX_QUEUE_BYTES}
+    shown = await receive(server, agent, queues=[fine, later, large, 7])
+    assert shown["Queue"].startswith("3 queues cannot be and are left out: team-b: Invalid enum")
+    projects = (await server.get("/api/v1/org-unit/projects")).json["projects"]
+    assert [project["name"] for project in projects] == ["A"]
+    assert await receive(server, agent) == shown
+    assert await receive(server, agent, queues=[fine]) == {}
+
+
+async def test_so_many_reasons_are_kept_of_a_cluster(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    queues = [{"key": f"{n}-{'x' * 490}", "unit": "y" * 10_000} for n in range(300)]
+    shown = await receive(server, agent, queues=queues)
+    assert shown["Queue"].startswith("200 and more queues cannot be and are left out: 0-x")
+    async with server.db.acquire(1) as connection:
+        stored = await connection.fetchval("SELECT length(left_out) FROM cluster")
+    assert stored < MAX_REASONS * (507 + MAX_REASON_CHARACTERS + 10)

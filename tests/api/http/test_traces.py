@@ -118,6 +118,49 @@ async def test_a_batch_is_one_trace_from_the_agent_to_the_queries(
     assert not collector.named("GET get_livez")
 
 
+ASKED = {"traceparent": "00-" + "1a" * 16 + "-" + "2b" * 8 + "-01"}
+"""That the caller's trace is sampled."""
+
+
+async def test_only_an_authenticated_callers_trace_goes_on_and_is_sampled(
+    embedded_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody who reaches the port could have every request traced, and put spans into others' traces."""
+    url = await fresh_database(embedded_engine)
+    async with collecting() as (collector, endpoint):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+        tracing = tracing_of({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, service="watchbill-server")
+        async with serving(url, tracing=tracing) as served:
+            for path in ("/version", "/api/v1/workloads", "/nothing", "/"):
+                await served.ask("GET", path, headers=ASKED, token="made-up")
+            await served.ask("GET", "/api/v1/workloads", headers=ASKED)
+            await served.ask("GET", "/api/v1/clusters")
+        await asyncio.to_thread(tracing.close)
+    (only,) = [span for _, span in collector.spans if span.kind == SERVER]
+    assert only.name == "GET get_workloads"
+    assert (only.trace_id, only.parent_span_id) == (b"\x1a" * 16, b"\x2b" * 8)
+
+
+async def test_anybody_elses_trace_is_a_link(
+    embedded_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await fresh_database(embedded_engine)
+    async with collecting() as (collector, endpoint):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        tracing = tracing_of({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, service="watchbill-server")
+        async with serving(url, tracing=tracing) as served:
+            for path in ("/version", "/api/v1/workloads"):
+                await served.ask("GET", path, headers=ASKED, token="made-up")
+        await asyncio.to_thread(tracing.close)
+    spans = [span for _, span in collector.spans if span.kind == SERVER]
+    assert len(spans) == 2
+    for span in spans:
+        assert span.trace_id != b"\x1a" * 16
+        assert not span.parent_span_id
+        assert [link.trace_id for link in span.links] == [b"\x1a" * 16]
+
+
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     code = (
         "import sys, watchbill.serve, watchbill.agent.run, watchbill.tracing.tracing as t\n"

@@ -175,9 +175,12 @@ def test_a_pod_that_calls_itself_a_reservation_is_not_hidden() -> None:
     assert not filled.cache.targets.reservations
 
 
-def test_services_are_gathered_by_namespace_and_touch_it_alone() -> None:
+def test_services_are_gathered_by_selector_and_touch_whom_they_select() -> None:
     filled = Filled()
     here, there = pod("here"), pod("there", namespace="other")
+    for each in (here, there):
+        each["metadata"]["labels"] = {"app": "web"}
+    filled.put(pod("unlabelled"))
     filled.put(here, there)
     service = made("Service", "svc", spec={"selector": {"app": "web"}})
     assert filled.touched_by(service) == {root_uid(here)}
@@ -335,7 +338,7 @@ def test_a_node_that_states_what_cannot_be_counts_without_it_and_is_named(
     assert message == "1 nodes state impossible GPUs, which are not counted: bad"
     assert ingest.decode_heartbeat(
         msgspec.json.encode(Heartbeat(stream_id="x", seq=0, node_pools=(pool,)))
-    ).node_pools == (pool,)
+    ).beat.node_pools == (pool,)
 
 
 def test_pools_of_many_large_nodes_fit_a_heartbeat() -> None:

@@ -11,7 +11,7 @@ from typing import Self
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.kubernetes.agent_objects import pod
+from tests.fixtures.kubernetes.agent_objects import made, pod
 from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.foreign_objects import (
     _GPUS,
@@ -23,7 +23,10 @@ from tests.unit.agent.foreign_objects import (
     records,
 )
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
+from watchbill.agent.cache.capacity import node_pools
 from watchbill.agent.cache.event_log import EventLog
+from watchbill.agent.cache.nodes import PresentedNodes
+from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
@@ -31,6 +34,7 @@ from watchbill.agent.metrics.scrape_limits import ScrapeLimits
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derive import derive
+from watchbill.protocol import Scrape
 from watchbill.workload_event import WorkloadEvent
 
 ALONE = {own: records(filled_with(objects), own) for own, objects in VICTIMS.items()}
@@ -144,7 +148,10 @@ class Pages:
         return "\n".join(lines).encode()
 
 
-async def _measured(filled: Filled, own: str, foreign: Sequence[Json]) -> Json:
+async def scraped(
+    filled: Filled, own: str, foreign: Sequence[Json]
+) -> tuple[Scraper, list[Scrape]]:
+    """Four rounds over all exporters, kubelets and servers."""
     cache, samples = filled.cache, SampleQueue()
     idle = IdleSettings(window=timedelta(seconds=60), threshold_percent=1, gap=timedelta(hours=1))
     times = iter(NOW + timedelta(seconds=30 * step) for step in range(10))
@@ -159,11 +166,16 @@ async def _measured(filled: Filled, own: str, foreign: Sequence[Json]) -> Json:
     )
     for _ in range(4):
         await scraper.round()
-    roots = cache.owner_tree.in_namespace(own)
+    return scraper, list(samples.take(NO_LIMITS))
+
+
+async def _measured(filled: Filled, own: str, foreign: Sequence[Json]) -> Json:
+    scraper, scrapes = await scraped(filled, own, foreign)
+    roots = filled.cache.owner_tree.in_namespace(own)
     return {
         "readings": [
             (str(measured.id), reading.type, reading.label, reading.value)
-            for scrape in samples.take(NO_LIMITS)
+            for scrape in scrapes
             for measured in scrape.workloads
             if str(measured.id) in roots
             for reading in measured.readings
@@ -209,16 +221,57 @@ def test_foreign_objects_cause_no_work(attack: tuple[str, list[Json]]) -> None:
     assert not set(filled.listener.changed) & set(ALONE[own])
 
 
+# Nodes and queues
+
+
+def _nodes_and_queues(filled: Filled, own: str) -> Json:
+    """As they are sent: all nodes and pools, and the queues that are not the other namespace's own."""
+    cluster = filled.cache.cluster
+    reported = scheduler_queues(cluster, SETTINGS)
+    return {
+        "pools": node_pools(cluster, SETTINGS),
+        "nodes": dict(PresentedNodes(cluster, SETTINGS).current()),
+        "queues": {each for each in reported.queues if each.namespace in ("", own)},
+        "left out": reported.left_out,
+    }
+
+
+def _node() -> Json:
+    node = made("Node", "node-1", namespace="")
+    offered = {"nvidia.com/gpu": "8", "cpu": "96", "memory": "1Ti"}
+    ready = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "x"}]
+    node["status"] = {"capacity": offered, "allocatable": offered, "conditions": ready}
+    return node
+
+
+NODE = _node()
+
+
+@given(attacks())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_foreign_objects_change_no_node_and_no_queue(attack: tuple[str, list[Json]]) -> None:
+    own, objects = attack
+    alone = _nodes_and_queues(filled_with([NODE, *VICTIMS[own]]), own)
+    assert len(alone["nodes"]) == 1
+    assert len(alone["queues"]) > 5
+    foreign = [*objects, *_pretenders(objects[0]["metadata"]["namespace"])]
+    assert _nodes_and_queues(filled_with([NODE, *VICTIMS[own], *foreign]), own) == alone
+
+
 # Events
 
 
-def _events_of(filled: Filled, own: str) -> list[WorkloadEvent]:
+def taken_events(filled: Filled) -> list[WorkloadEvent]:
     assert filled.cache.events is not None
     taken: list[WorkloadEvent] = []
     while events := filled.cache.events.take(lambda root: True):
         taken += events
+    return taken
+
+
+def _events_of(filled: Filled, own: str) -> list[WorkloadEvent]:
     ids = {element_id(root, SETTINGS.cluster_id) for root in ALONE[own]}
-    return [event for event in taken if event.workload_id in ids]
+    return [event for event in taken_events(filled) if event.workload_id in ids]
 
 
 def filled_with_events(objects: Sequence[Json]) -> Filled:

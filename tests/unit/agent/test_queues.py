@@ -32,7 +32,7 @@ def reported_queues(*objects: tuple[str, dict[str, Any]]) -> dict[tuple[str, str
             "local": view.local_queues,
         }
         maps[kind][(namespace, name) if kind == "local" else name] = obj
-    return {(each.unit, each.key): each for each in scheduler_queues(view, SETTINGS)}
+    return {(each.unit, each.key): each for each in scheduler_queues(view, SETTINGS).queues}
 
 
 def queue(name: str, namespace: str = "", **parts: Any) -> dict[str, Any]:
@@ -152,12 +152,14 @@ def test_values_of_any_shape_are_read() -> None:
 def test_all_queues_together_fit_into_one_heartbeat() -> None:
     """A server refuses a larger one, and with it all that its cluster says."""
     inactive = {"conditions": [{"type": "Active", "status": "False", "message": "x" * 1_000}]}
-    queues = reported_queues(
-        *(
-            ("local", queue(f"q{n:04}", "team", status=inactive, clusterQueue="c"))
-            for n in range(3_000)
-        )
-    )
-    kept = list(queues.values())
-    assert len(msgspec.json.encode(kept)) <= MOST_BYTES + len(kept) + 2
-    assert len(kept) > 1_000, "the first ones are told"
+    view = Filled().cache.cluster
+    for n in range(3_000):
+        view.local_queues["team", f"q{n:04}"] = queue("q", "team", status=inactive)
+    view.cluster_queues["c"] = queue("c")
+    reported, left_out = scheduler_queues(view, SETTINGS)
+    assert len(msgspec.json.encode(reported)) <= MOST_BYTES + len(reported) + 2
+    assert len(reported) > 1_000, "the first ones are reported"
+    [(kind, sentence)] = left_out.items()
+    assert kind == ("kueue.x-k8s.io", "LocalQueue")
+    assert sentence.startswith(f"{3_001 - len(reported)} queues are left out: ")
+    assert scheduler_queues(Filled().cache.cluster, SETTINGS).left_out == {}

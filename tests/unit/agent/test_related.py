@@ -144,6 +144,7 @@ def test_a_gateway_s_counters_concern_nobody(filled: Filled, objs: tuple[Json, J
     )
     through = route("infra", "team")
     through["spec"]["parentRefs"] = [{"name": "gate"}]
+    serve(filled, objs)
     filled.put(grant(), through)
     assert filled.touched_by(gateway) == {root_uid(objs[0])}
     counted = changed(gateway, status={"addresses": [], "listeners": [{"attachedRoutes": 2}]})
@@ -184,6 +185,17 @@ def route(namespace: str, backend_namespace: str) -> Json:
     )
 
 
+def serve(filled: Filled, objs: tuple[Json, Json, Json]) -> None:
+    """The workload has a service `web`, to which routes may lead."""
+    filled.put(made("Service", "web", objs[0], spec={"ports": [{"port": 80}]}))
+    assert routes(filled, objs) == []
+
+
+def routes(filled: Filled, objs: tuple[Json, Json, Json]) -> list[Json]:
+    services = filled.cache.gather(root_uid(objs[0])).services
+    return [obj for obj in services if obj["kind"] != "Service"]
+
+
 def grant(namespace: str = "team", **source: str) -> Json:
     """A ReferenceGrant for HTTPRoutes of the namespace infra."""
     permitted = {
@@ -208,6 +220,7 @@ def grant(namespace: str = "team", **source: str) -> Json:
 def test_a_route_that_nobody_permitted_concerns_its_own_namespace_alone(
     filled: Filled, objs: tuple[Json, Json, Json], others: tuple[Json, ...]
 ) -> None:
+    serve(filled, objs)
     filled.put(*others)
     away = route("infra", "team")
     away["spec"]["parentRefs"] = [{"name": "gate"}]
@@ -218,41 +231,43 @@ def test_a_route_that_nobody_permitted_concerns_its_own_namespace_alone(
         filled.touched_by(away, gateway, changed(gateway, spec={"listeners": [{"port": 1}]}))
         == set()
     )
-    assert not filled.cache.gather(root_uid(objs[0])).services
+    assert not routes(filled, objs)
     filled.remove(away)
-    assert not filled.cache.related._routing.objects
+    assert len(filled.cache.related._routing) == 1
 
 
 def test_a_grant_that_comes_or_goes_decides_anew(
     filled: Filled, objs: tuple[Json, Json, Json]
 ) -> None:
     own, permitting = {root_uid(objs[0])}, grant()
+    serve(filled, objs)
     away = route("infra", "team")
     filled.put(away)
     assert filled.touched_by(grant("other")) == set()
     assert filled.touched_by(permitting) == own
-    assert len(filled.cache.gather(root_uid(objs[0])).services) == 1
+    assert len(routes(filled, objs)) == 1
     assert filled.touched_by(permitting) == set(), "the same again is no news"
     filled.listener.changed.clear()
     filled.remove(permitting)
     assert set(filled.listener.changed) == own
-    assert not filled.cache.gather(root_uid(objs[0])).services
+    assert not routes(filled, objs)
 
 
 def test_a_route_concerns_the_namespaces_that_permit_it(
     filled: Filled, objs: tuple[Json, Json, Json]
 ) -> None:
+    serve(filled, objs)
     filled.put(grant())
     away = route("infra", "team")
     assert filled.touched_by(away) == {root_uid(objs[0])}
-    assert len(filled.cache.gather(root_uid(objs[0])).services) == 1
+    assert len(routes(filled, objs)) == 1
     assert filled.touched_by(away) == set(), "the same again is no news"
     moved = changed(away)
     moved["spec"]["rules"][0]["backendRefs"][0]["namespace"] = "elsewhere"
     assert filled.touched_by(moved) == {root_uid(objs[0])}, "it does not lead here any more"
-    assert not filled.cache.gather(root_uid(objs[0])).services
+    assert not routes(filled, objs)
     filled.remove(moved)
-    assert not filled.cache.related._routing.objects
+    assert len(filled.cache.related._routing) == 1
 
 
 @pytest.mark.parametrize(
@@ -301,13 +316,17 @@ def test_autoscalers_of_other_targets_are_left_out(
 def test_a_gateway_concerns_only_those_whose_routes_refer_to_it(
     filled: Filled, objs: tuple[Json, Json, Json], group: str
 ) -> None:
+    serve(filled, objs)
     gateway = made("Gateway", "gate", group=group, namespace="infra", spec={"listeners": []})
     assert filled.touched_by(gateway) == set()
     through = made(
         "VirtualService",
         "v",
         group="networking.istio.io/v1",
-        spec={"gateways": ["infra/gate"], "http": []},
+        spec={
+            "gateways": ["infra/gate"],
+            "http": [{"route": [{"destination": {"host": "web"}}]}],
+        },
     )
     assert filled.touched_by(through) == {root_uid(objs[0])}
     moved = changed(gateway, spec={"listeners": [{"port": 80}]})

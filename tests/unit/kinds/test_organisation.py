@@ -170,12 +170,48 @@ def test_helm_s_release_is_the_ai_application() -> None:
     assert workload(pytorch()).ai_application_id is None
 
 
-def test_a_label_of_volcano_names_no_other_namespace_and_no_queue_of_kai() -> None:
+OTHERS = ("team-b", "q1", "finance", "law")
+"""A namespace, a queue of KAI, a project by a namespace's label and one by the settings."""
+OTHERS_CLUSTER = ClusterObjects(
+    queues={"q1": queue("q1", "d1")},
+    namespaces={"team-b": {}, "team-c": {"metadata": {"labels": {"runai/queue": "finance"}}}},
+)
+MAPPED = replace(SETTINGS, namespace_projects={"team-d": "law"})
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "research"])
+def test_a_label_of_volcano_counts_where_that_queue_exists(name: str) -> None:
     """Where Volcano is not there, or not read, anybody may write its label on what they submit."""
-    cluster = ClusterObjects(queues={"q1": queue("q1", "d1")}, namespaces={"team-b": {}})
-    keys = []
-    for name in ("team-b", "q1", "research"):
-        submitted = deployment()
-        submitted["metadata"]["labels"] = {"volcano.sh/queue-name": name}
-        keys.append(derived(submitted, cluster=cluster).record.project_key)
-    assert keys == ["vision", "vision", "research"]
+    submitted = deployment()
+    submitted["metadata"]["labels"] = {"volcano.sh/queue-name": name}
+    record = derived(submitted, cluster=OTHERS_CLUSTER, settings=MAPPED).record
+    assert record.project_key == "vision"
+    with_queue = replace(OTHERS_CLUSTER, volcano_queues={name: {}})
+    assert derived(submitted, cluster=with_queue, settings=MAPPED).record.project_key == name
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_pod_group_of_ones_own_making_names_nobody_elses_project(name: str) -> None:
+    """Whoever may create pods may often create pod groups, too, also where the scheduler is not there."""
+    volcano = group_of("g", uid(1), 0, name) | {"apiVersion": "scheduling.volcano.sh/v1beta1"}
+    kai = group_of("g", uid(1), 0, name)
+    for group in (volcano, kai):
+        result = derived(deployment(), pod_groups=[group], cluster=OTHERS_CLUSTER, settings=MAPPED)
+        expected = "q1" if (group is kai and name == "q1") else "vision"
+        assert result.record.project_key == expected
+
+
+def test_a_pod_group_names_a_queue_that_there_is() -> None:
+    for queues, project in (
+        ({}, "research"),
+        ({"other": {}}, "vision"),
+        ({"research": {}}, "research"),
+    ):
+        for key, version in (
+            ("queues", "scheduling.run.ai/v2alpha2"),
+            ("volcano_queues", "scheduling.volcano.sh/v1beta1"),
+        ):
+            group = group_of("g", uid(1), 0, "research") | {"apiVersion": version}
+            cluster = ClusterObjects(**{key: queues})
+            record = derived(deployment(), pod_groups=[group], cluster=cluster).record
+            assert record.project_key == project

@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from tests.fixtures.makers import JSON, condition, deployment, pod, root, template, uid, workload
 from tests.unit.kinds.test_endpoints import INNER, SERVED, ingress, service
 from watchbill.kinds.derivation import routing
-from watchbill.kinds.derivation.routing import (
-    HostPatterns,
-    backend_namespaces,
-    clean_path,
-    covers,
-    valid_host,
-)
+from watchbill.kinds.derivation.route_backends import backend_namespaces
+from watchbill.kinds.derivation.routing import HostPatterns, clean_path, covers, valid_host
 from watchbill.kinds.objects.objects import ClusterObjects
 
 Endpoints = list[tuple[Any, ...]]

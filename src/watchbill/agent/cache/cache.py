@@ -261,7 +261,7 @@ class Cache:
             is_root_listed=group.root.key in self.listed and not group.root.is_looked_up,
             pods=pods,
             children=[_object(entry) for entry in intermediates],
-            services=self.related.routing(namespace),
+            services=self.related.routing(root, chain, pods),
             pod_groups=self.related.pod_groups(chain, pods),
             queue_workloads=self.related.queue_workloads(chain_and_pods),
             scheduling_events=self.related.events(chain_and_pods),

@@ -4,9 +4,10 @@ They are projects and departments under the keys that workloads' records name th
 (`kinds/derivation/organisation.py`).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -38,14 +39,16 @@ from watchbill.scheduler_queue import (
     SchedulerQueue,
 )
 
-QUEUE_KINDS = frozenset(
-    {
-        ("scheduling.run.ai", "Queue"),
-        ("scheduling.volcano.sh", "Queue"),
-        ("kueue.x-k8s.io", "LocalQueue"),
-        ("kueue.x-k8s.io", "ClusterQueue"),
-    }
-)
+_KINDS: Mapping[tuple[str, OrganisationUnit], tuple[str, str]] = {
+    ("KAI", "project"): ("scheduling.run.ai", "Queue"),
+    ("KAI", "department"): ("scheduling.run.ai", "Queue"),
+    ("Volcano", "project"): ("scheduling.volcano.sh", "Queue"),
+    ("Volcano", "department"): ("scheduling.volcano.sh", "Queue"),
+    ("Kueue", "project"): ("kueue.x-k8s.io", "LocalQueue"),
+    ("Kueue", "department"): ("kueue.x-k8s.io", "ClusterQueue"),
+}
+"""Group and kind that a queue is made of, by scheduler and unit."""
+QUEUE_KINDS = frozenset(_KINDS.values())
 MOST = 1e15
 MOST_BYTES = 2 * 1024 * 1024
 """Of all queues: a server takes 4 MiB in one heartbeat, of which nodes have a part."""
@@ -55,7 +58,14 @@ _BYTES_PER_MEGABYTE = 1_000_000
 _VOLCANO_ROOT = "root"
 
 
-def scheduler_queues(view: ClusterView, settings: DeriveSettings) -> tuple[SchedulerQueue, ...]:
+class ReportedQueues(NamedTuple):
+    """`left_out`: a sentence about queues beyond what one heartbeat takes, by group and kind."""
+
+    queues: tuple[SchedulerQueue, ...]
+    left_out: Mapping[tuple[str, str], str]
+
+
+def scheduler_queues(view: ClusterView, settings: DeriveSettings) -> ReportedQueues:
     """Each project and each department once; where schedulers share a name, KAI's.
 
     Of too many the first `MAX_QUEUES`, and no more than one heartbeat can take.
@@ -63,9 +73,18 @@ def scheduler_queues(view: ClusterView, settings: DeriveSettings) -> tuple[Sched
     by_key: dict[tuple[str, str], SchedulerQueue] = {}
     for queue in (*_kai(view, settings), *_kueue(view, settings), *_volcano(view, settings)):
         by_key.setdefault((queue.unit, queue.key), queue)
-    first = [by_key[key] for key in sorted(by_key)[:MAX_QUEUES]]
-    sizes = accumulate(len(msgspec.json.encode(queue)) for queue in first)
-    return tuple(queue for queue, size in zip(first, sizes, strict=True) if size <= MOST_BYTES)
+    ordered = [by_key[key] for key in sorted(by_key)]
+    sizes = accumulate(len(msgspec.json.encode(queue)) for queue in ordered[:MAX_QUEUES])
+    reported = tuple(ordered[: sum(size <= MOST_BYTES for size in sizes)])
+    return ReportedQueues(reported, _left_out(ordered[len(reported) :]))
+
+
+def _left_out(queues: Iterable[SchedulerQueue]) -> dict[tuple[str, str], str]:
+    counts = Counter(_KINDS[queue.scheduler, queue.unit] for queue in queues)
+    return {
+        kind: f"{count} queues are left out: {MAX_QUEUES} of {MOST_BYTES} bytes together are reported."
+        for kind, count in counts.items()
+    }
 
 
 def _unit(name: str, parents: frozenset[str]) -> OrganisationUnit:

@@ -4,19 +4,16 @@ Whatever one of them names by UID counts only in its own namespace: UIDs can be 
 """
 
 from collections import OrderedDict
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
+from watchbill.agent.cache.routing_index import Concerned, RoutingIndex
 from watchbill.agent.cache.stored_objects import compress, decompress
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
-from watchbill.kinds.derivation.routing import (
-    ReferenceGrants,
-    backend_namespaces,
-    gateways_of,
-    is_admitted,
-)
+from watchbill.kinds.derivation.route_backends import backend_namespaces, gateways_of, selects
+from watchbill.kinds.derivation.routing import ReferenceGrants, is_admitted
 from watchbill.kinds.objects.json_access import at, metadata, objects, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
@@ -63,39 +60,32 @@ class _Owned:
 
 
 @dataclass(slots=True)
-class _ByNamespace:
-    """Objects by UID within their namespaces."""
+class _Autoscalers:
+    """Autoscalers by UID, looked up by namespace and the name of their target."""
 
-    objects: dict[str, dict[str, Object]] = field(default_factory=dict)
-    namespaces: dict[str, frozenset[str]] = field(default_factory=dict)
+    targets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    by_target: dict[tuple[str, str], dict[str, Object]] = field(default_factory=dict)
 
-    def put(self, uid: str, obj: Object, namespaces: frozenset[str]) -> frozenset[str]:
-        """The namespaces whose routing changed: an object may concern others than its own."""
-        before = self.namespaces.get(uid, frozenset())
-        stored = next((self.objects[namespace][uid] for namespace in before), None)
-        if stored == obj and before == namespaces:
-            return frozenset()
+    def put(self, uid: str, namespace: str, obj: Object) -> bool:
+        """Whether it is another one than before."""
+        target = (namespace, text(at(obj, "spec", "scaleTargetRef", "name")))
+        before = self.targets.get(uid)
+        if before == target and self.by_target[target][uid] == obj:
+            return False
         self.drop(uid)
-        for namespace in namespaces:
-            self.objects.setdefault(namespace, {})[uid] = obj
-        self.namespaces[uid] = namespaces
-        return before | namespaces
+        self.targets[uid] = target
+        self.by_target.setdefault(target, {})[uid] = obj
+        return True
 
-    def drop(self, uid: str) -> frozenset[str]:
-        """The namespaces that it concerned."""
-        namespaces = self.namespaces.pop(uid, frozenset())
-        for namespace in namespaces:
-            in_namespace = self.objects[namespace]
-            del in_namespace[uid]
-            if not in_namespace:
-                del self.objects[namespace]
-        return namespaces
-
-    def get(self, uid: str) -> Object:
-        return self.objects[next(iter(self.namespaces[uid]))][uid]
-
-    def of(self, namespace: str) -> list[Object]:
-        return list(self.objects.get(namespace, {}).values())
+    def drop(self, uid: str) -> str | None:
+        """Its namespace."""
+        target = self.targets.pop(uid, None)
+        if target is None:
+            return None
+        del self.by_target[target][uid]
+        if not self.by_target[target]:
+            del self.by_target[target]
+        return target[0]
 
 
 class _NewestEvents:
@@ -176,12 +166,12 @@ class Related:
         self._owner_tree = owner_tree
         self._listener = listener
         self._grants = grants
-        self._routing = _ByNamespace()
+        self._routing = RoutingIndex()
         self._backends = _References()
         """The namespaces that a route names beside its own, whether or not they permit it."""
         self._gateway_routes = _References()
         self._group_pods = _References()
-        self._autoscalers = _ByNamespace()
+        self._autoscalers = _Autoscalers()
         self._pod_groups = _Owned()
         self._queue_workloads = _Owned()
         self._claims = _Owned()
@@ -189,14 +179,20 @@ class Related:
         """The pods that may use each claim."""
         self._events = _NewestEvents()
 
-    def routing(self, namespace: str) -> list[Object]:
-        return self._routing.of(namespace)
+    def routing(
+        self, root: str, chain: Collection[OwnerKey], pods: Collection[Pod]
+    ) -> list[Object]:
+        """Services, inference pools and routes that may concern the workload."""
+        self._routing.prune(self._owner_tree.groups, len(self._owner_tree.groups))
+        return self._routing.of_workload(root, chain, pods)
 
-    def autoscalers(self, namespace: str, names: Container[str]) -> list[Object]:
+    def autoscalers(self, namespace: str, names: Iterable[str]) -> list[Object]:
         """The autoscalers of the namespace whose target has one of the names."""
-        autoscalers = self._autoscalers.of(namespace)
+        by_target = self._autoscalers.by_target
         return [
-            obj for obj in autoscalers if text(at(obj, "spec", "scaleTargetRef", "name")) in names
+            obj
+            for name in sorted(set(names))
+            for obj in by_target.get((namespace, name), {}).values()
         ]
 
     def events(self, about: Iterable[OwnerKey]) -> list[Object]:
@@ -235,45 +231,65 @@ class Related:
         self._group_pods.drop(uid)
 
     def notify_gateway(self, namespace: str, name: str) -> None:
-        """A gateway changed: for the namespaces to which routes through it lead."""
-        routes = self._gateway_routes.to((namespace, name))
-        namespaces = [self._routing.namespaces.get(route, frozenset()) for route in routes]
-        self._notify_namespaces(frozenset().union(*namespaces))
+        """A gateway changed: for the workloads to which routes through it lead."""
+        for route in self._gateway_routes.to((namespace, name)):
+            self._notify_roots(self._concerned(self._routing.concerned(route)))
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._gateway_routes.put(meta.uid, gateways_of(obj))
-        named = backend_namespaces(obj) - {meta.namespace}
+        named = backend_namespaces(obj)
         self._backends.put(meta.uid, frozenset((namespace, "") for namespace in named))
-        self._notify_namespaces(self._place_route(meta.uid, obj, meta.namespace))
+        self._place_route(meta.uid, obj, meta.namespace)
 
-    def _place_route(self, uid: str, obj: Object, own: str) -> frozenset[str]:
-        """In its own namespace and in those that permit it; returns the ones whose routing changed."""
+    def _place_route(self, uid: str, obj: Object, own: str) -> None:
+        """In its own namespace and in those that permit it; for the workloads that it concerned or does now."""
         named = (namespace for namespace, _ in self._backends.targets.get(uid, ()))
         permitted = {name for name in named if is_admitted(obj, name, self._grants)}
-        return self._routing.put(uid, obj, frozenset({own, *permitted}))
+        before = self._routing.concerned(uid)
+        if self._routing.put(uid, obj, frozenset({own, *permitted})):
+            concerned = (before, self._routing.concerned(uid))
+            self._notify_roots({root for each in concerned for root in self._concerned(each)})
 
     def apply_grants(self, namespace: str) -> None:
-        """The namespace permits other routes than before."""
-        changed = {namespace}
+        """The namespace permits other routes than before, or others of its services to them."""
         for uid in self._backends.to((namespace, "")):
             route = self._routing.get(uid)
-            changed |= self._place_route(uid, route, text(metadata(route).get("namespace")))
-        self._notify_namespaces(changed)
+            self._place_route(uid, route, text(metadata(route).get("namespace")))
+            self._notify_roots(self._concerned(self._routing.concerned(uid)))
 
     def drop_routing(self, uid: str) -> None:
         self._gateway_routes.drop(uid)
         self._backends.drop(uid)
-        self._notify_namespaces(self._routing.drop(uid))
+        concerned = self._routing.concerned(uid)
+        self._routing.drop(uid)
+        self._notify_roots(self._concerned(concerned))
+
+    def _concerned(self, concerned: Concerned) -> Iterator[str]:
+        """The workloads that use it, own it, or have a pod that it selects."""
+        tree = self._owner_tree
+        yield from concerned.roots
+        yield from filter(None, map(tree.root_of, concerned.owners))
+        if concerned.selector:
+            for root in tree.in_namespace(concerned.namespace):
+                if any(selects(concerned.selector, pod.labels) for pod in tree.pods(root)):
+                    yield root
+
+    def _notify_roots(self, roots: Iterable[str]) -> None:
+        for root in dict.fromkeys(roots):
+            if root in self._owner_tree.groups:
+                self._listener.on_change(root)
 
     def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         """Its bounds count; its status changes every few seconds and does not."""
         bounds = {name: obj.get(name) for name in ("apiVersion", "kind", "spec")}
         bounds["metadata"] = {"name": meta.name}
-        namespaces = frozenset({meta.namespace})
-        self._notify_namespaces(self._autoscalers.put(meta.uid, bounds, namespaces))
+        if self._autoscalers.put(meta.uid, meta.namespace, bounds):
+            self._notify_namespace(meta.namespace)
 
     def drop_autoscaler(self, uid: str) -> None:
-        self._notify_namespaces(self._autoscalers.drop(uid))
+        namespace = self._autoscalers.drop(uid)
+        if namespace is not None:
+            self._notify_namespace(namespace)
 
     def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         if text(obj.get("reason")) not in EVENT_REASONS:
@@ -321,10 +337,9 @@ class Related:
         self._notify_owners(self._queue_workloads, uid)
         self._queue_workloads.drop(uid)
 
-    def _notify_namespaces(self, namespaces: Iterable[str]) -> None:
-        for namespace in namespaces:
-            for root in self._owner_tree.in_namespace(namespace):
-                self._listener.on_change(root)
+    def _notify_namespace(self, namespace: str) -> None:
+        for root in self._owner_tree.in_namespace(namespace):
+            self._listener.on_change(root)
 
     def _notify_root(self, about: OwnerKey) -> None:
         root = self._owner_tree.root_of(about)

@@ -13,6 +13,7 @@ from watchbill.access.roles import Permission
 from watchbill.api.http.audit_event import OPERATION, SUBJECT, VALUES, Admitted
 from watchbill.api.http.call import Call, Services
 from watchbill.api.http.contract import LoginRequirement, Operation
+from watchbill.api.http.gate import begin_span
 from watchbill.api.http.guard import Guard
 from watchbill.api.http.parameters import parse_path, parse_query
 from watchbill.api.http.reply import JSON, Answer, negotiate
@@ -55,7 +56,8 @@ class OperationEndpoint:
         scope[OPERATION] = operation.operation_id
         headers = dict(scope["headers"])
         admitted = await self._guard.admit(scope, headers, operation)
-        scope[SUBJECT] = _subject(admitted)
+        scope[SUBJECT] = subject = _subject(admitted)
+        begin_span(scope, is_caller_trusted=subject is not None)
         if scope["method"] in BODILESS:
             _refuse_body(headers)
         call = self._call(scope, receive, headers, operation, admitted)

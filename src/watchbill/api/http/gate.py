@@ -24,7 +24,7 @@ from watchbill.api.http.problems import problem, status_of
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.limits import LogThrottle
 from watchbill.errors import Invalid
-from watchbill.tracing.tracing import SpanKind, Tracing
+from watchbill.tracing.tracing import RequestSpan, Tracing
 
 MAX_HOPS = 20
 
@@ -100,6 +100,7 @@ HEADER_BYTES = 16 * 1024
 LOGGED_PATH_CHARACTERS = 200
 CLIENT_LEFT = 499
 """In place of a status: the client left before there was an answer."""
+REQUEST_SPAN = "watchbill.span"
 _ESCAPED_SYNTAX = re.compile(rb"%(?:2[ef]|5c|00)", re.IGNORECASE)
 """A dot, slash, backslash or NUL that is escaped: no path of ours has one, and not everybody decodes them."""
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})
@@ -151,7 +152,8 @@ class Gate:
         }
         method = scope["method"]
         attributes = {"http.request.method": method, "url.scheme": scope["scheme"]}
-        with self._tracing.span(method, SpanKind.SERVER, attributes, headers=headers) as span:
+        with self._tracing.request_span(method, attributes, headers) as span:
+            scope[REQUEST_SPAN] = span
             status = await self._answer(scope, receive, send)
             operation = scope.get(OPERATION, "none")
             attributes = {
@@ -180,6 +182,7 @@ class Gate:
             await answer_error(error, scope, receive, response)
         finally:
             self._meters.in_progress.dec()
+            begin_span(scope, is_caller_trusted=False)
             self._record(scope, response, time.perf_counter() - started_at)
         return response.status or CLIENT_LEFT
 
@@ -249,6 +252,13 @@ async def answer_error(error: Exception, scope: Scope, receive: Receive, send: A
     is_oauth = scope.get(OPERATION) in OAUTH_OPERATIONS
     reply = problem(error, request_id=scope[REQUEST_ID], is_oauth=is_oauth)
     await reply.send(scope, receive, send)
+
+
+def begin_span(scope: Scope, *, is_caller_trusted: bool) -> None:
+    """The request's span, where there is one that has not begun."""
+    span: RequestSpan | None = scope.get(REQUEST_SPAN)
+    if span is not None:
+        span.begin(is_caller_trusted=is_caller_trusted)
 
 
 def sent_request_id(scope: Scope) -> str | None:

@@ -5,11 +5,12 @@ items of a batch are decoded one by one, so that other requests run in between.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,38 +31,70 @@ from watchbill.protocol import (
     BatchEnvelope,
     Heartbeat,
     HeartbeatEnvelope,
+    HeartbeatReply,
     HelloRequest,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
     InventoryMissing,
     Item,
-    KindState,
     NodeChanges,
     NodePoolCapacity,
 )
+from watchbill.scheduler_queue import MAX_QUEUE_BYTES, SchedulerQueue
+from watchbill.scheduler_queue import Name as QueueName
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
+from watchbill.store.ingest.left_out import LeftOut
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Wire
 
 Message = TypeVar("Message")
-Member = TypeVar("Member")
 HELLO_BYTES = 64 * 1024
 ITEM_BYTES = 4 * 1024 * 1024
 
 _ITEM = msgspec.json.Decoder(Item)
-_NODE_POOL = msgspec.json.Decoder(NodePoolCapacity)
-_NODE = msgspec.json.Decoder(ClusterNode)
 
 
-class _NamedNode(Wire, frozen=True):
-    """Of a node that says what cannot be, the one thing that is needed."""
+class _NodeName(Wire, frozen=True):
+    """Of an entry that cannot be decoded, the one thing that is needed."""
 
     name: Name
 
 
-_NODE_NAME = msgspec.json.Decoder(_NamedNode)
+class _NodePoolName(Wire, frozen=True):
+    node_pool: Name
+
+
+class _QueueKey(Wire, frozen=True):
+    key: QueueName
+
+
+class _Entries(NamedTuple):
+    """How the entries of one member of a heartbeat are decoded one by one."""
+
+    decoder: msgspec.json.Decoder[Any]
+    name_decoder: msgspec.json.Decoder[Any]
+    most_bytes: int
+
+
+_NODE_POOLS = _Entries(
+    msgspec.json.Decoder(NodePoolCapacity), msgspec.json.Decoder(_NodePoolName), MAX_NODE_BYTES
+)
+_NODES = _Entries(
+    msgspec.json.Decoder(ClusterNode), msgspec.json.Decoder(_NodeName), MAX_NODE_BYTES
+)
+_QUEUES = _Entries(
+    msgspec.json.Decoder(SchedulerQueue), msgspec.json.Decoder(_QueueKey), MAX_QUEUE_BYTES
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedHeartbeat:
+    """A heartbeat without what could not be decoded of it, and why that could not."""
+
+    beat: Heartbeat
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 async def agent_hello(call: Call) -> Answer:
@@ -93,7 +126,14 @@ async def agent_inventory_commit(call: Call) -> Answer:
 
 
 async def agent_heartbeat(call: Call) -> Answer:
-    apply = partial(heartbeat_apply, most_bytes=call.services.settings.cluster_stored_bytes)
+    async def apply(
+        db: Database, agent: AgentIdentity, received: ReceivedHeartbeat, now: datetime
+    ) -> HeartbeatReply:
+        most_bytes = call.services.settings.cluster_stored_bytes
+        return await heartbeat_apply(
+            db, agent, received.beat, now, left_out=received.left_out, most_bytes=most_bytes
+        )
+
     return await _answer(call, decode_heartbeat, apply)
 
 
@@ -109,67 +149,51 @@ def decode_batch(body: bytes) -> Batch:
     )
 
 
-def decode_heartbeat(body: bytes) -> Heartbeat:
-    """Node pools and nodes that cannot be are left out, and the state of the kind Node says so: of such a node
-    nothing older stays, either. Raises Invalid."""
+def decode_heartbeat(body: bytes) -> ReceivedHeartbeat:
+    """Node pools, nodes and queues that cannot be are left out: of such a node nothing older stays, either.
+    Raises Invalid."""
     envelope = decode_json(body, HeartbeatEnvelope)
-    pools, reasons = _possible(envelope.node_pools, _NODE_POOL, "node pools")
+    pools, pool_reasons = _decoded_entries(envelope.node_pools, _NODE_POOLS)
+    queues, queue_reasons = _decoded_entries(envelope.queues or (), _QUEUES)
     nodes: NodeChanges | None = None
+    node_reasons: dict[str, str] = {}
     if envelope.nodes is not None:
-        changed, more = _possible(envelope.nodes.changed, _NODE, "nodes")
-        removed = envelope.nodes.removed
-        if more:
-            removed += _names_without(envelope.nodes.changed, changed)
-        members = {"changed": changed, "removed": removed}
+        changed, node_reasons = _decoded_entries(envelope.nodes.changed, _NODES)
+        undecoded = tuple(sorted(filter(None, node_reasons)))
+        members = {"changed": changed, "removed": envelope.nodes.removed + undecoded}
         nodes = NodeChanges(**msgspec.structs.asdict(envelope.nodes) | members)
-        reasons += more
-    kinds = _with_node_state(envelope.kinds, " ".join(reasons)) if reasons else envelope.kinds
-    decoded = {"kinds": kinds, "node_pools": pools, "nodes": nodes}
-    return Heartbeat(**msgspec.structs.asdict(envelope) | decoded)
+    decoded = {
+        "node_pools": pools,
+        "nodes": nodes,
+        "queues": None if envelope.queues is None else queues,
+    }
+    return ReceivedHeartbeat(
+        Heartbeat(**msgspec.structs.asdict(envelope) | decoded),
+        LeftOut(node_pools=pool_reasons, nodes=node_reasons, queues=queue_reasons),
+    )
 
 
-def _names_without(
-    entries: tuple[msgspec.Raw, ...], decoded: tuple[ClusterNode, ...]
-) -> tuple[str, ...]:
-    """Names of the entries that could not be decoded, as far as they can be read."""
-    names = set()
-    for entry in entries:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            names.add(_NODE_NAME.decode(entry).name)
-    return tuple(sorted(names - {node.name for node in decoded}))
-
-
-def _possible(
-    entries: tuple[msgspec.Raw, ...], decoder: msgspec.json.Decoder[Member], name: str
-) -> tuple[tuple[Member, ...], list[str]]:
-    """Those that can be decoded, and a sentence about the others."""
-    decoded: list[Member] = []
-    reasons: list[str] = []
+def _decoded_entries(
+    entries: Iterable[msgspec.Raw], kind: _Entries
+) -> tuple[tuple[Any, ...], dict[str, str]]:
+    """Those that can be decoded, and why the others cannot, by name ("" where it cannot be read, either)."""
+    decoded: list[Any] = []
+    reasons: dict[str, str] = {}
     for entry in entries:
         try:
-            if len(memoryview(entry)) > MAX_NODE_BYTES:
-                raise msgspec.ValidationError(f"larger than {MAX_NODE_BYTES} bytes")
-            decoded.append(decoder.decode(entry))
+            if len(memoryview(entry)) > kind.most_bytes:
+                raise msgspec.ValidationError(f"larger than {kind.most_bytes} bytes")
+            decoded.append(kind.decoder.decode(entry))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            reasons.append(str(error))
-    if not reasons:
-        return tuple(decoded), []
-    return tuple(decoded), [f"{len(reasons)} {name} cannot be and are left out: {reasons[0][:300]}"]
+            reasons.setdefault(_entry_name(entry, kind), str(error))
+    return tuple(decoded), reasons
 
 
-def _with_node_state(kinds: tuple[KindState, ...], message: str) -> tuple[KindState, ...]:
-    state = KindState(
-        group="",
-        kind="Node",
-        state="failing",
-        since=next((kind.since for kind in kinds if _is_node(kind)), datetime.now(UTC)),
-        message=message,
-    )
-    return (*(kind for kind in kinds if not _is_node(kind)), state)
-
-
-def _is_node(kind: KindState) -> bool:
-    return (kind.group, kind.kind) == ("", "Node")
+def _entry_name(entry: msgspec.Raw, kind: _Entries) -> str:
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        (name,) = msgspec.structs.astuple(kind.name_decoder.decode(entry))
+        return str(name)
+    return ""
 
 
 def _item(number: int, item: msgspec.Raw) -> Item:

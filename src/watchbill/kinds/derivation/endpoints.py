@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.route_backends import TARGET_KINDS, selector_of, selects
 from watchbill.kinds.derivation.routing import (
     MAX_COMBINATIONS,
     Backends,
@@ -23,7 +24,6 @@ from watchbill.kinds.objects.pod import owners
 from watchbill.workload import Endpoint
 
 MAX_ENDPOINTS = 50
-_TARGETS = frozenset({"Service", "InferencePool"})
 _NAMED_PROTOCOLS = frozenset({"http", "https", "grpc", "h2c", "http2"})
 # Knative's own plumbing: a placeholder and a private Service beside each revision.
 _KNATIVE_INTERNAL = "networking.internal.knative.dev/serviceType"
@@ -46,7 +46,7 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
     targets = [
         obj
         for obj in view.objects.services
-        if text(obj.get("kind")) in _TARGETS
+        if text(obj.get("kind")) in TARGET_KINDS
         and text(metadata(obj).get("namespace")) == namespace
         and _leads_to_workload(obj, chain, view.pods)
     ]
@@ -92,14 +92,8 @@ def _leads_to_workload(target: Object, chain: Set[str], pods: PodCounts) -> bool
         return False
     if _is_owned(target, chain, text(metadata(target).get("namespace"))):
         return True
-    selector = at(target, "spec", "selector")
-    # An InferencePool of the first version selects as a Service does, later ones by matchLabels.
-    if target.get("kind") == "InferencePool" and isinstance(at(selector, "matchLabels"), Mapping):
-        selector = at(selector, "matchLabels")
-    if not isinstance(selector, Mapping) or not selector:
-        return False
-    wanted = selector.items()
-    return any(all(pod.labels.get(key) == value for key, value in wanted) for pod in pods.live)
+    selector = selector_of(target)
+    return bool(selector) and any(selects(selector, pod.labels) for pod in pods.live)
 
 
 def _is_owned(obj: Object, chain: Set[str], namespace: str) -> bool:

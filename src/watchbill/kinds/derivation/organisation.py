@@ -1,11 +1,11 @@
 """Project, department, owner (who submitted it) and Helm release of a workload.
 
 A claim counts where an authority confirms it. The project is the queue that the scheduler's own object names
-for the workload's root; before there is one, the queue that the root itself names, if it exists; else what the
-settings or the namespace's label say; else the namespace. Labels of pods never count.
+for the workload's root, if it exists; before there is one, the queue that the root itself names, if it exists;
+else what the settings or the namespace's label say; else the namespace. Labels of pods never count.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid5
@@ -52,7 +52,7 @@ def _of_scheduler(view: WorkloadView) -> OrganisationNames | None:
     """By KAI's pod group, else Kueue's Workload, else Volcano's pod group."""
     for group in view.kai_groups:
         queue = text(at(group, "spec", "queue"))
-        if queue:
+        if queue and _is_confirmed(queue, view.cluster.queues, view):
             return _kai_organisation(queue, view.cluster)
     for workload in view.kueue_workloads:
         queue = text(at(workload, "spec", "queueName"))
@@ -60,7 +60,7 @@ def _of_scheduler(view: WorkloadView) -> OrganisationNames | None:
             return _kueue_organisation(queue, view)
     for group in view.volcano_groups:
         queue = text(at(group, "spec", "queue"))
-        if queue:
+        if queue and _is_confirmed(queue, view.cluster.volcano_queues, view):
             return _volcano_organisation(queue, view.cluster)
     return None
 
@@ -75,17 +75,27 @@ def _of_root(view: WorkloadView) -> OrganisationNames | None:
         if (view.namespace, queue) in view.cluster.local_queues:
             return _kueue_organisation(queue, view)
     queue = _volcano_queue(view)
-    if queue and _may_be_of_volcano(queue, view.cluster):
+    if queue in view.cluster.volcano_queues:
         return _volcano_organisation(queue, view.cluster)
     return None
 
 
-def _may_be_of_volcano(queue: str, cluster: ClusterObjects) -> bool:
-    """Volcano's controller copies it into the pod group. Where queues are read, it has to be one of them; else
-    at least no project of somebody else: KAI's queues and namespaces are such."""
-    if cluster.volcano_queues:
-        return queue in cluster.volcano_queues
-    return queue not in cluster.queues and queue not in cluster.namespaces
+def _is_confirmed(queue: str, queues: Container[str], view: WorkloadView) -> bool:
+    """Whether the queue that a scheduler's object names is one of the scheduler's. Where none of these can be
+    read, whether nobody else has the name as a project: anybody may write such an object in a namespace."""
+    if queues:
+        return queue in queues
+    cluster, settings = view.cluster, view.settings
+    return not (
+        queue in cluster.queues
+        or queue in cluster.volcano_queues
+        or queue in cluster.namespaces
+        or queue in settings.namespace_projects.values()
+        or any(
+            queue == labels(namespace).get(settings.namespace_project_label)
+            for namespace in cluster.namespaces.values()
+        )
+    )
 
 
 def _volcano_queue(view: WorkloadView) -> str:

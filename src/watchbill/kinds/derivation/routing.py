@@ -15,6 +15,13 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from watchbill.kinds.definition.facts import EndpointFacts
+from watchbill.kinds.derivation.route_backends import (
+    Backend,
+    ingress_backend,
+    istio_backend,
+    istio_gateway,
+    reference_backend,
+)
 from watchbill.kinds.objects.json_access import (
     at,
     group_version,
@@ -153,7 +160,6 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-_MAX_NAMESPACES = 20
 ReferenceGrants = Mapping[str, Mapping[str, Object]]
 """By namespace, then by name."""
 _WEB_PROTOCOLS = frozenset({"HTTP", "HTTPS", "HTTP2", "HTTP/2", "TLS"})
@@ -167,10 +173,9 @@ class Backends:
     names: Set[tuple[str, str]]
     cluster: ClusterObjects
 
-    def has(self, reference: Any, route: Object) -> bool:
-        """Whether the route's reference points to a service of the workload, and may."""
-        namespace = text(at(reference, "namespace")) or _namespace(route)
-        kind, name = text(at(reference, "kind")) or "Service", text(at(reference, "name"))
+    def has(self, backend: Backend, route: Object) -> bool:
+        """Whether what the route names is a service of the workload, and may be named."""
+        namespace, kind, name = backend._replace(namespace=backend.namespace or _namespace(route))
         if namespace != self.namespace or (kind, name) not in self.names:
             return False
         if namespace == _namespace(route):
@@ -211,33 +216,6 @@ class _Listener:
     hosts: tuple[str, ...]
     port: int | None
     is_tls: bool | None
-
-
-def backend_namespaces(route: Object) -> frozenset[str]:
-    """Namespaces beside its own whose services it names."""
-    namespaces: dict[str, None] = {}
-    for rule in (*objects(at(route, "spec", "rules")), *objects(at(route, "spec", "http"))):
-        for reference in objects(rule.get("backendRefs")):
-            namespaces[text(reference.get("namespace"))] = None
-        for destination in objects(rule.get("route")):
-            namespaces[_istio_service(text(at(destination, "destination", "host")))[1]] = None
-    return frozenset([namespace for namespace in namespaces if namespace][:_MAX_NAMESPACES])
-
-
-def gateways_of(route: Object) -> frozenset[tuple[str, str]]:
-    """Namespaces and names of the gateways that it refers to."""
-    own = _namespace(route)
-    parents = {
-        (text(parent.get("namespace")) or own, text(parent.get("name")))
-        for parent in objects(at(route, "spec", "parentRefs"))
-    }
-    istio = {_istio_gateway(name, own) for name in texts(at(route, "spec", "gateways"))}
-    return frozenset(parents | istio)
-
-
-def _istio_gateway(name: str, namespace: str) -> tuple[str, str]:
-    where, slash, plain = name.rpartition("/")
-    return (where if slash else namespace, plain)
 
 
 def route_endpoints(route: Object, backends: Backends, *, is_owned: bool) -> Iterator[Endpoint]:
@@ -292,8 +270,7 @@ def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Endpoints:
 
 
 def _is_ingress_backend(backend: Any, backends: Backends, ingress: Object) -> bool:
-    name = text(at(backend, "service", "name")) or text(at(backend, "serviceName"))
-    return backends.has({"name": name}, ingress)
+    return backends.has(ingress_backend(backend), ingress)
 
 
 def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Endpoints:
@@ -329,7 +306,7 @@ def _route_paths(route: Object, backends: Backends, is_owned: bool) -> Iterator[
     paths_by_rule: dict[str, None] = {}
     for rule in objects(at(route, "spec", "rules")):
         references = objects(rule.get("backendRefs"))
-        if is_owned or any(backends.has(reference, route) for reference in references):
+        if is_owned or any(backends.has(reference_backend(each), route) for each in references):
             paths = [text(at(match, "path", "value")) for match in objects(rule.get("matches"))]
             paths_by_rule |= dict.fromkeys(paths or [""])
     yield from paths_by_rule
@@ -367,7 +344,7 @@ def _hosts(hostnames: tuple[str, ...], listener: _Listener) -> Iterator[str]:
 def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Endpoints:
     spec = at(route, "spec")
     targets = [at(spec, "to"), *objects(at(spec, "alternateBackends"))]
-    if not is_owned and not any(backends.has(reference, route) for reference in targets):
+    if not is_owned and not any(backends.has(reference_backend(each), route) for each in targets):
         return
     is_tls = at(spec, "tls") is not None
     taken = list(objects(at(route, "status", "ingress")))
@@ -419,23 +396,14 @@ def _uris(match: Mapping[str, Any]) -> Iterator[str]:
             yield clean_path(uri)
 
 
-def _istio_service(host: str) -> tuple[str, str]:
-    """Name and namespace ("" = the route's own) of the service that a destination means."""
-    parts = host.split(".")
-    if len(parts) >= 3 and parts[2] == "svc":
-        return parts[0], parts[1]
-    return host, ""
-
-
 def _is_istio_backend(host: str, backends: Backends, service: Object) -> bool:
-    name, where = _istio_service(host)
-    return backends.has({"name": name, "namespace": where}, service)
+    return backends.has(istio_backend(host), service)
 
 
 def _istio_listeners(name: str, namespace: str, cluster: ClusterObjects) -> Iterator[_Listener]:
     if name == "mesh":
         return
-    gateway = cluster.istio_gateways.get(_istio_gateway(name, namespace))
+    gateway = cluster.istio_gateways.get(istio_gateway(name, namespace))
     if gateway is None:
         yield _Listener(("",), None, None)
         return

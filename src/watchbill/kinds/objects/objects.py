@@ -56,8 +56,8 @@ class WorkloadObjects:
     excluded: whole where `Watched.is_whole`, else metadata. Jobs of a CronJob count though no pod
     is left of them."""
     services: Sequence[Object]
-    """Services, InferencePools, Ingresses and routes of every kind that stand in the namespace or name
-    one of its services; derivation picks those that lead here."""
+    """Services, InferencePools, Ingresses and routes of every kind that may lead to the workload; derivation
+    picks those that do."""
     pod_groups: Sequence[Object]
     """KAI or Volcano PodGroups that the pods name or that the chain owns."""
     queue_workloads: Sequence[Object]

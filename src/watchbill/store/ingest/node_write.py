@@ -5,6 +5,7 @@ The cluster keeps the digest of all nodes that it was told. A difference to any 
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 import msgspec
@@ -42,6 +43,18 @@ _DROP_EXCESS = (
 )
 """Agents tell no more than `MAX_NODES`; one that was taken over adds to them without end."""
 
+_OUT_OF_ROOM = "-"
+"""In place of a digest, where nodes were refused: no agent starts a difference from it."""
+
+
+class NodeResult(NamedTuple):
+    """`are_wanted`: nothing was taken, since it is a difference to other nodes than those that are stored.
+
+    `are_refused`: for want of room, until there is some; then all nodes are wanted."""
+
+    are_wanted: bool = False
+    are_refused: bool = False
+
 
 async def node_write(
     connection: Connection,
@@ -49,19 +62,22 @@ async def node_write(
     changes: NodeChanges,
     stored_digest: str | None,
     now: datetime,
-) -> bool:
-    """False = nothing was taken, since they are a difference to other nodes than those that are stored.
-
-    `stored_digest`: of what is stored; None = nothing was told yet.
+    *,
+    has_room: bool = True,
+) -> NodeResult:
+    """`stored_digest`: of what is stored; None = nothing was told yet. Without `has_room` nodes are removed
+    and none is written.
     """
     if changes.since is not None and changes.since != stored_digest:
-        return False
+        are_refused = stored_digest == _OUT_OF_ROOM and not has_room
+        return NodeResult(are_wanted=not are_refused, are_refused=are_refused)
     cluster = (agent.tenant_id, agent.cluster_id)
     if changes.since is None:
         await connection.execute(f"{_DELETE} <> ALL($3::text[])", *cluster, _plain(changes.names))
     if changes.removed:
         await connection.execute(f"{_DELETE} = ANY($3::text[])", *cluster, _plain(changes.removed))
-    if changes.changed:
+    are_refused = bool(changes.changed) and not has_room
+    if changes.changed and has_room:
         held = await _ids_held(connection, agent, [each.id for each in changes.changed])
         nodes = (
             msgspec.structs.replace(each, id=uuid5(agent.cluster_id, str(each.id)))
@@ -73,13 +89,14 @@ async def node_write(
         columns = map(list, zip(*rows.values(), strict=True))
         await connection.execute(_UPSERT, *cluster, now, *columns)
         await connection.execute(_DROP_EXCESS, *cluster)
-    if changes.digest != stored_digest:
+    digest = _OUT_OF_ROOM if are_refused else changes.digest
+    if digest != stored_digest:
         await connection.execute(
             "UPDATE cluster SET nodes_digest = $3 WHERE tenant_id = $1 AND id = $2",
             *cluster,
-            without_nul(changes.digest),
+            without_nul(digest),
         )
-    return True
+    return NodeResult(are_refused=are_refused)
 
 
 async def _ids_held(connection: Connection, agent: AgentIdentity, ids: Sequence[UUID]) -> set[UUID]:

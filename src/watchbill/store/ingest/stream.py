@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -34,7 +35,8 @@ from watchbill.protocol import (
 )
 from watchbill.store.ingest.digest import digest_compare
 from watchbill.store.ingest.gaps import restart_record, silence_record, unobserved_record
-from watchbill.store.ingest.node_write import node_forget, node_write
+from watchbill.store.ingest.left_out import KeptReasons, LeftOut, kept_reasons, with_left_out
+from watchbill.store.ingest.node_write import NodeResult, node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.organisation.queue_write import queue_write
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -63,9 +65,6 @@ from watchbill.store.workloads.write import ITEMS_PER_TURN, record_write
 CATCH_UP = timedelta(minutes=2)
 """How long after a time without contact an agent may still be reporting what happened during it."""
 CLOCK_TOLERANCE = timedelta(seconds=5)
-MESSAGES_CHARACTERS = 200_000
-"""Of all kinds of a cluster; where more were sent, each is cut to its share."""
-MIN_MESSAGE_CHARACTERS = 200
 MAX_REFUSED_ITEMS = 1_000
 """Kept of a cluster, the newest: an agent that was taken over has ever new ids."""
 
@@ -192,9 +191,11 @@ async def heartbeat_apply(
     beat: Heartbeat,
     now: datetime,
     *,
+    left_out: LeftOut | None = None,
     most_bytes: int = MAX_STORED_BYTES,
 ) -> HeartbeatReply:
-    """Record that the cluster is alive and what it reports about itself."""
+    """Record that the cluster is alive and what it reports about itself. `left_out`: what of it could not be
+    decoded."""
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await stream_check(connection, agent, beat.stream_id)
         age = beat.observed_seconds_ago
@@ -207,32 +208,29 @@ async def heartbeat_apply(
             and beat.digest is not None
             and await digest_compare(connection, agent, beat.digest, now)
         )
+        taken = await _take_nodes_and_queues(
+            connection, agent, cluster, beat, left_out or LeftOut(), now, most_bytes
+        )
         await connection.execute(
             "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5, is_blind = $6, "
             "backlog = $7, last_message_at = $8, agent_clock_ahead_seconds = $9, "
-            "cluster_clock_ahead_seconds = $10 WHERE tenant_id = $1 AND id = $2",
+            "cluster_clock_ahead_seconds = $10, left_out = $11 WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
             observed_until,
-            msgspec.json.encode(_with_short_messages(beat.kinds)),
+            msgspec.json.encode(taken.kinds),
             msgspec.json.encode(beat.node_pools),
             age is None or age >= HEARTBEAT_SECONDS,
             beat.backlog,
             now,
             *_clocks(beat, now),
+            msgspec.json.encode(taken.left_out) if taken.left_out else None,
         )
-        wants_nodes = beat.nodes is not None and not await node_write(
-            connection, agent, beat.nodes, cluster["nodes_digest"], now
-        )
-        if beat.nodes is None and cluster["nodes_digest"] is not None and _reads_nodes(beat.kinds):
-            await node_forget(connection, agent)
-        if beat.queues is not None:
-            await queue_write(connection, agent.tenant_id, agent.cluster_id, beat.queues, now)
         free = await room(connection, agent.tenant_id, agent.cluster_id, most_bytes=most_bytes)
     return HeartbeatReply(
         seq=cluster["last_seq"],
         resync=differs or not is_in_step,
-        wants_nodes=wants_nodes,
+        wants_nodes=taken.wants_nodes,
         room=free,
     )
 
@@ -241,6 +239,43 @@ def _reported_until(cluster: Row, age_seconds: float | None, now: datetime) -> d
     """Until when the agent says that it observed; never earlier than it said before."""
     before = min(cluster["last_contact_at"] or now, now)
     return before if age_seconds is None else max(before, now - timedelta(seconds=age_seconds))
+
+
+class _Taken(NamedTuple):
+    """`kinds`: their states, with what is left out of them."""
+
+    wants_nodes: bool
+    kinds: tuple[KindState, ...]
+    left_out: dict[str, KeptReasons]
+
+
+async def _take_nodes_and_queues(
+    connection: Connection,
+    agent: AgentIdentity,
+    cluster: Row,
+    beat: Heartbeat,
+    left_out: LeftOut,
+    now: datetime,
+    most_bytes: int,
+) -> _Taken:
+    """Queues are taken without room, too: all of a cluster's are no more than one heartbeat holds."""
+    stored = await stored_bytes(connection, agent.tenant_id, agent.cluster_id)
+    has_room = stored.has_room(most_bytes)
+    tells_no_nodes = beat.nodes is None and _reads_nodes(beat.kinds)
+    nodes = NodeResult()
+    if beat.nodes is not None:
+        digest = cluster["nodes_digest"]
+        nodes = await node_write(connection, agent, beat.nodes, digest, now, has_room=has_room)
+    elif tells_no_nodes and cluster["nodes_digest"] is not None:
+        await node_forget(connection, agent)
+    if beat.queues is not None:
+        await queue_write(connection, agent.tenant_id, agent.cluster_id, beat.queues, now)
+    keeps_nodes = nodes.are_wanted or (beat.nodes is None and not tells_no_nodes)
+    kept = kept_reasons(cluster["left_out"], beat, left_out, now, keeps_nodes=keeps_nodes)
+    kinds = with_left_out(
+        beat.kinds, kept, left_out.node_pools, now, nodes_have_room=not nodes.are_refused
+    )
+    return _Taken(nodes.are_wanted, kinds, kept)
 
 
 def _reads_nodes(kinds: Sequence[KindState]) -> bool:
@@ -255,17 +290,6 @@ def _clocks(beat: Heartbeat, now: datetime) -> tuple[float | None, float | None]
     agent = (beat.sent_at - now).total_seconds()
     cluster = beat.cluster_clock_ahead_seconds
     return agent, None if cluster is None else agent + cluster
-
-
-def _with_short_messages(kinds: Sequence[KindState]) -> list[KindState]:
-    """Every answer about the cluster carries them: together as much as a few may say at length."""
-    most = max(MIN_MESSAGE_CHARACTERS, MESSAGES_CHARACTERS // max(1, len(kinds)))
-    return [
-        msgspec.structs.replace(kind, message=kind.message[:most])
-        if kind.message is not None and len(kind.message) > most
-        else kind
-        for kind in kinds
-    ]
 
 
 async def stream_check(connection: Connection, agent: AgentIdentity, stream_id: str) -> Row:
@@ -296,7 +320,7 @@ def _check_cluster_uid(cluster: Row, cluster_uid: str) -> None:
 async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
     cluster = await connection.fetchrow(
         "SELECT name, cluster_uid, stream_id, last_seq, last_reply, last_contact_at, is_blind, "
-        "nodes_digest FROM cluster "
+        "nodes_digest, left_out FROM cluster "
         "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL FOR NO KEY UPDATE",
         agent.tenant_id,
         agent.cluster_id,

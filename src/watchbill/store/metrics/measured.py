@@ -139,6 +139,21 @@ _INSERT_LAYOUT = (
 )
 
 
+_INSERT_SAMPLE = (
+    "INSERT INTO measured_sample "
+    '(tenant_id, workload_id, at, counted_since, layout, "values", cluster_id, is_of_node) '
+    "SELECT $1, $3, $4, $5, $6, $7, $2, o.is_of_node FROM (SELECT false AS is_of_node FROM workload w "
+    "WHERE w.tenant_id = $1 AND w.id = $3 AND w.cluster_id = $2 UNION ALL "
+    "SELECT true FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id = $2 "
+    "ORDER BY is_of_node LIMIT 1) AS o WHERE NOT EXISTS (SELECT 1 FROM cluster_node n "
+    "WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id <> $2) ON CONFLICT DO NOTHING"
+)
+OF_WORKLOAD = "(s.cluster_id IS NULL OR (s.cluster_id = w.cluster_id AND NOT s.is_of_node))"
+"""Of the samples `s` under the id of the workload `w`, those that its own cluster told of a workload: an agent
+chooses ids, and may choose one that another cluster's node or workload has or had. Without a cluster are those
+of earlier versions."""
+
+
 async def _insert(
     connection: Connection, tenant_id: int, cluster_id: UUID, rows: Sequence[_Row], today: date
 ) -> None:
@@ -148,13 +163,7 @@ async def _insert(
         [(tenant_id, layout, list(series), today) for layout, series in sorted(layouts.items())],
     )
     await connection.executemany(
-        'INSERT INTO measured_sample (tenant_id, workload_id, at, counted_since, layout, "values") '
-        "SELECT $1, $3, $4, $5, $6, $7 WHERE (EXISTS (SELECT 1 FROM workload w "
-        "WHERE w.tenant_id = $1 AND w.id = $3 AND w.cluster_id = $2) OR EXISTS (SELECT 1 "
-        "FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id = $2)) "
-        "AND NOT EXISTS (SELECT 1 FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 "
-        "AND n.cluster_id <> $2) "
-        "ON CONFLICT DO NOTHING",
+        _INSERT_SAMPLE,
         [
             (
                 tenant_id,
@@ -171,8 +180,10 @@ async def _insert(
 
 
 _BACKFILL = (
-    'INSERT INTO measured_sample (tenant_id, workload_id, at, counted_since, layout, "values") '
-    "SELECT $1, $2, n.at, $4, $5, ($6::float8[])[(n.number - 1) * $7 + 1 : n.number * $7] "
+    "INSERT INTO measured_sample "
+    '(tenant_id, workload_id, at, counted_since, layout, "values", cluster_id, is_of_node) '
+    "SELECT $1, $2, n.at, $4, $5, ($6::float8[])[(n.number - 1) * $7 + 1 : n.number * $7], "
+    "(SELECT w.cluster_id FROM workload w WHERE w.tenant_id = $1 AND w.id = $2), false "
     "FROM unnest($3::timestamptz[]) WITH ORDINALITY AS n(at, number) ON CONFLICT DO NOTHING"
 )
 
@@ -311,12 +322,17 @@ def _observed(stored: bytes | None) -> dict[str, str]:
     return {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTER_GROUP}
 
 
+_OWN = (
+    "(s.cluster_id IS NULL OR (s.is_of_node = ($5::uuid IS NOT NULL) AND s.cluster_id = coalesce($5::uuid, "
+    "(SELECT w.cluster_id FROM workload w WHERE w.tenant_id = $1 AND w.id = $2))))"
+)
+"""`OF_WORKLOAD` of one id, or, with the cluster of a node, what that cluster told of it."""
 _ENDS_OF_STEPS = (
     "SELECT DISTINCT p.at FROM unnest($3::timestamptz[], $4::timestamptz[]) AS step(after, until) "
     "CROSS JOIN LATERAL ("
     + " UNION ALL ".join(
         "(SELECT s.at FROM measured_sample s WHERE s.tenant_id = $1 AND s.workload_id = $2 "
-        f"AND s.at > step.after AND s.at <= step.until ORDER BY s.at {direction} LIMIT 1)"
+        f"AND s.at > step.after AND s.at <= step.until AND {_OWN} ORDER BY s.at {direction} LIMIT 1)"
         for direction in ("ASC", "DESC")
     )
     + ") AS p ORDER BY 1 DESC"
@@ -332,6 +348,7 @@ async def measured_list(
     tenant_id: int,
     workload_id: UUID,
     *,
+    node_cluster_id: UUID | None = None,
     after: datetime,
     until: datetime,
     origin: datetime,
@@ -340,6 +357,7 @@ async def measured_list(
     max_labels: int,
 ) -> list[Point]:
     """The first and the last point of each step, counted from `origin` both ways, of a workload in scope.
+    With `node_cluster_id` of the node of that cluster that has the id.
 
     Of `types` alone. A type with more than `max_labels` labels is read as a whole: the label "". So neither
     the rows nor the bytes that are read depend on what was stored.
@@ -348,7 +366,9 @@ async def measured_list(
     starts, ends = _step_bounds(after, until, origin, step)
     points: list[Point] = []
     async with db.acquire(tenant_id) as connection:
-        chosen_rows = await connection.fetch(_ENDS_OF_STEPS, tenant_id, workload_id, starts, ends)
+        chosen_rows = await connection.fetch(
+            _ENDS_OF_STEPS, tenant_id, workload_id, starts, ends, node_cluster_id
+        )
         instants = [row["at"] for row in chosen_rows]
         for first in range(0, len(instants), ROWS_AT_ONCE):
             chosen = instants[first : first + ROWS_AT_ONCE]
@@ -359,14 +379,15 @@ async def measured_list(
 
 
 _UTILIZATION = (
-    "SELECT w.id, i.number, f.figure FROM unnest($2::uuid[]) AS w(id) "
+    "SELECT w.id, i.number, f.figure FROM workload w "
     "CROSS JOIN unnest($3::timestamptz[]) WITH ORDINALITY AS i(at, number) CROSS JOIN LATERAL ("
     'SELECT s.layout, s."values" FROM measured_sample s WHERE s.tenant_id = $1 '
-    "AND s.workload_id = w.id AND s.at <= i.at AND s.at > i.at - $4::interval "
+    f"AND s.workload_id = w.id AND s.at <= i.at AND s.at > i.at - $4::interval AND {OF_WORKLOAD} "
     "ORDER BY s.at DESC LIMIT 1) AS p JOIN measured_layout l "
     "ON l.tenant_id = $1 AND l.id = p.layout CROSS JOIN LATERAL "
     '(SELECT p."values"[array_position(l.series, $5)] AS figure) AS f '
-    'WHERE cardinality(l.series) = cardinality(p."values")'
+    'WHERE cardinality(l.series) = cardinality(p."values") '
+    "AND w.tenant_id = $1 AND w.id = ANY($2::uuid[])"
 )
 
 

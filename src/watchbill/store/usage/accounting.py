@@ -27,7 +27,7 @@ from watchbill.accounting import (
     account,
 )
 from watchbill.background import TimeSlice
-from watchbill.store.metrics.measured import SEPARATOR
+from watchbill.store.metrics.measured import OF_WORKLOAD, SEPARATOR
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.workload import Phase
 
@@ -80,14 +80,15 @@ CROSS JOIN LATERAL (SELECT at, phase, number FROM phase_transition t WHERE t.ten
     ORDER BY t.number LIMIT $5) AS t
 ORDER BY n.id, t.number LIMIT $5
 """
-_SAMPLES = """
-SELECT n.id AS workload_id, m.at, (SELECT avg(v.value) FROM unnest(l.series, m."values") AS v(series, value)
+_SAMPLES = f"""
+SELECT n.id AS workload_id, s.at, (SELECT avg(v.value) FROM unnest(l.series, s."values") AS v(series, value)
     WHERE v.series LIKE $6) AS utilization
 FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
-JOIN measured_sample m ON m.tenant_id = $1 AND m.workload_id = n.id
-    AND m.at > n.start - $7::interval AND m.at <= n.stop + $7::interval
-JOIN measured_layout l ON l.tenant_id = m.tenant_id AND l.id = m.layout
-WHERE EXISTS (SELECT 1 FROM unnest(l.series) AS s WHERE s LIKE $6) ORDER BY n.id, m.at LIMIT $5
+JOIN workload w ON w.tenant_id = $1 AND w.id = n.id
+JOIN measured_sample s ON s.tenant_id = $1 AND s.workload_id = n.id
+    AND s.at > n.start - $7::interval AND s.at <= n.stop + $7::interval AND {OF_WORKLOAD}
+JOIN measured_layout l ON l.tenant_id = s.tenant_id AND l.id = s.layout
+WHERE EXISTS (SELECT 1 FROM unnest(l.series) AS name WHERE name LIKE $6) ORDER BY n.id, s.at LIMIT $5
 """
 _HISTORY: tuple[tuple[str, str, tuple[object, ...]], ...] = (
     ("steps", _STEPS, ()),

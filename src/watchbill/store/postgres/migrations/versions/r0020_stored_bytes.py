@@ -40,7 +40,7 @@ _PHASES = (
 )
 SOURCES = {"workload": _WORKLOAD, "workload_elements": _ELEMENTS, "phase_transition": _PHASES}
 """What a row of each table counts for."""
-_ADD = (
+ADD = (
     "INSERT INTO stored_bytes (tenant_id, cluster_id, bytes) "
     "SELECT tenant_id, cluster_id, sum(bytes) FROM ({rows}) AS moved "
     "GROUP BY tenant_id, cluster_id HAVING sum(bytes) <> 0;"
@@ -83,7 +83,7 @@ def upgrade() -> None:
             rows = " UNION ALL ".join(each.format(sign=sign, rows=rows) for sign, rows in parts)
             op.execute(
                 f"CREATE FUNCTION stored_bytes_{table}_{event}() RETURNS trigger LANGUAGE plpgsql "
-                f"AS $$ BEGIN {_ADD.format(rows=rows)} RETURN NULL; END $$"
+                f"AS $$ BEGIN {ADD.format(rows=rows)} RETURN NULL; END $$"
             )
             op.execute(
                 f"CREATE TRIGGER stored_bytes_{event} AFTER {event} ON {table} REFERENCING {seen} "
@@ -92,7 +92,7 @@ def upgrade() -> None:
     stored = " UNION ALL ".join(
         each.format(sign="+", rows=table) for table, each in SOURCES.items()
     )
-    op.execute(fill(_ADD.format(rows=stored)))
+    op.execute(fill(ADD.format(rows=stored)))
     op.execute(
         "ALTER TABLE fleet_cluster ADD COLUMN counted_at timestamptz, "
         "ADD COLUMN project_rows int NOT NULL DEFAULT 0"
