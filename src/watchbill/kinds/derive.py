@@ -17,6 +17,7 @@ from watchbill.kinds.derivation.children import (
     with_children,
     with_inherited_endpoints,
 )
+from watchbill.kinds.derivation.done import with_present_pods
 from watchbill.kinds.derivation.elements import elements_of
 from watchbill.kinds.derivation.organisation import organisation_of
 from watchbill.kinds.derivation.phase import observed_phase, phase_of, transitions_of
@@ -83,7 +84,8 @@ def _title(objects: WorkloadObjects) -> str:
 
 
 def _derive(view: WorkloadView) -> Derived:
-    phase = _phase(view)
+    present = with_present_pods(view)
+    phase = _phase(present)
     organisation = organisation_of(view)
     totals = totals_of(view)
     elements, elements_total = elements_of(view)
@@ -108,7 +110,7 @@ def _derive(view: WorkloadView) -> Derived:
         gpu_millionths_by_model=totals.gpu_millionths_by_model,
         host_resources=totals.host,
     )
-    return Derived(record, transitions_of(view, phase.phase, phase.message), pods)
+    return Derived(record, transitions_of(present, phase.phase, phase.message), pods)
 
 
 def _view(

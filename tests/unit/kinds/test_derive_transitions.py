@@ -4,7 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.fixtures.makers import JSON, at, condition, deployment, derived, job, pod, pytorch
+from tests.unit.kinds.cases.reading import cases
+from watchbill.cli.kinds_input import collect_topmost
+from watchbill.kinds.derive import derive
+from watchbill.workload import Phase
 
 START = datetime(2026, 5, 4, 10, tzinfo=UTC)
 
@@ -88,3 +93,13 @@ def test_time_never_runs_back(backwards: str | None) -> None:
 def test_the_message_stays_with_the_present_phase() -> None:
     result = derived(deployment(1), [pod(1, "pulling")]).transitions
     assert [entry.message is None for entry in result] == [True, True, False]
+
+
+def test_a_schedule_runs_since_its_present_run_does() -> None:
+    """The pods of the run before, which ended an hour ago, are still there."""
+    case = next(
+        case for case in cases() if case.id == "chains-cronjob-runs-beside-pods-of-an-old-run"
+    )
+    objects = collect_topmost(case.documents, definitions())
+    last = derive(objects, definitions(), SETTINGS).transitions[-1]
+    assert (last.phase, last.at) == (Phase.RUNNING, datetime(2026, 6, 1, 9, 2, tzinfo=UTC))

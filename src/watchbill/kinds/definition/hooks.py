@@ -20,7 +20,7 @@ from watchbill.kinds.objects.json_access import (
     text,
     whole,
 )
-from watchbill.kinds.objects.objects import GroupKind
+from watchbill.kinds.objects.objects import GroupKind, Object
 from watchbill.kinds.objects.pod import Pod, owners, plain_group, read_pod
 from watchbill.kinds.objects.template import Template
 
@@ -62,14 +62,7 @@ def newest_run(view: WorkloadView) -> Facts:
 
     Where that run was cleared away, what the schedule remembers of it stands for it.
     """
-    uid = metadata(view.root).get("uid")
-    runs = [
-        child
-        for child in view.objects.children
-        if any(owner.uid == uid for owner in owners(child))
-        and view.definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
-    ]
-    run_facts = [view.definitions.facts(run) for run in sorted(runs, key=_age_key)]
+    run_facts = [view.definitions.facts(run) for run in runs_of(view)]
     going = [run for run in run_facts if not run.has_ended]
     facts = view.facts
     predicates = dict(facts.predicates)
@@ -89,6 +82,18 @@ def newest_run(view: WorkloadView) -> Facts:
     return msgspec.structs.replace(
         facts, predicates=predicates, started_at=run.started_at, finished_at=run.finished_at
     )
+
+
+def runs_of(view: WorkloadView) -> list[Object]:
+    """The runs of a schedule that are there, the oldest first."""
+    uid = metadata(view.root).get("uid")
+    runs = [
+        child
+        for child in view.objects.children
+        if any(owner.uid == uid for owner in owners(child))
+        and view.definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
+    ]
+    return sorted(runs, key=_age_key)
 
 
 def _is_as_late(run: Facts, at: datetime) -> bool:

@@ -4,25 +4,41 @@ A pod that ended may be gone before the workload has: with its node, or because 
 """
 
 from collections.abc import Container
+from dataclasses import replace
 
 from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.hooks import runs_of
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import metadata, text
+from watchbill.kinds.objects.objects import Object, PodCounts
 from watchbill.kinds.objects.pod import owners
+
+
+def with_present_pods(view: WorkloadView) -> WorkloadView:
+    """Of a schedule the pods of its runs that go on, else of its last one; of any other workload all."""
+    runs = {_uid(run): view.definitions.facts(run) for run in _runs(view)}
+    present = {uid for uid, facts in runs.items() if not facts.has_ended} or set(list(runs)[-1:])
+    over = runs.keys() - present
+    if not over:
+        return view
+    above = _owners(view)
+    pods = [pod for pod in view.pods.all if not _is_below(pod.uid, over, above)]
+    return replace(view, pods=PodCounts(pods))
+
+
+def _runs(view: WorkloadView) -> list[Object]:
+    return runs_of(view) if view.definition.is_schedule else []
 
 
 def done_pods(view: WorkloadView, required: int) -> int:
     """Pods that count as running though they have ended, of a kind whose pods end by themselves.
 
-    Of a schedule those of its runs that go on. `required`: how many the workload needs; where those that
-    succeeded suffice, no owned object is read.
+    `required`: how many the workload needs; where those that succeeded suffice, no owned object is read.
     """
     if not view.definition.runs_to_end:
         return 0
-    if view.definition.is_schedule:
-        return _outside(view, {uid for uid, facts in _children(view).items() if facts.has_ended})
     succeeded = len(view.pods.succeeded)
-    if view.pods.ready + succeeded >= required:
+    if view.definition.is_schedule or view.pods.ready + succeeded >= required:
         return succeeded
     return max(succeeded, _completed(view))
 
@@ -48,10 +64,11 @@ def _outside(view: WorkloadView, ended: Container[str]) -> int:
 
 
 def _children(view: WorkloadView) -> dict[str, Facts]:
-    return {
-        text(metadata(child).get("uid")): view.definitions.facts(child)
-        for child in view.objects.children
-    }
+    return {_uid(child): view.definitions.facts(child) for child in view.objects.children}
+
+
+def _uid(obj: Object) -> str:
+    return text(metadata(obj).get("uid"))
 
 
 def _owners(view: WorkloadView) -> dict[str, str]:
@@ -61,7 +78,7 @@ def _owners(view: WorkloadView) -> dict[str, str]:
         references = owners(child)
         controller = next((owner for owner in references if owner.is_controller), None)
         owner = controller or (references[0] if references else None)
-        above[text(metadata(child).get("uid"))] = owner.uid if owner is not None else ""
+        above[_uid(child)] = owner.uid if owner is not None else ""
     for pod in view.pods.all:
         above[pod.uid] = pod.controller.uid if pod.controller is not None else ""
     return above
