@@ -69,8 +69,8 @@ async def test_stored_bytes_follow_every_change(server: Served) -> None:
             made = [workload(100 * number + n, name="x" * (n + round_)) for n in range(1, 8)]
             pods = [pod(n, message="x" * (n + round_)) for n in range(1 + round_ % 5)]
             items = [upsert(each, pods=pods) for each in made]
-            told = [event(round_ % 7, workload_id=100 * number + 1, count=1 + round_)]
-            await agent.send(*items, flapping(100 * number + 20, 5), now=NOW, events=told)
+            reported = [event(round_ % 7, workload_id=100 * number + 1, count=1 + round_)]
+            await agent.send(*items, flapping(100 * number + 20, 5), now=NOW, events=reported)
             await agent.send(Delete(id=made[round_ % 7].id, deleted_at=NOW), now=NOW)
             await agent.send_nodes(
                 all_nodes(*(node(f"n{n}", node_pool="x" * round_) for n in range(round_ % 4))), NOW
@@ -179,8 +179,8 @@ async def test_pods_and_events_take_half_and_hide_no_workload(server: Served) ->
     assert [row["id"] for row in left] == [pod(1).id]
     assert await count("workload_event") == 1
     (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
-    assert {told.id for told in cluster.refused} == {workload(1).id, workload(2).id}
-    assert all("WATCHBILL_CLUSTER_STORED_BYTES" in told.reason for told in cluster.refused)
+    assert {refusal.id for refusal in cluster.refused} == {workload(1).id, workload(2).id}
+    assert all("WATCHBILL_CLUSTER_STORED_BYTES" in refusal.reason for refusal in cluster.refused)
     await send(second, fewer, most_bytes=10**9)
     async with server.db.acquire(1) as connection:
         left = await connection.fetch("SELECT id FROM workload_pod WHERE deleted_at IS NULL")

@@ -72,10 +72,10 @@ def kept_reasons(
 def _nodes(earlier: Reasons, changes: NodeChanges | None, undecoded: Reasons) -> Reasons:
     if changes is None:
         return {}
-    told = {node.name for node in changes.changed}.union(changes.removed)
+    reported = {node.name for node in changes.changed}.union(changes.removed)
     if changes.since is None:
         earlier = {name: earlier[name] for name in changes.names if name in earlier}
-    return {name: why for name, why in earlier.items() if name not in told} | dict(undecoded)
+    return {name: why for name, why in earlier.items() if name not in reported} | dict(undecoded)
 
 
 def _bounded(reasons: Reasons) -> dict[str, str]:
