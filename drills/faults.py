@@ -367,20 +367,21 @@ async def scene_of(name: str) -> AsyncIterator[Scene]:
             yield made
 
 
-async def suffer(name: str) -> tuple[str, float, str]:
-    """What was seen during it, the seconds until the record was right, and what the record then held."""
-    async with scene_of(name) as made:
+async def suffer(*names: str) -> tuple[str, float, str]:
+    """One after the other: what was seen during each, the seconds until the record was right after the last,
+    and what it then held."""
+    async with scene_of(names[0]) as made:
         watching = asyncio.create_task(made.watch_deletions())
         changing = asyncio.create_task(made.change())
         try:
             await asyncio.sleep(3)
-            seen = await FAULTS[name](made)
+            seen = [await FAULTS[name](made) for name in names]
         finally:
             changing.cancel()
         took = await made.until_right()
         watching.cancel()
         print(await made.doctor(), file=sys.stderr)
-        return seen, took, await made.check()
+        return "; ".join(seen), took, await made.check()
 
 
 async def main(words: list[str]) -> int:
