@@ -80,17 +80,31 @@ def _degraded(view: WorkloadView) -> str:
         )
     )
     parts.append(_first(_start_problem(pod) for pod in pods.active))
-    parts += [
-        f"Pod {pod.name} is not scheduled: {pod.scheduled.message}"
-        for pod in pods.unscheduled[:1]
-        if pod.scheduled is not None and pod.scheduled.message
-    ]
+    parts.append(_unscheduled(pods))
     parts.append(_disruption(pods))
     if not any(parts[1:]):
         parts.append(_first(_failure(pod) for pod in reversed(pods.failed)))
     if not any(parts[1:]):
         parts += [f"Pod {pod.name} is no longer ready." for pod in pods.lost_readiness[:1]]
     return _joined(*parts)
+
+
+def _unscheduled(pods: PodCounts) -> str:
+    """Why the first of the pods without a node has none."""
+    return _first(
+        f"Pod {pod.name} is not scheduled: {pod.scheduled.message}"
+        for pod in pods.unscheduled[:1]
+        if pod.scheduled is not None and pod.scheduled.message
+    )
+
+
+def _updating(view: WorkloadView) -> str:
+    """What the kind says, and what keeps the new pods from starting."""
+    return _joined(
+        view.facts.predicates.get("updating", ""),
+        _first(_start_problem(pod) for pod in view.pods.active),
+        _unscheduled(view.pods),
+    )
 
 
 def _creating(view: WorkloadView) -> str:
@@ -194,7 +208,7 @@ _MESSAGES: dict[Phase, Callable[[WorkloadView], str]] = {
     Phase.INITIALIZING: _initializing,
     Phase.DEGRADED: _degraded,
     Phase.CREATING: _creating,
-    Phase.UPDATING: _predicate_message("updating"),
+    Phase.UPDATING: _updating,
     Phase.RUNNING: _running,
     Phase.STOPPED: _stopped,
     Phase.STOPPING: _stopping,

@@ -74,6 +74,9 @@ def _of_root(view: WorkloadView) -> OrganisationNames | None:
     for queue in _root_labels(view, KUEUE_QUEUE_LABEL):
         if (view.namespace, queue) in view.cluster.local_queues:
             return _kueue_organisation(queue, view)
+    queue = view.facts.queue
+    if queue and _is_confirmed(queue, view.cluster.volcano_queues, view):
+        return _volcano_organisation(queue, view.cluster)
     queue = _volcano_queue(view)
     if queue in view.cluster.volcano_queues:
         return _volcano_organisation(queue, view.cluster)
@@ -81,8 +84,11 @@ def _of_root(view: WorkloadView) -> OrganisationNames | None:
 
 
 def _is_confirmed(queue: str, queues: Container[str], view: WorkloadView) -> bool:
-    """Whether the queue that a scheduler's object names is one of the scheduler's. Where none of these can be
-    read, whether nobody else has the name as a project: anybody may write such an object in a namespace."""
+    """Whether the queue that a scheduler's object, or the kind itself, names is one of the scheduler's.
+
+    Where none of these can be read, whether nobody else has the name as a project: anybody may write such an
+    object in a namespace.
+    """
     if queues:
         return queue in queues
     cluster, settings = view.cluster, view.settings
@@ -99,11 +105,11 @@ def _is_confirmed(queue: str, queues: Container[str], view: WorkloadView) -> boo
 
 
 def _volcano_queue(view: WorkloadView) -> str:
-    """What the kind says, else the root's label, or the annotation of the root or of its own templates."""
+    """The root's label, or the annotation of the root or of its own templates."""
     templates = [role.template for role in _own_roles(view) if role.template is not None]
     noted = (annotations(view.root), *(template.annotations for template in templates))
     labelled = _values(VOLCANO_QUEUE_LABEL, labels(view.root))
-    named = (view.facts.queue, *labelled, *_values(VOLCANO_QUEUE_ANNOTATION, *noted))
+    named = (*labelled, *_values(VOLCANO_QUEUE_ANNOTATION, *noted))
     return next((queue for queue in named if queue), "")
 
 
