@@ -16,6 +16,8 @@ MAX_NODE_BYTES = 32 * 1024
 """Of one node, as it travels."""
 MAX_CONDITIONS = 30
 MAX_TAINTS = 30
+MAX_NODE_DEVICES = 128
+MAX_DEVICE_WORKLOADS = 50
 CONDITION_CHARACTERS = 512
 MAX_NODE_GPUS = 10_000
 
@@ -58,11 +60,36 @@ class NodeResources(Wire, frozen=True):
     cpu_memory_bytes: Bytes | None = None
 
 
+class DeviceWorkload(Wire, frozen=True):
+    """A workload that holds a device or a share of it. Its names are the server's: agents tell the id alone."""
+
+    id: UUID
+    name: str | None = None
+    project_name: str | None = None
+
+
+class NodeDevice(Wire, frozen=True):
+    """A GPU, or one slice of it, as its exporter tells it.
+
+    `id`: the GPU's UUID, of a MIG instance with `/` and its number. `index`: the number by `nvidia-smi`.
+    `is_idle` None = nobody holds it, or it is not known.
+    """
+
+    id: Name
+    index: Name | None = None
+    profile: Name | None = None
+    is_idle: bool | None = None
+    workloads: Annotated[
+        tuple[DeviceWorkload, ...], msgspec.Meta(max_length=MAX_DEVICE_WORKLOADS)
+    ] = ()
+
+
 class ClusterNode(Wire, frozen=True):
     """A node. `gpu_info` None = it has no GPUs, or nothing tells how many.
 
     `gpu_memory_bytes`: of one GPU. `gpu_sharing`: how GPUs are divided between pods; None = they are not.
     `node_pool_label`: the label whose value is the pool; nodes without it are in the default pool.
+    `devices`: those that an exporter told of in the last round; none where none is read.
     """
 
     id: UUID
@@ -82,6 +109,7 @@ class ClusterNode(Wire, frozen=True):
     gpu_sharing: GpuSharing | None = None
     nv_link_domain_uid: Name | None = None
     nv_link_clique_id: Name | None = None
+    devices: Annotated[tuple[NodeDevice, ...], msgspec.Meta(max_length=MAX_NODE_DEVICES)] = ()
 
     @property
     def is_schedulable(self) -> bool:

@@ -18,6 +18,7 @@ from watchbill.background import LoopState
 from watchbill.errors import Conflict
 from watchbill.settings.retention import Retention, RetentionDays
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
+from watchbill.store.fleet.pool_series import pools_record
 from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock
@@ -214,7 +215,8 @@ async def record_fleets(db: Database, at: datetime) -> None:
     """Keep every tenant's headline figures of the instant `at`, a multiple of STEP_SECONDS."""
 
     async def record(tenant_id: int) -> None:
-        await fleet_record(db, tenant_id, at)
+        if await fleet_record(db, tenant_id, at):
+            await pools_record(db, tenant_id, at)
 
     await for_each_tenant(db, record)
 

@@ -161,6 +161,28 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
+DEVICE_METRICS: dict[str, Metric] = {
+    name: Metric(unit, meaning, exporter=DCGM)
+    for name, unit, meaning in (
+        ("GPU_ALLOCATION_PER_GPU", "GPUs", "of it held by pods"),
+        ("GPU_IDLE_TIME_SECONDS_PER_GPU", "seconds", "since it last did something"),
+        ("GPU_GRAPHICS_ENGINE_ACTIVITY_PER_GPU", "percent", "of the time any engine was active"),
+        ("GPU_SM_ACTIVITY_PER_GPU", "percent", "of the time a multiprocessor had work"),
+        ("GPU_SM_OCCUPANCY_PER_GPU", "percent", "of the warps that could be resident"),
+        ("GPU_TENSOR_ACTIVITY_PER_GPU", "percent", "of the time the tensor pipe was active"),
+        ("GPU_FP64_ENGINE_ACTIVITY_PER_GPU", "percent", "of the time the FP64 pipe was active"),
+        ("GPU_FP32_ENGINE_ACTIVITY_PER_GPU", "percent", "of the time the FP32 pipe was active"),
+        ("GPU_FP16_ENGINE_ACTIVITY_PER_GPU", "percent", "of the time the FP16 pipe was active"),
+        ("GPU_MEMORY_BANDWIDTH_UTILIZATION_PER_GPU", "percent", "of the time memory was accessed"),
+        ("GPU_NVLINK_TRANSMITTED_BANDWIDTH_PER_GPU", "bytes per second", "sent over NVLink"),
+        ("GPU_NVLINK_RECEIVED_BANDWIDTH_PER_GPU", "bytes per second", "received over NVLink"),
+        ("GPU_PCIE_TRANSMITTED_BANDWIDTH_PER_GPU", "bytes per second", "sent over PCIe"),
+        ("GPU_PCIE_RECEIVED_BANDWIDTH_PER_GPU", "bytes per second", "received over PCIe"),
+    )
+}
+"""The second contract's types of single devices, which are kept of nodes and of pods, not of workloads."""
+SAMPLED_METRICS: dict[str, Metric] = METRICS | DEVICE_METRICS
+
 HISTOGRAMS = frozenset(
     name for name, metric in METRICS.items() if metric.form is MetricForm.HISTOGRAM
 )
@@ -179,3 +201,5 @@ MEASURED_TYPES: frozenset[str] = frozenset(
     name for name, metric in METRICS.items() if metric.from_usage is None and not metric.series
 )
 """Types whose samples agents read from exporters; all others follow from these or from objects."""
+SAMPLED_TYPES: frozenset[str] = MEASURED_TYPES | DEVICE_METRICS.keys()
+"""The same with those of single devices: everything of which samples are kept."""

@@ -197,10 +197,14 @@ class Reading(Wire, frozen=True, array_like=True):
 
 
 class Measured(Wire, frozen=True, array_like=True):
-    """What one scrape says of one workload."""
+    """What one scrape says of one workload, of one node, or of one pod of `workload_id`.
+
+    A server that does not know pods takes the id for a workload's, of which there is none.
+    """
 
     id: UUID
     readings: tuple[Reading, ...]
+    workload_id: UUID | None = None
 
 
 class Scrape(Wire, frozen=True):

@@ -19,6 +19,10 @@ MAX_PODS = 2_000
 MAX_CONTAINERS = 50
 MAX_TOLERATIONS = 50
 MAX_POD_POOLS = 20
+MAX_TERMS = 10
+MAX_EXPRESSIONS = 20
+MAX_AFFINITY_VALUES = 50
+"""Of a pod's node affinity: terms, requirements in a term, values in a requirement."""
 
 Name = Annotated[str, msgspec.Meta(max_length=253)]
 Text = Annotated[str, msgspec.Meta(max_length=1_024)]
@@ -26,6 +30,7 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 ExitCode = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Restarts = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 ContainerState = Literal["waiting", "running", "terminated"]
+SelectorOperator = Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
 
 
 class PodContainer(Wire, frozen=True):
@@ -56,6 +61,46 @@ class Toleration(Wire, frozen=True):
     toleration_seconds: Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)] | None = None
 
 
+class AffinityRequirement(Wire, frozen=True):
+    """One requirement on a label, or on a field, of a node."""
+
+    key: Name
+    operator: SelectorOperator
+    values: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_AFFINITY_VALUES)] = ()
+
+
+Expressions = Annotated[tuple[AffinityRequirement, ...], msgspec.Meta(max_length=MAX_EXPRESSIONS)]
+
+
+class AffinityTerm(Wire, frozen=True):
+    """All of its requirements must hold."""
+
+    match_expressions: Expressions = ()
+    match_fields: Expressions = ()
+
+
+class NodeSelector(Wire, frozen=True):
+    """One of the terms must hold."""
+
+    node_selector_terms: Annotated[tuple[AffinityTerm, ...], msgspec.Meta(max_length=MAX_TERMS)]
+
+
+class PreferredTerm(Wire, frozen=True):
+    weight: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    preference: AffinityTerm
+
+
+class PreferredTerms(Wire, frozen=True):
+    node_selector_terms: Annotated[tuple[PreferredTerm, ...], msgspec.Meta(max_length=MAX_TERMS)]
+
+
+class NodeAffinity(Wire, frozen=True):
+    """Which nodes the pod may run on, and which it should."""
+
+    required: NodeSelector | None = None
+    preferred: PreferredTerms | None = None
+
+
 class WorkloadPod(Wire, frozen=True):
     """A pod. `reason` and `message`: why it is not ready, or how it failed; None where nothing is wrong.
 
@@ -80,6 +125,7 @@ class WorkloadPod(Wire, frozen=True):
     allocated_resources: AllocatedResources | None = None
     tolerations: Annotated[tuple[Toleration, ...], msgspec.Meta(max_length=MAX_TOLERATIONS)] = ()
     ip: Annotated[str, msgspec.Meta(max_length=45)] | None = None
+    node_affinity: NodeAffinity | None = None
     is_terminating: bool = False
     reason: Name | None = None
     message: Text | None = None

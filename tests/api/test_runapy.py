@@ -26,6 +26,7 @@ from runai.models.event2 import Event2
 from runai.models.grouped_metrics_response import GroupedMetricsResponse
 from runai.models.history_record1 import HistoryRecord1
 from runai.models.measurement_response import MeasurementResponse
+from runai.models.metrics_composite_response import MetricsCompositeResponse
 from runai.models.metrics_response import MetricsResponse
 from runai.models.node import Node
 from runai.models.node_telemetry_type import NodeTelemetryType
@@ -44,7 +45,7 @@ from runai.models.workload_type_config import WorkloadTypeConfig
 
 from tests.api.test_workloads import TOTAL
 from tests.fixtures.samples import CLUSTER_ID, NODE_ID
-from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, Served
+from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, POD_ID, Served
 
 
 @pytest.fixture
@@ -121,6 +122,37 @@ async def test_pods(client: ApiClient) -> None:
     assert refused.value.status == 404
 
 
+async def test_metrics_of_a_pod(client: ApiClient) -> None:
+    api = PodsApi(client)
+    end = datetime.now(UTC) + timedelta(seconds=100)
+    arguments = {
+        "workload_id": str(DETAILED_ID),
+        "pod_id": str(POD_ID),
+        "start": end - timedelta(seconds=6000),
+        "end": end,
+        "number_of_samples": 1000,
+    }
+    measured = {
+        "GPU_UTILIZATION": ["30"],
+        "GPU_UTILIZATION_PER_GPU": ["60", "0"],
+        "GPU_SM_ACTIVITY_PER_GPU": ["42.5", "0"],
+        "CPU_MEMORY_USAGE_BYTES": [str(2**29)],
+    }
+    for kind, values in measured.items():
+        answer = await ask(api, "get_workload_pod_metrics", metric_type=[kind], **arguments)
+        series = MetricsCompositeResponse.from_dict(answer).measurements
+        assert [item.type for item in series] == [kind] * len(values)
+        assert [item.values[-1].value for item in series] == values
+    both = ["GPU_UTILIZATION", "GPU_SWAP_MEMORY_BYTES_PER_GPU"]
+    answer = await asyncio.to_thread(api.get_workload_pod_metrics, metric_type=both, **arguments)
+    assert answer.status_code == 207
+    assert answer.data["measurements"][1]["labels"] == {"reason": "unsupported"}
+    with pytest.raises(ApiException) as refused:
+        absent = arguments | {"pod_id": str(ABSENT_ID)}
+        await ask(api, "get_workload_pod_metrics", metric_type=both, **absent)
+    assert refused.value.status == 404
+
+
 async def test_events_and_history(client: ApiClient) -> None:
     api = EventsApi(client)
     answer = await ask(api, "get_workload_events", workload_id=str(DETAILED_ID), sort_order="asc")
@@ -183,7 +215,7 @@ async def test_node_telemetry(client: ApiClient) -> None:
         body = TelemetryResponse.from_dict(answer)
         assert body.type == kind.value
         if kind.value.startswith("USED_"):
-            assert body.values == [], "only metrics over time have it"
+            assert body.values == [], "of one node in three only"
         else:
             assert [value.value for value in body.values] == [expected.get(kind.value, "0")], kind
     grouped = await ask(
@@ -216,7 +248,7 @@ async def test_node_metrics(client: ApiClient) -> None:
         series = MetricsResponse.from_dict(answer).measurements
         assert [measurement.type for measurement in series] == [kind] * len(values)
         assert [measurement.values[-1].value for measurement in series] == values
-    both = ["CPU_MEMORY_USAGE_BYTES", "GPU_SM_ACTIVITY_PER_GPU"]
+    both = ["CPU_MEMORY_USAGE_BYTES", "GPU_OOMKILL_IDLE_COUNT_PER_GPU"]
     answer = await asyncio.to_thread(api.get_node_metrics, metric_type=both, **arguments)
     assert answer.status_code == 207
     assert answer.data["measurements"][1]["labels"] == {"reason": "unsupported"}
@@ -248,11 +280,29 @@ async def test_node_pools(client: ApiClient) -> None:
     assert refused.value.status == 404
 
 
+async def test_metrics_of_a_node_pool(client: ApiClient) -> None:
+    """Nothing is recorded yet: each type is there without values."""
+    api, end = NodePoolsApi(client), datetime.now(UTC)
+    kinds = ["TOTAL_GPU_NODES", "GPU_UTILIZATION", "UNALLOCATED_GPU"]
+    arguments = {
+        "cluster_uuid": str(CLUSTER_ID),
+        "start": end - timedelta(hours=1),
+        "end": end,
+        "metric_type": kinds,
+    }
+    answer = await ask(api, "get_nodepool_metrics", nodepool_name="a100", **arguments)
+    series = MetricsResponse.from_dict(answer).measurements
+    assert [(item.type, item.values) for item in series] == [(kind, []) for kind in kinds]
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_nodepool_metrics", nodepool_name="b200", **arguments)
+    assert refused.value.status == 404
+
+
 async def test_cluster_metrics(client: ApiClient) -> None:
-    """Nothing is recorded yet, and utilization never is."""
+    """Nothing is recorded yet, and quotas never are."""
     end = datetime.now(UTC)
     api, arguments = ClustersApi(client), {"start": end - timedelta(hours=1), "end": end}
-    kinds = ["ALLOCATED_GPU", "GPU_UTILIZATION"]
+    kinds = ["ALLOCATED_GPU", "GPU_QUOTA"]
     answer = await asyncio.to_thread(
         api.get_cluster_metrics, cluster_uuid=str(CLUSTER_ID), metric_type=kinds, **arguments
     )

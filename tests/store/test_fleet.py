@@ -134,7 +134,7 @@ async def test_a_cluster_over_time_is_its_part_of_the_series(fleet: Database) ->
     at = last_instant(NOW)
     assert await fleet_record(fleet, 1, at)
     (cluster_id,) = FIRST.cluster_ids
-    types = ("ALLOCATED_GPU", "TOTAL_GPU", "UNALLOCATED_GPU", "WORKLOADS_COUNT", "GPU_UTILIZATION")
+    types = ("ALLOCATED_GPU", "TOTAL_GPU", "UNALLOCATED_GPU", "WORKLOADS_COUNT", "GPU_QUOTA")
     query = MetricsQuery(
         types=types,
         start=at - timedelta(minutes=10),
@@ -142,17 +142,15 @@ async def test_a_cluster_over_time_is_its_part_of_the_series(fleet: Database) ->
         number_of_samples=6,
     )
     later = at + timedelta(minutes=30)
-    *known, unsupported = await cluster_outcomes(
-        fleet, 1, cluster_id, query, later, is_divided=False
-    )
-    assert unsupported == FailedType(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
+    *known, unsupported = await cluster_outcomes(fleet, 1, cluster_id, query, later)
+    assert unsupported == FailedType(type="GPU_QUOTA", reason=Reason.UNSUPPORTED)
     steps = [timedelta(minutes=minutes) for minutes in (0, 5, 10)]
     for outcome, value in zip(known, ("6.5", "16", "9.5", "8"), strict=True):
         assert isinstance(outcome, Measurement)
         assert [(sample.at - at, sample.value) for sample in outcome.samples] == [
             (step, value) for step in steps
         ]
-    divided = await cluster_outcomes(fleet, 1, cluster_id, query, later, is_divided=True)
+    divided = await cluster_outcomes(fleet, 1, cluster_id, query, later, group_by="Category")
     assert {type(outcome) for outcome in divided} == {FailedType}
 
 

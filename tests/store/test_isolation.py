@@ -40,7 +40,7 @@ from watchbill.store.workloads.changes import change_list, matching_ids
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.events import event_list, history_list
 from watchbill.store.workloads.idle import idle_list
-from watchbill.store.workloads.pods import pod_count, pod_list
+from watchbill.store.workloads.pods import pod_count, pod_life_get, pod_list
 from watchbill.store.workloads.search import trigrams
 from watchbill.store.workloads.telemetry import telemetry_query
 from watchbill.store.workloads.workloads import (
@@ -342,6 +342,7 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "history_list": lambda db, scope: history_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "pod_list": lambda db, scope: pod_list(db, scope, PodQuery(), NOW),
     "pod_count": lambda db, scope: pod_count(db, scope, PodQuery(), NOW),
+    "pod_life_get": lambda db, scope: pod_life_get(db, scope, FIRST, pod(1).id, NOW),
     "node_list": lambda db, scope: node_list(db, scope, NodeQuery(), NOW),
     "node_count": lambda db, scope: node_count(db, scope, NodeQuery(), NOW),
     "node_get": lambda db, scope: node_get(db, scope, node("node-1").id, NOW),

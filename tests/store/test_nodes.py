@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, all_nodes, node, pod, record, upsert, workload
-from watchbill.cluster_node import MAX_NODES, NodeTaint
+from watchbill.cluster_node import MAX_NODES, DeviceWorkload, NodeDevice, NodeTaint
 from watchbill.protocol import Delete, Heartbeat, KindState, NodeChanges
 from watchbill.query import NodeQuery, Scope, parse_node_filters
 from watchbill.responses.nodes import NodeResponse
@@ -205,6 +206,50 @@ async def test_who_sees_a_project_sees_its_share_alone(db: Database, agent: Agen
     assert "kubelet" not in msgspec.json.encode(stored).decode()
     assert await node_count(db, scope, NodeQuery(), START) == 1
     assert await listed(db, Scope(1)) == []
+
+
+async def test_devices_name_the_workloads_that_hold_them_within_the_scope(
+    db: Database, agent: Agent
+) -> None:
+    """To who sees a project only the own devices, without the other workload that shares one of them."""
+    first, second, gone = (DeviceWorkload(id=UUID(int=number)) for number in (1, 2, 3))
+    devices = (
+        NodeDevice(id="GPU-a", index="0", is_idle=True, workloads=(first,)),
+        NodeDevice(id="GPU-b", index="1", workloads=(first, second)),
+        NodeDevice(id="GPU-c", index="2", is_idle=False, workloads=(second,)),
+        NodeDevice(id="GPU-d", index="3", workloads=(gone,)),
+        NodeDevice(id="GPU-e", index="4"),
+    )
+    await agent.send_nodes(all_nodes(node("a", devices=devices)), START)
+    for number, project in ((1, "vision"), (2, "speech")):
+        made = record(workload(number, name=f"w{number}", project_name=project))
+        pods = [pod(number, node_name="a", allocated_resources=held(1.0))]
+        await agent.send(upsert(made, pods=pods), now=START)
+
+    def holders(answer: NodeResponse) -> dict[str, list[tuple[str | None, str | None]]]:
+        return {
+            each.id: [(workload.name, workload.project_name) for workload in each.workloads]
+            for each in answer.devices
+        }
+
+    (whole,) = await listed(db)
+    own, others = ("w1", "vision"), ("w2", "speech")
+    assert holders(whole) == {
+        "GPU-a": [own],
+        "GPU-b": [own, others],
+        "GPU-c": [others],
+        "GPU-d": [],
+        "GPU-e": [],
+    }
+    assert [each.is_idle for each in whole.devices] == [True, None, False, None, None]
+    async with db.acquire(1) as connection:
+        project_id = await connection.fetchval("SELECT id FROM project WHERE name = 'vision'")
+    (part,) = await listed(db, Scope(1, project_ids=frozenset({project_id})))
+    assert holders(part) == {"GPU-a": [own], "GPU-b": [own]}
+    other = await connected_agent(db, START, number=2)
+    await other.send_nodes(all_nodes(node("far", devices=devices[:1])), START)
+    far = await listed(db, cluster_id=other.identity.cluster_id)
+    assert holders(far[0]) == {"GPU-a": []}, "an id of another cluster's workload tells no name"
 
 
 async def test_filters_order_search_and_pages(db: Database, agent: Agent) -> None:

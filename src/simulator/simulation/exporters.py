@@ -130,6 +130,17 @@ def _number(uid: str, what: str) -> float:
 NVLINK_POOLS: Final = ("h100", "a100")
 NVLINK_BYTES: Final = 4e10
 """That a busy GPU sends in a second; it receives a little less."""
+_PROFILING: Final = (
+    ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 1.0),
+    ("DCGM_FI_PROF_SM_ACTIVE", 0.9),
+    ("DCGM_FI_PROF_SM_OCCUPANCY", 0.4),
+    ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", 0.6),
+    ("DCGM_FI_PROF_PIPE_FP16_ACTIVE", 0.2),
+    ("DCGM_FI_PROF_DRAM_ACTIVE", 0.5),
+    ("DCGM_FI_PROF_PCIE_TX_BYTES", 2e9),
+    ("DCGM_FI_PROF_PCIE_RX_BYTES", 3e9),
+)
+"""What DCGM's profiling tells of a device that is wholly busy."""
 _DCGM_PORT: Final = 9400
 _MEBIBYTE: Final = 1024 * 1024
 _INDEX_SECONDS: Final = 1.0
@@ -202,6 +213,7 @@ class Exporters:
             labels = _container(workload, pod)
             used = memory_bytes(workload, pod)
             yield f"container_memory_working_set_bytes{{{labels}}} {used} {stamp}"
+        yield from _node_series(self._world.nodes[node], now, stamp)
 
     def _dcgm(self, node: Node) -> Iterable[str]:
         self._index()
@@ -227,7 +239,8 @@ class Exporters:
             used = sum(used_memory_mib(node, w, p) for w, p in sharing)
             yield "DCGM_FI_DEV_GPU_UTIL", labels, round(100 * busy)
             yield "DCGM_FI_DEV_FB_USED", labels, round(used) + 4
-            yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
+            for metric, per_busy in _PROFILING:
+                yield metric, labels, per_busy * busy
             if node.pool.name in NVLINK_POOLS:
                 linked = (
                     busy * NVLINK_BYTES
@@ -255,7 +268,8 @@ class Exporters:
                     f"{_pod_labels(*holder) if holder else ''}"
                 )
                 busy = utilization(*holder, now) if holder else 0.0
-                yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
+                for metric, per_busy in _PROFILING:
+                    yield metric, labels, per_busy * busy
                 yield (
                     "DCGM_FI_DEV_FB_USED",
                     labels,
@@ -295,6 +309,15 @@ def _histogram(name: str, labels: str, count: int, *, middle: float) -> Iterable
     yield f'{name}_bucket{{{labels},le="+Inf"}} {count}'
     yield f"{name}_sum{{{labels}}} {count * middle:.3f}"
     yield f"{name}_count{{{labels}}} {count}"
+
+
+def _node_series(node: Node, now: Seconds, stamp: int) -> Iterable[str]:
+    """Of the node as a whole: a part of it that is its own and does not change."""
+    part = 0.15 + 0.5 * _number(node.name, "node")
+    yield "# TYPE node_cpu_usage_seconds_total counter"
+    yield f"node_cpu_usage_seconds_total {part * node.pool.cpu_millis / 1000 * now:.3f} {stamp}"
+    yield "# TYPE node_memory_working_set_bytes gauge"
+    yield f"node_memory_working_set_bytes {int(part * node.pool.memory_mib) * _MEBIBYTE} {stamp}"
 
 
 def _gpu(node: Node, device: int) -> str:

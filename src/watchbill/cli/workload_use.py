@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from watchbill.client import Client
-    from watchbill.responses.contract import MetricSample, WorkloadResponse
+    from watchbill.responses.contract import MetricSample, PodResponse, WorkloadResponse
 
 SAMPLES = 24
 HOUR = timedelta(hours=1)
@@ -38,17 +38,24 @@ UsageSeries = dict[tuple[str, str], Series]
 
 
 async def usage_series(
-    client: "Client", workload_id: "UUID", types: Sequence[str], *, end: datetime
+    client: "Client",
+    workload_id: "UUID",
+    types: Sequence[str],
+    *,
+    end: datetime,
+    pod_id: "UUID | None" = None,
 ) -> UsageSeries:
     """The series that there are; a type that is not measured, or a source that is down, has none."""
     try:
         answer = await client.metrics(
-            workload_id, types, start=end - HOUR, end=end, samples=SAMPLES
+            workload_id, types, start=end - HOUR, end=end, samples=SAMPLES, pod_id=pod_id
         )
     except (NotFound, Unavailable, TooMany):
         return {}
     return {
-        (series.type, (series.labels or {}).get("gpu", "")): _spread(series.values or (), end)
+        (series.type.removesuffix("_PER_GPU"), (series.labels or {}).get("gpu", "")): _spread(
+            series.values or (), end
+        )
         for series in answer.measurements
     }
 
@@ -113,9 +120,15 @@ USE_METRICS = (
 )
 _GPU_USE, _GPU_MEMORY, _NVLINK = USE_METRICS[:3]
 USE_TYPES = tuple(name for metric in USE_METRICS for name in (metric.type, metric.limit) if name)
+_POD_TYPES = (
+    *("GPU_UTILIZATION", "GPU_UTILIZATION_PER_GPU", "CPU_USAGE_CORES", "CPU_MEMORY_USAGE_BYTES"),
+    *("GPU_MEMORY_USAGE_BYTES", "GPU_MEMORY_USAGE_BYTES_PER_GPU"),
+    *("NVLINK_BANDWIDTH_TOTAL", "NVLINK_BANDWIDTH_TOTAL_PER_GPU"),
+)
+"""Of a pod, single devices have types of their own."""
 
 
-def end_of_use(workload: "WorkloadResponse") -> datetime:
+def end_of_use(workload: "WorkloadResponse | PodResponse") -> datetime:
     """When it ended, or the newest moment of which something is known."""
     return workload.completed_at or workload.deleted_at or datetime.now(UTC) - LAG
 
@@ -125,20 +138,26 @@ async def top_workload(
     name: str,
     output: AnswerFormat,
     *,
+    pod_name: str | None = None,
     scope: LookupScope,
     has_headers: bool,
 ) -> None:
-    terminal = session.terminal
-    workload = (await find_workload(session.client, name, scope)).workload
-    usage = await usage_series(session.client, workload.id, USE_TYPES, end=end_of_use(workload))
+    """`pod_name`: of this pod of it alone."""
+    client, terminal = session.client, session.terminal
+    workload = (await find_workload(client, name, scope)).workload
+    pod = None if pod_name is None else await _pod(client, workload, pod_name)
+    shown, types = (workload, USE_TYPES) if pod is None else (pod, _POD_TYPES)
+    pod_id = None if pod is None else pod.id
+    end = end_of_use(shown)
+    usage = await usage_series(client, workload.id, types, end=end, pod_id=pod_id)
     if output in DOCUMENTS:
-        terminal.write(DOCUMENTS[output](_last_values(workload, usage)))
+        terminal.write(DOCUMENTS[output](_last_values(shown, usage)))
         return
-    terminal.print(_headline(workload))
+    terminal.print(_headline(workload) if pod is None else _pod_headline(pod))
     if not any(is_known(values) for values in usage.values()):
         terminal.note("No use of it was measured then; `watchbill doctor` tells what is measured.")
         return
-    has_ended = workload.completed_at is not None or workload.deleted_at is not None
+    has_ended = shown.completed_at is not None or shown.deleted_at is not None
     headers = ["", "LAST" if has_ended else "NOW", "REQUESTED", "LAST HOUR"]
     totals = [
         _total(metric, usage) for metric in USE_METRICS if is_known(usage.get((metric.type, "")))
@@ -148,11 +167,30 @@ async def top_workload(
     _print_devices(session, usage, has_headers=has_headers)
 
 
-def _last_values(workload: "WorkloadResponse", usage: UsageSeries) -> dict[str, Any]:
+async def _pod(client: "Client", workload: "WorkloadResponse", name: str) -> "PodResponse":
+    """Live or gone. Raises NotFound where the workload has none of that name."""
+    for is_deleted in (False, True):
+        listed = await client.pods(workload.id, is_deleted=is_deleted, search=name)
+        for pod in listed.pods:
+            if pod.name == name:
+                return pod
+    raise NotFound(
+        f"{workload.name} has no pod {name}.",
+        details=f"`watchbill pods {workload.name}` lists them.",
+    )
+
+
+def _pod_headline(pod: "PodResponse") -> str:
+    allocated = pod.allocated_resources
+    gpus = NONE if allocated is None else format_known(allocated.gpu)
+    return safe(f"{pod.name} (pod, {pod.k8s_phase}, on {pod.node_name or NONE}): {gpus} GPUs")
+
+
+def _last_values(shown: "WorkloadResponse | PodResponse", usage: UsageSeries) -> dict[str, Any]:
     """The last value of each series, for programs."""
     return {
-        "id": workload.id,
-        "name": workload.name,
+        "id": shown.id,
+        "name": shown.name,
         "metrics": [
             {"type": name, **({"gpu": gpu} if gpu else {}), "value": last_value(values)}
             for (name, gpu), values in usage.items()

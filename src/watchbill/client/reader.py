@@ -236,14 +236,17 @@ class Client:
         start: datetime,
         end: datetime,
         samples: int,
+        pod_id: UUID | None = None,
     ) -> MetricsResponse:
+        """Of a workload, or of one of its pods."""
         parameters = [
             ("metricType", ",".join(types)),
             ("start", start.isoformat()),
             ("end", end.isoformat()),
             ("numberOfSamples", str(samples)),
         ]
-        path = f"/api/v1/workloads/{workload_id}/metrics"
+        pod = "" if pod_id is None else f"/pods/{pod_id}"
+        path = f"/api/v1/workloads/{workload_id}{pod}/metrics"
         return await self._get(path, MetricsResponse, parameters)
 
     async def idle(self, selection: Selection, *, limit: int, offset: int = 0) -> IdleWorkloadList:

@@ -9,7 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from watchbill.metric_types import HISTOGRAMS, METRICS, MetricForm, devices_reported, is_bound
+from watchbill.metric_types import (
+    HISTOGRAMS,
+    SAMPLED_METRICS,
+    MetricForm,
+    devices_reported,
+    is_bound,
+)
 from watchbill.metrics.figures import QUANTILES, bound, bound_text, decimal_text, quantile
 from watchbill.metrics.source import (
     LEAST_WINDOW,
@@ -50,7 +56,7 @@ class EmbeddedSamples:
         now: datetime,
     ) -> list[Outcome]:
         if not query.number_of_samples:
-            return [_NOTHING[METRICS[name].form](name) for name in types]
+            return [_NOTHING[SAMPLED_METRICS[name].form](name) for name in types]
         points: list[Point] = []
         if about.known:
             points = await measured_list(
@@ -58,11 +64,12 @@ class EmbeddedSamples:
                 scope.tenant_id,
                 about.workload_id,
                 node_cluster_id=about.node_cluster_id,
+                owner_id=about.owner_id,
                 after=query.start - query.window - LEAST_WINDOW,
                 until=query.end,
                 origin=query.start,
                 step=max(query.step, _LEAST_STEP),
-                types={METRICS[name].series or name for name in types},
+                types={SAMPLED_METRICS[name].series or name for name in types},
                 max_labels=devices_reported(query.number_of_samples) + 1,
             )
         view = _View(points, query, about)
@@ -122,7 +129,7 @@ def _baseline(
 
 
 def _outcomes(name: str, view: _View, about: WorkloadContext) -> list[Outcome]:
-    metric = METRICS[name]
+    metric = SAMPLED_METRICS[name]
     series = metric.series or name
     if not view.labels(series):
         if about.observed.get(metric.exporter, "absent") in _NOT_THERE:

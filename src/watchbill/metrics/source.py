@@ -58,11 +58,12 @@ class MetricPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One series. No samples = nothing was known at any of the instants."""
+    """One series. No samples = nothing was known at any of the instants. `groups`: key and value of each."""
 
     type: str
     samples: tuple[MetricPoint, ...]
     labels: dict[str, str] = field(default_factory=dict)
+    groups: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class WorkloadContext:
     """What a metrics store must know of a workload; `known` = the instants at which it had pods.
 
     `node_cluster_id`: it is no workload but a node of this cluster, which only embedded samples tell of.
+    `owner_id`: it is a pod of this workload, likewise.
     `observed`: how well the cluster's agent can read each kind of exporter, by kind.
     """
 
@@ -109,6 +111,7 @@ class WorkloadContext:
     known: tuple[datetime, ...]
     observed: dict[str, str]
     node_cluster_id: UUID | None = None
+    owner_id: UUID | None = None
 
 
 class Samples(Protocol):

@@ -144,12 +144,18 @@ class MetricSample(Wire, frozen=True, kw_only=True):
     timestamp: str
 
 
+class MetricGroup(Wire, frozen=True, kw_only=True):
+    key: str
+    value: str
+
+
 class MetricSeries(Wire, frozen=True, kw_only=True):
-    """`values` None = the type failed; `labels["reason"]` says why."""
+    """`values` None = the type failed; `labels["reason"]` says why. `groups`: of a cluster's metrics alone."""
 
     type: str
     values: tuple[MetricSample, ...] | None
     labels: dict[str, str] | None = None
+    groups: tuple[MetricGroup, ...] = ()
 
 
 class HistogramSample(Wire, frozen=True, kw_only=True):

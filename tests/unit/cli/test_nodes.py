@@ -12,7 +12,14 @@ import pytest
 
 from tests.fixtures.command_line import CLUSTER_ID, FakeServer, cluster
 from tests.fixtures.records import START, node
-from watchbill.cluster_node import GpuInfo, NodeCondition, NodeResources, NodeTaint
+from watchbill.cluster_node import (
+    DeviceWorkload,
+    GpuInfo,
+    NodeCondition,
+    NodeDevice,
+    NodeResources,
+    NodeTaint,
+)
 from watchbill.responses.nodes import NodeResponse, NodeWorkload
 
 HOLDER = NodeWorkload(id=UUID(int=1), name="llama-sft", project_name="vision", pods=2, gpus=6.0)
@@ -75,6 +82,27 @@ async def test_a_node_that_is_not_ready_names_what_it_takes_with_it() -> None:
     assert missing.code != 0
     assert "There is no node node-9." in missing.err
     assert (empty.code, empty.err) == (2, "error: An empty name matches nothing.\n")
+
+
+async def test_one_node_names_who_holds_each_gpu() -> None:
+    llama, qwen = (
+        DeviceWorkload(id=UUID(int=number), name=name, project_name="vision")
+        for number, name in ((1, "llama"), (2, "qwen"))
+    )
+    devices = (
+        NodeDevice(id="GPU-a", index="0", is_idle=True, workloads=(llama,)),
+        NodeDevice(id="GPU-b/7", index="1", profile="1g.10gb", workloads=(llama, qwen)),
+        NodeDevice(id="GPU-c", index="2"),
+    )
+    async with FakeServer(nodes=[answered(devices=devices)]).running() as watchbill:
+        lines = (await watchbill("nodes", "node-1")).out.splitlines()
+    start = lines.index("")
+    assert [line.split() for line in lines[start + 1 : start + 5]] == [
+        ["GPU", "ID", "SLICE", "USE", "HELD", "BY"],
+        ["0", "GPU-a", "-", "idle", "llama", "(vision)"],
+        ["1", "GPU-b/7", "1g.10gb", "allocated", "llama", "(vision),", "qwen", "(vision)"],
+        ["2", "GPU-c", "-", "free", "-"],
+    ]
 
 
 async def test_what_a_part_of_a_cluster_does_not_tell() -> None:

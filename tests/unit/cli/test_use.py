@@ -8,6 +8,7 @@ from unittest import mock
 from uuid import UUID
 
 from tests.fixtures.command_line import CLUSTER_ID, FakeServer, Screen, aged, cluster, document
+from tests.unit.cli.test_pods import answered
 from watchbill.cli.output.humanize import format_bytes
 from watchbill.cli.output.terminal import Terminal
 
@@ -68,6 +69,29 @@ async def test_more_gpus_than_rows_are_a_heat_map() -> None:
         lines = (await watchbill("top", "llama-sft-1")).out.splitlines()
     at = lines.index("All 100 GPUs by their use now, the least used first; 3 at 0%:")
     assert lines[at + 1 :] == ["▁▁▁" + "█" * 61, "█" * 36]
+
+
+async def test_top_of_one_pod_asks_for_its_own_series() -> None:
+    server = FakeServer(
+        live=[document(aged(1, gpus=4))],
+        pods=[answered(7, name="llama-0")],
+        measurements=[
+            measured("GPU_UTILIZATION", 45.0),
+            measured("GPU_UTILIZATION_PER_GPU", 90.0, "GPU-a"),
+            measured("GPU_UTILIZATION_PER_GPU", 0.0, "GPU-b"),
+        ],
+    )
+    async with server.running() as watchbill:
+        outcome = await watchbill("top", "llama-sft-1", "--pod", "llama-0")
+        absent = await watchbill("top", "llama-sft-1", "--pod", "llama-9")
+        unnamed = await watchbill("top", "--pod", "llama-0")
+    path = f"/api/v1/workloads/{UUID(int=1)}/pods/{UUID(int=7)}/metrics"
+    assert len(server.asked(path)) == 1
+    lines = outcome.out.splitlines()
+    assert lines[0] == "llama-0 (pod, Running, on node-1): 2 GPUs"
+    assert [line.split()[:2] for line in lines[-2:]] == [["GPU-b", "0%"], ["GPU-a", "90%"]]
+    assert "llama-sft-1 has no pod llama-9." in absent.err
+    assert unnamed.code == 2
 
 
 async def test_top_of_one_that_nothing_measures() -> None:

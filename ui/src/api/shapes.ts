@@ -18,6 +18,7 @@ export type PodContainer = Schemas["PodContainer"];
 export type Project = Schemas["ProjectResponse"];
 export type Department = Schemas["DepartmentResponse"];
 export type ClusterNode = Schemas["NodeResponse"];
+export type NodeDevice = Schemas["NodeDevice"];
 export type HistoryRecord = Schemas["HistoryRecord"];
 export type Element = Schemas["WorkloadElement"];
 export type Topology = NonNullable<Schemas["Workload"]["topology"]>;

@@ -6,7 +6,7 @@ import { Age } from "../components/instant";
 import { bytes, count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
-import { shortModel, statusText } from "./gpus";
+import { deviceUse, shortModel, statusText, USES } from "./gpus";
 
 export function NodeDetail({ node }: { readonly node: ClusterNode }) {
   const clusters = useClusters();
@@ -54,6 +54,7 @@ export function NodeDetail({ node }: { readonly node: ClusterNode }) {
           </Fact>
         )}
       </dl>
+      <Devices node={node} />
       <Workloads node={node} />
     </section>
   );
@@ -75,6 +76,50 @@ function Fact({ name, children }: FactProps) {
 
 function known(value: number | null | undefined, text: (value: number) => string): string {
   return value === undefined || value === null ? "?" : text(value);
+}
+
+const USE_LABELS = new Map(USES);
+
+/** Which GPU, or slice of one, who holds. */
+function Devices({ node }: { readonly node: ClusterNode }) {
+  const devices = node.devices ?? [];
+  if (devices.length === 0) return null;
+  return (
+    <div class="scroll-x">
+      <table class="small-table wide" aria-label="GPUs">
+        <thead>
+          <tr>
+            <th scope="col">GPU</th>
+            <th scope="col">Use</th>
+            <th scope="col">Held by</th>
+          </tr>
+        </thead>
+        <tbody>
+          {devices.map((device) => {
+            const use = deviceUse(device, node);
+            return (
+              <tr key={device.id}>
+                <td title={device.id}>
+                  {device.index ?? device.id} {device.profile !== undefined && <span class="muted">{device.profile}</span>}
+                </td>
+                <td>
+                  <span class={`gpu gpu-${use}`} aria-hidden="true" /> {USE_LABELS.get(use)}
+                </td>
+                <td>
+                  {(device.workloads ?? []).map((workload, index) => (
+                    <>
+                      {index > 0 && ", "}
+                      <Link to={`/workloads/${workload.id}`}>{workload.name ?? workload.id}</Link>
+                    </>
+                  ))}
+                </td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </div>
+  );
 }
 
 function Workloads({ node }: { readonly node: ClusterNode }) {

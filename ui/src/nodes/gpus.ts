@@ -1,6 +1,6 @@
 /** How the GPUs of a node are drawn: one square each, by what they are used for. Pure. */
 
-import type { ClusterNode } from "../api/shapes";
+import type { ClusterNode, NodeDevice } from "../api/shapes";
 
 export type Use = "busy" | "idle" | "free" | "lost" | "unknown";
 
@@ -31,11 +31,24 @@ export function figures(node: ClusterNode): Figures {
   return { ...none, free: rest - lost, lost };
 }
 
-/** A square for each GPU: what is used of it most. Undefined where there are too many to draw. */
+/** What a device is used for, as its exporter tells who holds it. */
+export function deviceUse(device: NodeDevice, node: ClusterNode): Use {
+  if ((device.workloads ?? []).length > 0) return device.isIdle === true ? "idle" : "busy";
+  if (node.isPartial) return "unknown";
+  return node.status === "Ready" && !node.isCordoned ? "free" : "lost";
+}
+
+/**
+ * A square for each GPU: its own use where each is told, else what is used of all of them, one after the other.
+ * Undefined where there are too many to draw.
+ */
 export function squares(node: ClusterNode): readonly Use[] | undefined {
   const of = figures(node);
   const whole = Math.round(USES.reduce((sum, [use]) => sum + of[use], 0));
   if (whole > MOST_SQUARES) return undefined;
+  const devices = node.devices ?? [];
+  if (devices.length === whole && devices.every((device) => device.profile === undefined))
+    return devices.map((device) => deviceUse(device, node));
   const drawn: Use[] = [];
   let end = 0;
   for (const [use] of USES) {

@@ -17,6 +17,7 @@ from watchbill.agent.cache.watched_kinds import WatchRole
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.cluster_node import NodeDevice
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 
 Changed = Callable[[str | None, str | None], None]
@@ -91,6 +92,15 @@ class NodeDetails:
     conditions: tuple[_Condition, ...]
     taints: tuple[_Taint, ...]
 
+    @property
+    def is_ready(self) -> bool:
+        return any(each.type == "Ready" and each.status == "True" for each in self.conditions)
+
+    @property
+    def is_virtual(self) -> bool:
+        """No kubelet of its own stands behind it."""
+        return any(each.key.startswith("virtual-kubelet.io/") for each in self.taints)
+
 
 _NODE = BoundedDecoder(_Node)
 
@@ -119,6 +129,8 @@ class ClusterView:
     node_addresses: dict[str, str] = field(default_factory=dict)
     node_offers: dict[str, NodeOffer] = field(default_factory=dict)
     node_details: dict[str, NodeDetails] = field(default_factory=dict)
+    node_devices: Mapping[str, tuple[NodeDevice, ...]] = field(default_factory=dict)
+    """By name of the node, as exporters told them last."""
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property

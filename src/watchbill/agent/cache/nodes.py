@@ -20,6 +20,7 @@ from watchbill.cluster_node import (
     GpuInfo,
     GpuSharing,
     NodeCondition,
+    NodeDevice,
     NodeResources,
     NodeStatus,
     NodeTaint,
@@ -51,23 +52,34 @@ class PresentedNode:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a node was presented from."""
+
+    details: NodeDetails
+    devices: tuple[NodeDevice, ...]
+
+    def equals(self, other: "_Source") -> bool:
+        return self.details is other.details and self.devices == other.devices
+
+
 class PresentedNodes:
-    """Presents a node anew only when it was read anew."""
+    """Presents a node anew only when it was read anew, or its devices changed."""
 
     def __init__(self, view: ClusterView, settings: DeriveSettings) -> None:
         self._view = view
         self._settings = settings
-        self._presented: dict[str, tuple[NodeDetails, PresentedNode]] = {}
+        self._presented: dict[str, tuple[_Source, PresentedNode]] = {}
 
     def current(self) -> dict[str, PresentedNode]:
         """By name, in the order of names; of too many the first `MAX_NODES`."""
         before = self._presented
         self._presented = {}
         for name in sorted(self._view.node_details)[:MAX_NODES]:
-            details = self._view.node_details[name]
+            source = _Source(self._view.node_details[name], self._view.node_devices.get(name, ()))
             known = before.get(name)
-            if known is None or known[0] is not details:
-                known = details, _presented(name, self._view, self._settings)
+            if known is None or not source.equals(known[0]):
+                known = source, _presented(name, self._view, self._settings)
             self._presented[name] = known
         return {each.node.name: each for _, each in self._presented.values()}
 
@@ -77,7 +89,7 @@ def _presented(name: str, view: ClusterView, settings: DeriveSettings) -> Presen
     encoded = node_bytes(node)
     if len(encoded) > MAX_NODE_BYTES:
         brief = tuple(replace(each, message=None) for each in node.conditions[:10])
-        node = replace(node, conditions=brief, taints=node.taints[:10])
+        node = replace(node, conditions=brief, taints=node.taints[:10], devices=())
         encoded = node_bytes(node)
     return PresentedNode(node, len(encoded), node_hash(encoded))
 
@@ -105,6 +117,7 @@ def _node(name: str, view: ClusterView, settings: DeriveSettings) -> ClusterNode
         gpu_sharing=_sharing(offer, labels, settings) if gpus.present != 0 else None,
         nv_link_domain_uid=printable(domain) if domain else None,
         nv_link_clique_id=printable(clique) if domain and clique else None,
+        devices=view.node_devices.get(name, ()),
     )
 
 

@@ -19,12 +19,32 @@ ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 MEMORY_USED = "DCGM_FI_DEV_FB_USED"
 NVLINK_SENT = "DCGM_FI_PROF_NVLINK_TX_BYTES"
 NVLINK_RECEIVED = "DCGM_FI_PROF_NVLINK_RX_BYTES"
-DCGM_METRICS = (UTILIZATION, ENGINE_ACTIVE, MEMORY_USED, NVLINK_SENT, NVLINK_RECEIVED)
+PCIE_SENT = "DCGM_FI_PROF_PCIE_TX_BYTES"
+PCIE_RECEIVED = "DCGM_FI_PROF_PCIE_RX_BYTES"
+_PERCENT = 100.0
+PROFILE: Mapping[str, tuple[str, float]] = {
+    "GPU_GRAPHICS_ENGINE_ACTIVITY_PER_GPU": (ENGINE_ACTIVE, _PERCENT),
+    "GPU_SM_ACTIVITY_PER_GPU": ("DCGM_FI_PROF_SM_ACTIVE", _PERCENT),
+    "GPU_SM_OCCUPANCY_PER_GPU": ("DCGM_FI_PROF_SM_OCCUPANCY", _PERCENT),
+    "GPU_TENSOR_ACTIVITY_PER_GPU": ("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", _PERCENT),
+    "GPU_FP64_ENGINE_ACTIVITY_PER_GPU": ("DCGM_FI_PROF_PIPE_FP64_ACTIVE", _PERCENT),
+    "GPU_FP32_ENGINE_ACTIVITY_PER_GPU": ("DCGM_FI_PROF_PIPE_FP32_ACTIVE", _PERCENT),
+    "GPU_FP16_ENGINE_ACTIVITY_PER_GPU": ("DCGM_FI_PROF_PIPE_FP16_ACTIVE", _PERCENT),
+    "GPU_MEMORY_BANDWIDTH_UTILIZATION_PER_GPU": ("DCGM_FI_PROF_DRAM_ACTIVE", _PERCENT),
+    "GPU_NVLINK_TRANSMITTED_BANDWIDTH_PER_GPU": (NVLINK_SENT, 1.0),
+    "GPU_NVLINK_RECEIVED_BANDWIDTH_PER_GPU": (NVLINK_RECEIVED, 1.0),
+    "GPU_PCIE_TRANSMITTED_BANDWIDTH_PER_GPU": (PCIE_SENT, 1.0),
+    "GPU_PCIE_RECEIVED_BANDWIDTH_PER_GPU": (PCIE_RECEIVED, 1.0),
+}
+"""Types of single devices: the metric that each is read from, and what it is multiplied by."""
+DCGM_METRICS = tuple(
+    dict.fromkeys((UTILIZATION, MEMORY_USED, *(metric for metric, _ in PROFILE.values())))
+)
 
 _MEBIBYTE = 1024 * 1024
 _INT32_BLANK = float(0x7FFFFFF0)
 _FP64_BLANK = 2.0**47
-_BLANK_FROM = {NVLINK_SENT: _FP64_BLANK, NVLINK_RECEIVED: _FP64_BLANK}
+_BLANK_FROM = dict.fromkeys((NVLINK_SENT, NVLINK_RECEIVED, PCIE_SENT, PCIE_RECEIVED), _FP64_BLANK)
 """From here on DCGM means "not known", "not found", "not supported" or "no permission": the blanks of its
 integers lie just below 2^31 and 2^63, those of its other numbers at 2^47. Only bytes a second may be large."""
 
@@ -41,6 +61,8 @@ class Device:
     key: Key
     profile: str = ""
     figures: dict[str, float] = field(default_factory=dict)
+    index: str = ""
+    """Its number on the node, as `nvidia-smi` counts."""
     pods: set[PodName] = field(default_factory=set)
     is_cut: bool = False
     """A GPU with MIG instances, or held as slices: its utilization as a whole means nothing."""
@@ -108,6 +130,7 @@ def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
         key = (uuid, labels.get("GPU_I_ID", ""))
         device = devices.setdefault(key, Device(key))
         device.profile = device.profile or labels.get("GPU_I_PROFILE", "")
+        device.index = device.index or labels.get("gpu", "")
         device.figures[sample.name] = max(sample.value, device.figures.get(sample.name, 0.0))
         pod = labels.get("exported_pod") or labels.get("pod", "")
         namespace = labels.get("exported_namespace") or labels.get("namespace", "")

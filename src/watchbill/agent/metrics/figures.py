@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from watchbill.agent.metrics.devices import Device, DeviceShare, Key, PodName
+from watchbill.agent.metrics.devices import PROFILE, Device, DeviceShare, Key, PodName
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded
 from watchbill.kinds.objects.pod import Pod
@@ -203,24 +203,43 @@ def gpu_figures(parts: Iterable[DeviceShare]) -> dict[tuple[str, str], float]:
     return figures
 
 
-def node_gpu_figures(
-    devices: Mapping[Key, Device], node_of: Mapping[str, str]
-) -> dict[str, dict[tuple[str, str], float]]:
-    """By node, of its physical GPUs. `node_of`: by the GPU's UUID."""
-    by_node: dict[str, list[Device]] = {}
-    for (uuid, instance), device in sorted(devices.items()):
-        if not instance and uuid in node_of:
-            by_node.setdefault(node_of[uuid], []).append(device)
-    sums: dict[str, dict[tuple[str, str], float]] = {}
-    for node, shown in by_node.items():
-        figures = sums[node] = {}
+def pod_gpu_figures(parts: Sequence[DeviceShare]) -> dict[tuple[str, str], float]:
+    """What DCGM's profiling says of the devices that the pod has alone."""
+    devices = {part.device.key: part.device for part in parts if part.is_alone}
+    return _profile([devices[key] for key in sorted(devices)])
+
+
+def node_gpu_figures(devices: Iterable[Device]) -> dict[tuple[str, str], float]:
+    """Of the physical GPUs of one node."""
+    shown = sorted((each for each in devices if not each.key[1]), key=lambda each: each.key)
+    figures = _profile(shown)
+    if shown:
         each = {device.name: device.utilization for device in shown}
         _add(figures, MetricType.GPU_UTILIZATION, each, is_mean=True)
         memory = {device.name: device.memory_bytes for device in shown}
         _add(figures, MetricType.GPU_MEMORY_USAGE_BYTES, memory)
         traffic = {device.name: device.nvlink_bytes_per_second for device in shown}
         _add(figures, MetricType.NVLINK_BANDWIDTH_TOTAL, traffic)
-    return sums
+    return figures
+
+
+def held_by_gpu(shares: Mapping[str, Iterable[DeviceShare]]) -> dict[str, float | None]:
+    """By UUID, how much of each physical GPU pods hold, its slices among it; None = not known."""
+    held: dict[str, float | None] = {}
+    for part in (part for parts in shares.values() for part in parts):
+        uuid = part.device.key[0]
+        before = held.get(uuid, 0.0)
+        held[uuid] = None if before is None or part.share is None else before + part.share
+    return held
+
+
+def _profile(devices: Sequence[Device]) -> dict[tuple[str, str], float]:
+    return {
+        (kind, device.name): factor * device.figures[metric]
+        for kind, (metric, factor) in PROFILE.items()
+        for device in devices[:MAX_DEVICES]
+        if metric in device.figures
+    }
 
 
 def _add(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from watchbill.agent.metrics.devices import DeviceShare, Key
+from watchbill.agent.metrics.devices import Device, DeviceShare, Key
 from watchbill.kinds.objects.objects import IdleGpus
 from watchbill.workload import gpu_millionths
 
@@ -41,6 +41,21 @@ class _Run:
         if self.seen_at - self.zero_since > window:
             return True
         return False if self.is_beginning_known or self.zero_since > self.seen_since else None
+
+
+class IdleTimes:
+    """Since when each device has done nothing, as far as it was observed, whoever holds it."""
+
+    def __init__(self) -> None:
+        self._since: dict[Key, datetime] = {}
+
+    def observe(self, devices: Iterable[Device], at: datetime) -> dict[Key, float]:
+        """Seconds, of the devices whose utilization is known. One that is not seen starts anew."""
+        idle = {each.key: each.utilization for each in devices if each.utilization is not None}
+        self._since = {
+            key: self._since.get(key, at) for key, percent in idle.items() if round(percent) == 0
+        }
+        return {key: (at - self._since.get(key, at)).total_seconds() for key in idle}
 
 
 class IdleGpuWatch:
@@ -78,6 +93,16 @@ class IdleGpuWatch:
         }
         self.by_workload = now
         return changed
+
+    def devices(self) -> dict[Key, bool]:
+        """Of the devices that a workload holds, whether they do nothing; those that are not known left out."""
+        known: dict[Key, bool] = {}
+        for runs in self._runs.values():
+            for key, run in runs.items():
+                is_idle = run.idles(self._settings.window)
+                if is_idle is not None:
+                    known[key] = is_idle
+        return known
 
     def restore(self, root: str, gpu_hours: float, measured_since: datetime) -> None:
         """Add what earlier agents observed."""

@@ -1,14 +1,14 @@
-"""Scrape rounds over the cluster's exporters, which give samples of workloads and idle GPUs.
+"""Scrape rounds over the cluster's exporters, which give samples of workloads, pods and nodes, and idle GPUs.
 
 A workload of which a part could not be scraped gets no figure for that round rather than a wrong one.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from uuid import UUID
 
 import msgspec
 import structlog
@@ -18,33 +18,45 @@ from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets, device_id
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.devices import (
     DCGM_METRICS,
+    Device,
     DeviceShare,
+    Key,
     PodName,
     device_shares,
     read_devices,
 )
-from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import (
     INFERENCE_METRICS,
     ByContainer,
     CounterTotals,
     Figures,
     ServerFigures,
-    by_container,
     combine,
     count_cpu,
     gpu_figures,
+    held_by_gpu,
     memory_figures,
     node_gpu_figures,
+    pod_gpu_figures,
     read_server,
 )
-from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
+from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings, IdleTimes
+from watchbill.agent.metrics.kubelet import (
+    CADVISOR_PAGE,
+    KUBELET_METRICS,
+    RESOURCE_PAGE,
+    KubeletPage,
+    read_kubelet,
+)
+from watchbill.agent.metrics.node_devices import node_devices
 from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
+from watchbill.agent.metrics.subjects import Subjects, measured, shown_pods
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.objects.pod import Pod
-from watchbill.metric_types import DCGM, KUBELET, SERVER, MetricType
-from watchbill.protocol import MAX_READING, KindState, Measured, Reading, Scrape
+from watchbill.kinds.objects.resources import allocated_gpus
+from watchbill.metric_types import DCGM, KUBELET, MAX_DEVICES, SERVER, MetricType
+from watchbill.protocol import KindState, Scrape
 
 log = structlog.get_logger(__name__)
 
@@ -57,13 +69,6 @@ TOO_MANY = (
     "point the server at a Prometheus and set WATCHBILL_AGENT_PUSH_SAMPLES=false"
 )
 """Beyond about as many, a metrics store is the better place for samples."""
-CPU_COUNTER = "container_cpu_usage_seconds_total"
-MEMORY_GAUGE = "container_memory_working_set_bytes"
-NODE_CPU_COUNTER = "node_cpu_usage_seconds_total"
-NODE_MEMORY_GAUGE = "node_memory_working_set_bytes"
-"""Of the whole node, whatever runs on it; on the resource page alone."""
-RESOURCE_PAGE = "/metrics/resource"
-CADVISOR_PAGE = "/metrics/cadvisor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,8 @@ class Scraper:
         self._changed = changed
         self._clock = clock
         self._totals = CounterTotals()
+        self._pod_totals = CounterTotals()
+        self._idle_times = IdleTimes()
         self._counted_since = clock()
         self._without_resource_page: set[str] = set()
         self._inference_paths: dict[str, str] = {}
@@ -121,8 +128,8 @@ class Scraper:
         )
         self._kubelets = ScrapePool(
             KUBELET,
-            (CPU_COUNTER, MEMORY_GAUGE, NODE_CPU_COUNTER, NODE_MEMORY_GAUGE),
-            _read_kubelet,
+            KUBELET_METRICS,
+            read_kubelet,
             limits=INFRASTRUCTURE,
             concurrency=CONCURRENT_SCRAPES,
         )
@@ -163,25 +170,34 @@ class Scraper:
         at = self._clock()
         pods = self._living_pods()
         by_uid = {pod.uid: (root, pod) for root, pod in pods.values()}
-        figures: Figures = {}
+        workloads = Subjects(pods, self._totals)
+        single = Subjects(
+            {name: (pod.uid, pod) for name, (_, pod) in pods.items()}, self._pod_totals
+        )
         nodes: Figures = {}
         await asyncio.gather(
-            self._scrape_exporters(pods, figures, nodes, at),
-            self._scrape_kubelets(pods, figures, nodes),
-            self._scrape_servers(by_uid, figures),
+            self._scrape_exporters(workloads, single, nodes, at),
+            self._scrape_kubelets(workloads, single, nodes),
+            self._scrape_servers(by_uid, workloads, single),
         )
         self._forget(by_uid, {root for root, _ in pods.values()})
         self.rounds += 1
-        if (figures or nodes) and self._settings.pushes:
-            self._samples.put(
-                Scrape(
-                    at=at,
-                    counted_since=self._counted_since,
-                    workloads=tuple(_measured(figures | nodes)),
-                )
+        if (workloads.figures or nodes) and self._settings.pushes:
+            readings = (
+                *measured(workloads.figures | nodes),
+                *measured(shown_pods(single.figures, by_uid, self._pods_by_workload()), by_uid),
             )
-            self._warn_if_large(len(figures))
+            self._samples.put(Scrape(at=at, counted_since=self._counted_since, workloads=readings))
+            self._warn_if_large(len(workloads.figures))
         self._changed(())
+
+    def _pods_by_workload(self) -> Counter[str | None]:
+        """How many there are of each, those that have ended too."""
+        return Counter(
+            entry.root
+            for entry in self._cache.owner_tree.entries.values()
+            if isinstance(entry.payload, Pod)
+        )
 
     def _living_pods(self) -> dict[PodName, tuple[str, Pod]]:
         """Pods that hold resources now, by name."""
@@ -195,11 +211,7 @@ class Scraper:
         }
 
     async def _scrape_exporters(
-        self,
-        pods: Mapping[PodName, tuple[str, Pod]],
-        figures: Figures,
-        nodes: Figures,
-        at: datetime,
+        self, workloads: Subjects, single: Subjects, nodes: Figures, at: datetime
     ) -> None:
         exporters = {
             f"{target.namespace}/{target.pod}": target
@@ -213,27 +225,78 @@ class Scraper:
             jobs, seconds=self._round_seconds, hint=self._untrusted_hint()
         )
         devices = read_devices(sample for page in results.pages.values() for sample in page)
-        shares = device_shares(
-            devices,
-            pods,
-            self._targets.reservations.values(),
-            nodes=self._cache.cluster.node_labels,
-            gpu_resources=self._settings.gpu_resources,
-        )
-        self.snapshot = Snapshot(dict(pods), shares)
+        shares, pod_shares = (self._shares(devices, each) for each in (workloads, single))
+        self.snapshot = Snapshot(dict(workloads.pods), shares)
         unmeasured = {exporters[name].node for name in results.failures}
-        incomplete = {root for root, pod in pods.values() if pod.node in unmeasured}
-        for root, parts in shares.items():
-            if root not in incomplete:
-                figures.setdefault(root, {}).update(gpu_figures(parts))
+        workloads.add(
+            {root: gpu_figures(parts) for root, parts in shares.items()}, workloads.on(unmeasured)
+        )
+        single.add(
+            {uid: gpu_figures(parts) | pod_gpu_figures(parts) for uid, parts in pod_shares.items()},
+            single.on(unmeasured),
+        )
         node_of = {
             device_id(sample.labels.get("UUID", "")): exporters[name].node
             for name, page in results.pages.items()
             for sample in page
         }
-        for node, values in node_gpu_figures(devices, node_of).items():
+        by_node: dict[str, list[Device]] = {}
+        for (uuid, _), device in devices.items():
+            if uuid in node_of:
+                by_node.setdefault(node_of[uuid], []).append(device)
+        silent = self._without_holders(workloads, shares)
+        for node, values in self._node_figures(by_node, shares, silent, at):
             nodes.setdefault(self._node_id(node), {}).update(values)
-        self._changed(self.idle.observe(shares, devices, at))
+        changed = self.idle.observe(shares, devices, at)
+        known = {node: present for node, present in by_node.items() if node not in silent}
+        self._cache.cluster.node_devices = node_devices(known, shares, self.idle.devices())
+        self._changed(changed)
+
+    def _shares(
+        self, devices: Mapping[Key, Device], subjects: Subjects
+    ) -> dict[str, list[DeviceShare]]:
+        return device_shares(
+            devices,
+            subjects.pods,
+            self._targets.reservations.values(),
+            nodes=self._cache.cluster.node_labels,
+            gpu_resources=self._settings.gpu_resources,
+        )
+
+    def _node_figures(
+        self,
+        by_node: Mapping[str, list[Device]],
+        shares: Mapping[str, list[DeviceShare]],
+        silent: Set[str],
+        at: datetime,
+    ) -> Iterator[tuple[str, dict[tuple[str, str], float]]]:
+        idle = self._idle_times.observe(
+            (each for present in by_node.values() for each in present), at
+        )
+        held = held_by_gpu(shares)
+        for node, present in by_node.items():
+            figures = node_gpu_figures(present)
+            for device in [each for each in present if not each.key[1]][:MAX_DEVICES]:
+                share = None if node in silent else held.get(device.key[0], 0.0)
+                if share is not None:
+                    figures["GPU_ALLOCATION_PER_GPU", device.name] = min(1.0, round(share, 6))
+                if device.key in idle:
+                    figures["GPU_IDLE_TIME_SECONDS_PER_GPU", device.name] = idle[device.key]
+            yield node, figures
+
+    def _without_holders(
+        self, workloads: Subjects, shares: Mapping[str, list[DeviceShare]]
+    ) -> set[str]:
+        """Nodes whose exporter names no pod although pods hold GPUs there: who holds which is not known."""
+        labels, resources = self._cache.cluster.node_labels, self._settings.gpu_resources
+        holding = {
+            pod.node
+            for _, pod in workloads.pods.values()
+            if pod.resources.extended
+            and allocated_gpus(pod.resources, pod.annotations, labels.get(pod.node, {}), resources)
+            != 0
+        }
+        return holding - {part.pod.node for parts in shares.values() for part in parts}
 
     def _node_id(self, name: str) -> str:
         """ "" for a node that cannot be read."""
@@ -251,10 +314,8 @@ class Scraper:
             "add it to WATCHBILL_AGENT_EXPORTER_NAMESPACES."
         )
 
-    async def _scrape_kubelets(
-        self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures, nodes: Figures
-    ) -> None:
-        existing = self._existing({pod.node for _, pod in pods.values()})
+    async def _scrape_kubelets(self, workloads: Subjects, single: Subjects, nodes: Figures) -> None:
+        existing = self._existing({pod.node for _, pod in workloads.pods.values()})
         jobs = {node: ScrapeJob(partial(self._kubelet, node)) for node in existing}
         results = await self._kubelets.scrape(jobs, seconds=self._round_seconds)
         cpu: ByContainer = {}
@@ -263,13 +324,12 @@ class Scraper:
             cpu |= page.cpu
             memory |= page.memory
             self._add_node(nodes, self._node_id(node), page)
-        incomplete = {root for root, pod in pods.values() if pod.node in results.failures}
-        for part in (count_cpu(cpu, pods, self._totals), memory_figures(memory, pods)):
-            for root, values in part.items():
-                if root not in incomplete:
-                    figures.setdefault(root, {}).update(values)
+        for subjects in (workloads, single):
+            incomplete = subjects.on(results.failures.keys())
+            subjects.add(count_cpu(cpu, subjects.pods, subjects.totals), incomplete)
+            subjects.add(memory_figures(memory, subjects.pods), incomplete)
 
-    def _add_node(self, nodes: Figures, node_id: str, page: "_KubeletPage") -> None:
+    def _add_node(self, nodes: Figures, node_id: str, page: KubeletPage) -> None:
         values = nodes.setdefault(node_id, {})
         cpu, memory = MetricType.CPU_USAGE_CORES, MetricType.CPU_MEMORY_USAGE_BYTES
         if page.node_cpu is not None:
@@ -279,9 +339,15 @@ class Scraper:
             values[memory, ""] = page.node_memory
 
     def _existing(self, nodes: set[str]) -> set[str]:
-        """A pod's author may name any node; where nodes cannot be read, all of them may exist."""
+        """Those that are Ready, whatever runs there, and those of pods. A pod's author may name any node; where
+        nodes cannot be read, all of them may exist."""
         known = self._cache.cluster.node_labels
-        return {node for node in nodes if node in known} if known else nodes
+        if not known:
+            return nodes
+        details = self._cache.cluster.node_details
+        return {node for node in nodes if node in known} | {
+            name for name, each in details.items() if each.is_ready and not each.is_virtual
+        }
 
     async def _kubelet(self, node: str) -> bytes:
         if node not in self._without_resource_page:
@@ -294,7 +360,10 @@ class Scraper:
         return await self._fetcher.node(node, CADVISOR_PAGE, INFRASTRUCTURE)
 
     async def _scrape_servers(
-        self, by_uid: Mapping[str, tuple[str, Pod]], figures: Figures
+        self,
+        by_uid: Mapping[str, tuple[str, Pod]],
+        workloads: Subjects,
+        single: Subjects,
     ) -> None:
         servers = {
             target.uid: target
@@ -310,18 +379,20 @@ class Scraper:
         by_root: dict[str, list[str]] = {}
         for uid in names:
             by_root.setdefault(by_uid[uid][0], []).append(uid)
-        for root, uids in by_root.items():
-            if not any(names[uid] in results.failures for uid in uids):
-                pages = {uid: results.pages[names[uid]] for uid in uids}
-                figures.setdefault(root, {}).update(self._server_figures(root, pages))
+        for subjects, groups in ((workloads, by_root), (single, {uid: [uid] for uid in names})):
+            for subject, uids in groups.items():
+                if not any(names[uid] in results.failures for uid in uids):
+                    pages = {uid: results.pages[names[uid]] for uid in uids}
+                    figures = self._server_figures(subject, pages, subjects.totals)
+                    subjects.add({subject: figures}, frozenset())
 
     def _server_figures(
-        self, root: str, pages: Mapping[str, ServerFigures]
+        self, root: str, pages: Mapping[str, ServerFigures], counted: CounterTotals
     ) -> dict[tuple[str, str], float]:
-        """`pages`: of all servers of one workload, by pod UID."""
+        """`pages`: of all servers of one workload, or of one pod, by pod UID."""
         figures = {(kind, ""): value for kind, value in combine(list(pages.values())).items()}
         for uid, page in pages.items():
-            self._totals.count(
+            counted.count(
                 uid,
                 "server",
                 {
@@ -330,7 +401,7 @@ class Scraper:
                 },
             )
         for kind in {bucket.type for page in pages.values() for bucket in page.buckets}:
-            totals = self._totals.of(root, kind)
+            totals = counted.of(root, kind)
             figures |= {(kind, bound): value for bound, value in totals.items()}
         return figures
 
@@ -353,6 +424,7 @@ class Scraper:
     def _forget(self, by_uid: Mapping[str, tuple[str, Pod]], roots: set[str]) -> None:
         nodes = {details.uid for details in self._cache.cluster.node_details.values()}
         self._totals.forget(by_uid.keys() | nodes, roots | nodes)
+        self._pod_totals.forget(by_uid.keys(), by_uid.keys())
         self.idle.forget(self._cache.owner_tree.groups.keys())
         for uid in self._inference_paths.keys() - by_uid.keys():
             del self._inference_paths[uid]
@@ -362,38 +434,3 @@ class Scraper:
         if is_large and not self._is_large:
             log.warning(TOO_MANY, workloads=workloads)
         self._is_large = is_large
-
-
-@dataclass(frozen=True, slots=True)
-class _KubeletPage:
-    """`node_cpu` and `node_memory`: of the whole node; None where the page has them not."""
-
-    cpu: ByContainer
-    memory: ByContainer
-    node_cpu: float | None
-    node_memory: float | None
-
-
-def _read_kubelet(samples: Sequence[ParsedSample]) -> _KubeletPage:
-    return _KubeletPage(
-        by_container(sample for sample in samples if sample.name == CPU_COUNTER),
-        by_container(sample for sample in samples if sample.name == MEMORY_GAUGE),
-        max((sample.value for sample in samples if sample.name == NODE_CPU_COUNTER), default=None),
-        max((sample.value for sample in samples if sample.name == NODE_MEMORY_GAUGE), default=None),
-    )
-
-
-def _measured(figures: Figures) -> Iterable[Measured]:
-    for root, values in figures.items():
-        try:
-            workload_id = UUID(root)
-        except ValueError:
-            continue
-        yield Measured(
-            workload_id,
-            tuple(
-                Reading(kind, value, label)
-                for (kind, label), value in sorted(values.items())
-                if 0 <= value <= MAX_READING
-            ),
-        )

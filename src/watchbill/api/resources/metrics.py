@@ -1,19 +1,21 @@
 """Metrics over time, as JSON or CSV, and what a partial or a whole failure is answered with.
 
-Of a workload; and of a node or a cluster, for who sees the cluster as a whole.
+Of a workload; and of a node, a node pool or a cluster, for who sees the cluster as a whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, NotFound, Unavailable
 from watchbill.metric_types import MetricType
-from watchbill.metrics.node import cluster_outcomes, node_outcomes
+from watchbill.metrics.cluster import cluster_outcomes
+from watchbill.metrics.node import node_outcomes
 from watchbill.metrics.source import (
     FailedType,
     Histogram,
@@ -22,15 +24,17 @@ from watchbill.metrics.source import (
     Outcome,
     Utilization,
 )
+from watchbill.query import NodeQuery, Predicate
 from watchbill.responses.contract import (
     HistogramSample,
     HistogramSeries,
+    MetricGroup,
     MetricSample,
     MetricSeries,
     MetricsResponse,
 )
 from watchbill.responses.workloads import UtilizationList, UtilizationSeries
-from watchbill.store.fleet.nodes import cluster_names, node_get, sees_whole
+from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, sees_whole
 from watchbill.tabular import Cell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
@@ -150,6 +154,7 @@ def _series(outcome: Measurement | FailedType, stamps: _Stamps) -> MetricSeries:
             MetricSample(value=sample.value, timestamp=stamps[sample.at])
             for sample in outcome.samples
         ),
+        groups=tuple(MetricGroup(key=key, value=value) for key, value in outcome.groups),
     )
 
 
@@ -157,7 +162,8 @@ def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:
     yield ["type", "labels", "timestamp", "value"]
     for outcome in outcomes:
         if isinstance(outcome, Measurement):
-            labels = ",".join(f"{name}={value}" for name, value in sorted(outcome.labels.items()))
+            named = sorted((*outcome.labels.items(), *outcome.groups))
+            labels = ",".join(f"{name}={value}" for name, value in named)
             for sample in outcome.samples:
                 yield [outcome.type, labels, sample.at, Decimal(sample.value)]
         elif isinstance(outcome, Histogram):
@@ -179,16 +185,38 @@ async def get_node_metrics(call: Call) -> Answer:
 async def get_cluster_metrics(call: Call) -> Answer:
     """Raises NotFound also for a cluster of which only a part is in scope."""
     query = metrics_query(call.values)
-    cluster_id = call.values["clusterUuid"]
+    cluster_id = await _whole_cluster(call)
+    outcomes = await cluster_outcomes(
+        call.db,
+        call.access.tenant_id,
+        cluster_id,
+        query,
+        call.now,
+        group_by=call.values["groupBy"] or None,
+        node_pool=call.values["nodepoolName"],
+    )
+    return metrics_reply(call, outcomes)
+
+
+async def get_nodepool_metrics(call: Call) -> Answer:
+    """Raises NotFound where no node is in the pool, or only a part of the cluster is in scope."""
+    query = metrics_query(call.values)
+    cluster_id, name = await _whole_cluster(call), call.values["nodepoolName"]
+    nodes = NodeQuery(cluster_id=cluster_id, predicates=(Predicate("nodePool", "==", name),))
+    if not await node_count(call.db, call.access, nodes, call.now):
+        raise NotFound(f"There is no node pool {name[:100]}.")
+    outcomes = await cluster_outcomes(
+        call.db, call.access.tenant_id, cluster_id, query, call.now, node_pool=name
+    )
+    return metrics_reply(call, outcomes)
+
+
+async def _whole_cluster(call: Call) -> UUID:
+    cluster_id: UUID = call.values["clusterUuid"]
     names = await cluster_names(call.db, call.access)
     if cluster_id not in names or not sees_whole(call.access, cluster_id):
         raise NotFound(f"There is no cluster {cluster_id}.")
-    is_divided = bool(call.values["groupBy"] or call.values["nodepoolName"])
-    tenant_id = call.access.tenant_id
-    outcomes = await cluster_outcomes(
-        call.db, tenant_id, cluster_id, query, call.now, is_divided=is_divided
-    )
-    return metrics_reply(call, outcomes)
+    return cluster_id
 
 
 HANDLERS = (
@@ -196,4 +224,5 @@ HANDLERS = (
     get_workload_utilization,
     get_node_metrics,
     get_cluster_metrics,
+    get_nodepool_metrics,
 )

@@ -2,7 +2,10 @@
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply, list_reply
+from watchbill.api.resources.metrics import metrics_query, metrics_reply
 from watchbill.api.resources.workloads import workload_not_found
+from watchbill.errors import NotFound
+from watchbill.metrics.pod import pod_outcomes
 from watchbill.query import PodQuery, parse_pod_filters
 from watchbill.responses.contract import WorkloadCount
 from watchbill.store.workloads.pods import pod_count, pod_list
@@ -53,4 +56,14 @@ async def get_workload_pods(call: Call) -> Answer:
     return list_reply("pods", page.documents, page.next_offset)
 
 
-HANDLERS = (list_pods, count_pods, get_workload_pods)
+async def get_workload_pod_metrics(call: Call) -> Answer:
+    """Raises NotFound where the workload has no such pod, or is not in scope."""
+    query = metrics_query(call.values)
+    workload_id, pod_id = call.values["workloadId"], call.values["podId"]
+    outcomes = await pod_outcomes(call.db, call.access, workload_id, pod_id, query, call.now)
+    if outcomes is None:
+        raise NotFound(f"Workload {workload_id} has no pod {pod_id}.")
+    return metrics_reply(call, outcomes)
+
+
+HANDLERS = (list_pods, count_pods, get_workload_pods, get_workload_pod_metrics)

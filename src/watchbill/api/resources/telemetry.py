@@ -15,6 +15,7 @@ from watchbill.query import NodeQuery, Predicate, TelemetryQuery
 from watchbill.responses.contract import TelemetryGroup, TelemetryResponse, TelemetryValue
 from watchbill.responses.nodes import NodeResponse
 from watchbill.store.fleet.nodes import cluster_names, node_list
+from watchbill.store.metrics.node_usage import NodeUsage, node_usage_list
 from watchbill.store.workloads.telemetry import (
     PENDING_TIME,
     PENDING_TIME_KEY,
@@ -62,6 +63,8 @@ def _workload_table(
 
 Figure = Callable[[NodeResponse], float | None]
 """What a node adds to a sum; None = not known."""
+UsageFigure = Callable[[NodeUsage], float | None]
+"""The same of what exporters measured on it."""
 
 
 def _has_gpus(node: NodeResponse) -> bool:
@@ -92,10 +95,6 @@ def _gpu_memory(node: NodeResponse) -> float | None:
     return gpus * node.gpu_memory_bytes
 
 
-def _not_measured(_: NodeResponse) -> None:
-    """What a node uses is in its metrics over time, not here."""
-
-
 FIGURES: Mapping[str, Figure] = {
     "READY_GPU_NODES": lambda node: float(_has_gpus(node) and node.status == "Ready"),
     "READY_GPUS": _ready_gpus,
@@ -107,16 +106,18 @@ FIGURES: Mapping[str, Figure] = {
     "TOTAL_CPU_CORES": lambda node: (
         node.allocated.cpu_cores if node.is_partial else node.capacity.cpu_cores
     ),
-    "USED_CPU_CORES": _not_measured,
     "ALLOCATED_CPU_CORES": lambda node: node.allocated.cpu_cores,
     "TOTAL_GPU_MEMORY_BYTES": _gpu_memory,
-    "USED_GPU_MEMORY_BYTES": _not_measured,
     "TOTAL_CPU_MEMORY_BYTES": lambda node: (
         node.allocated.cpu_memory_bytes if node.is_partial else node.capacity.cpu_memory_bytes
     ),
-    "USED_CPU_MEMORY_BYTES": _not_measured,
     "ALLOCATED_CPU_MEMORY_BYTES": lambda node: node.allocated.cpu_memory_bytes,
     "FULLY_FREE_GPU_NODES": _is_fully_free,
+}
+USAGE_FIGURES: Mapping[str, UsageFigure] = {
+    "USED_CPU_CORES": lambda usage: usage.cpu_cores,
+    "USED_CPU_MEMORY_BYTES": lambda usage: usage.cpu_memory_bytes,
+    "USED_GPU_MEMORY_BYTES": lambda usage: usage.gpu_memory_bytes,
 }
 _GROUPS: Mapping[str, Callable[[NodeResponse, Mapping[UUID, str]], tuple[str, str]]] = {
     "ClusterId": lambda node, names: (str(node.cluster_uuid), names.get(node.cluster_uuid, "")),
@@ -136,11 +137,26 @@ async def get_node_telemetry(call: Call) -> Answer:
     )
     nodes = (await node_list(call.db, call.access, query, call.now)).nodes
     names = await cluster_names(call.db, call.access)
-    values = _values(nodes, FIGURES[kind], keys, names)
+    figure = FIGURES[kind] if kind in FIGURES else await _used(call, kind, nodes)
+    values = _values(nodes, figure, keys, names)
     if call.media_type == CSV:
         body = rows_as_csv(_node_table(kind, keys, values, call))
         return Reply(body=body, media_type=CSV_TYPE, headers=ATTACHMENT)
     return json_reply(TelemetryResponse(type=kind, timestamp=call.now, values=tuple(values)))
+
+
+async def _used(call: Call, kind: str, nodes: Sequence[NodeResponse]) -> Figure:
+    """What exporters measured now, of nodes that are in scope as a whole: of others it is not known."""
+    whole = [node.id for node in nodes if not node.is_partial]
+    measured = await node_usage_list(call.db, call.access.tenant_id, whole, call.now)
+    figure, is_of_gpus = USAGE_FIGURES[kind], "GPU" in kind
+
+    def used(node: NodeResponse) -> float | None:
+        if is_of_gpus and node.capacity.gpus == 0:
+            return 0.0
+        return figure(measured.get(node.id, NodeUsage()))
+
+    return used
 
 
 def _values(

@@ -34,6 +34,7 @@ from watchbill.cli.output.terminal import (
 )
 
 if TYPE_CHECKING:
+    from watchbill.cluster_node import NodeDevice
     from watchbill.responses.nodes import NodeResponse, NodeWorkload
 
 SHOWN = 50
@@ -50,7 +51,7 @@ Node = Annotated[
     str | None,
     typer.Argument(
         metavar="NODE",
-        help="One node, by name: its conditions, and the workloads that hold it.",
+        help="One node, by name: its conditions, its GPUs, and the workloads that hold them.",
         show_default=False,
         autocompletion=options.complete_node,
     ),
@@ -200,6 +201,7 @@ def _lines(
         if (condition.status == "True") is not is_ready:
             message = f": {condition.message}" if condition.message else "."
             yield safe(f"{condition.type} is {condition.status} ({condition.reason}){message}")
+    yield from _device_lines(node, session)
     yield from _workload_lines(node, session)
 
 
@@ -213,6 +215,30 @@ def _gpus_text(node: "NodeResponse") -> str:
         f"{format_known(node.capacity.gpus)} {_model(node)}{shared}: "
         f"{format_known(node.allocated.gpus)} allocated{idle}{free}"
     )
+
+
+def _device_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str]:
+    if not node.devices:
+        return
+    yield ""
+    rows: list[Row] = [
+        [
+            device.index or NONE,
+            device.id,
+            device.profile or NONE,
+            _use(device, is_ready=node.status == "Ready"),
+            ", ".join(f"{each.name} ({each.project_name})" for each in device.workloads) or NONE,
+        ]
+        for device in node.devices
+    ]
+    headers = ("GPU", "ID", "SLICE", "USE", "HELD BY")
+    yield from table_lines(headers, rows, session.terminal, indent="  ")
+
+
+def _use(device: "NodeDevice", *, is_ready: bool) -> Cell:
+    if not device.workloads:
+        return Cell("free", "green") if is_ready else Cell("not usable", "red")
+    return Cell("idle", "yellow") if device.is_idle else Cell("allocated")
 
 
 def _workload_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str]:

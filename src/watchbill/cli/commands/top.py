@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchbill.cli.connection import lookup, options
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import TABLE_ROWS, allocated_gpus
@@ -166,6 +167,9 @@ async def top(
     by: Annotated[
         UsageGrouping, typer.Option("--by", help="What to sum by.")
     ] = UsageGrouping.WORKLOAD,
+    pod: Annotated[
+        str | None, typer.Option("--pod", metavar="NAME", help="Of the workload, this pod alone.")
+    ] = None,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     output: options.Output = AnswerFormat.TABLE,
@@ -178,12 +182,14 @@ async def top(
     GPUs idle, the largest first; --by owner counts workloads that hold GPUs; projects of one name in two
     clusters are two. --project and --cluster say which of several workloads a NAME means.
     """
-    import asyncio
-
     if name is not None:
-        scope = LookupScope(project=project, cluster=cluster)
-        await top_workload(session, name, output, scope=scope, has_headers=not no_headers)
+        scope, has_headers = LookupScope(project=project, cluster=cluster), not no_headers
+        await top_workload(
+            session, name, output, pod_name=pod, scope=scope, has_headers=has_headers
+        )
         return
+    if pod is not None:
+        usage_error("--pod takes the NAME of its workload as well.")
     if by is UsageGrouping.WORKLOAD:
         narrowing = await scope_filters(
             session.client, LookupScope(project=project, cluster=cluster)
@@ -196,9 +202,7 @@ async def top(
         narrowing = await scope_filters(client, LookupScope(project=project, cluster=cluster))
         answers = await _sums_by_owner(client, narrowing)
     else:
-        answers = await asyncio.gather(
-            *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _ALLOCATED, _IDLE))
-        )
+        answers = await _telemetry(client, fields)
     if output in DOCUMENTS:
         sums = _sums_of_groups(by, *answers)
         session.terminal.write(DOCUMENTS[output]({"groups": sums[:limit]}))
@@ -217,6 +221,13 @@ async def top(
             f"{format_count(shown)} of {format_count(len(rows))} shown (--limit N for more)"
         )
     await lookup.note_old_figures(session)
+
+
+async def _telemetry(client: "Client", fields: tuple[str, ...]) -> "list[TelemetryResponse]":
+    import asyncio
+
+    kinds = (_WORKLOADS, _ALLOCATED, _IDLE)
+    return await asyncio.gather(*(client.telemetry(kind, group_by=fields) for kind in kinds))
 
 
 async def _sums_by_owner(client: "Client", narrowing: tuple[str, ...]) -> "list[TelemetryResponse]":

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
+
+import msgspec
+from msgspec.structs import replace
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.elements import element_id
@@ -15,7 +19,12 @@ from watchbill.kinds.objects.pod import ContainerProblem, Pod
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.workload_pod import (
     MAX_PODS,
+    AffinityRequirement,
+    AffinityTerm,
+    NodeAffinity,
+    NodeSelector,
     PodContainer,
+    PreferredTerms,
     Toleration,
     WorkloadPod,
 )
@@ -43,10 +52,50 @@ def _fitting(pods: Iterable[WorkloadPod]) -> Iterator[WorkloadPod]:
     left = MAX_PODS_BYTES
     for pod in pods:
         left -= _POD_BYTES + 4 * len(pod.message or "") + 200 * len(pod.tolerations)
+        left -= _affinity_bytes(pod.node_affinity) if pod.node_affinity is not None else 0
         left -= sum(_CONTAINER_BYTES + 4 * len(each.image) for each in pod.containers)
         if left < 0:
             return
         yield pod
+
+
+@lru_cache(maxsize=4096)
+def _affinity_bytes(affinity: NodeAffinity) -> int:
+    return len(msgspec.json.encode(affinity))
+
+
+@lru_cache(maxsize=4096)
+def _presented(affinity: NodeAffinity) -> NodeAffinity:
+    """With texts as they are stored."""
+    required, preferred = affinity.required, affinity.preferred
+    return NodeAffinity(
+        required=None
+        if required is None
+        else NodeSelector(node_selector_terms=tuple(map(_term, required.node_selector_terms))),
+        preferred=None
+        if preferred is None
+        else PreferredTerms(
+            node_selector_terms=tuple(
+                replace(each, preference=_term(each.preference))
+                for each in preferred.node_selector_terms
+            )
+        ),
+    )
+
+
+def _term(term: AffinityTerm) -> AffinityTerm:
+    return AffinityTerm(
+        match_expressions=tuple(map(_expression, term.match_expressions)),
+        match_fields=tuple(map(_expression, term.match_fields)),
+    )
+
+
+def _expression(expression: AffinityRequirement) -> AffinityRequirement:
+    return replace(
+        expression,
+        key=printable(expression.key),
+        values=tuple(map(printable, expression.values)),
+    )
 
 
 def _pod(pod: Pod, view: WorkloadView, resources: PodResources) -> WorkloadPod:
@@ -73,6 +122,7 @@ def _pod(pod: Pod, view: WorkloadView, resources: PodResources) -> WorkloadPod:
         allocated_resources=resources.allocated(pod),
         tolerations=tuple(_toleration(each) for each in pod.tolerations),
         ip=_optional(pod.ip),
+        node_affinity=None if pod.node_affinity is None else _presented(pod.node_affinity),
         is_terminating=pod.is_terminating,
         reason=printable(reason) if reason else None,
         message=sanitized_message(message, settings.redaction),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from watchbill.kinds.objects.affinity import read_node_affinity
 from watchbill.kinds.objects.containers import (
     Container,
     LastExit,
@@ -40,7 +41,7 @@ from watchbill.kinds.objects.resources import (
     pod_resources,
 )
 from watchbill.kinds.objects.template import images_of
-from watchbill.workload_pod import Toleration
+from watchbill.workload_pod import NodeAffinity, Toleration
 
 POD_GROUP_ANNOTATION = "pod-group-name"
 VOLCANO_GROUP_ANNOTATION = "scheduling.k8s.io/group-name"
@@ -144,6 +145,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     containers: tuple[Container, ...] = ()
     """Init containers first, as many as are told."""
     tolerations: tuple[Toleration, ...] = ()
+    node_affinity: NodeAffinity | None = None
     ip: str = ""
     scheduling_group: str = ""
     """The PodGroup of Kubernetes' own Workload API that the pod names in `spec.schedulingGroup`."""
@@ -208,8 +210,7 @@ def is_reservation(obj: Any, namespaces: Set[str]) -> bool:
 def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Pod:
     """The pod that `obj` describes; never raises. `extra_annotations`: keys to keep beyond the defaults."""
     meta = metadata(obj)
-    spec = mapping(at(obj, "spec"))
-    status = mapping(at(obj, "status"))
+    spec, status = mapping(at(obj, "spec")), mapping(at(obj, "status"))
     conditions = status.get("conditions")
     phase = short(status.get("phase")) or "Pending"
     containers = _Containers(status)
@@ -244,6 +245,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         last_exit=containers.last_exit,
         containers=read_containers(spec, status),
         tolerations=read_tolerations(spec),
+        node_affinity=read_node_affinity(spec),
         ip=text(status.get("podIP"))[:_ADDRESS_LENGTH],
         scheduling_group=short(at(spec, "schedulingGroup", "podGroupName")),
     )

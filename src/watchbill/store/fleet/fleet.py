@@ -129,7 +129,7 @@ MAX_POINTS = 300
 ROWS_PER_INSTANT = 1_000
 """Of one cluster: where there are more, it is counted at every second instant, every third one …"""
 LONGEST_STEP = timedelta(days=1)
-_AT_INSTANTS = (
+AT_INSTANTS = (
     "fleet_cluster c JOIN fleet_project w ON w.tenant_id = c.tenant_id "
     "AND w.at = coalesce(c.counted_at, c.at) AND w.cluster_id = c.cluster_id"
 )
@@ -215,11 +215,11 @@ async def fleet_series(
     async with db.acquire(scope.tenant_id) as connection:
         recorded = await _recorded(connection, scope, wanted)
         rows = await connection.fetch(
-            f"SELECT c.at, {_columns(SUMS)} FROM {_AT_INSTANTS} WHERE {summed.where} GROUP BY c.at",
+            f"SELECT c.at, {_columns(SUMS)} FROM {AT_INSTANTS} WHERE {summed.where} GROUP BY c.at",
             *summed.parameters,
         )
         waits = await connection.fetch(
-            f"SELECT c.at, n.bucket, sum(n.count)::bigint AS count FROM {_AT_INSTANTS}, "
+            f"SELECT c.at, n.bucket, sum(n.count)::bigint AS count FROM {AT_INSTANTS}, "
             f"unnest(w.wait_buckets, w.wait_counts) AS n(bucket, count) WHERE {summed.where} "
             "GROUP BY 1, 2",
             *summed.parameters,

@@ -4,14 +4,14 @@ Who sees a cluster as a whole sees its nodes as a whole. Anybody else sees the n
 workloads hold, and of these no more than that: neither what others hold, nor what taints and messages may tell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from watchbill.cluster_node import ClusterNode, NodeResources
+from watchbill.cluster_node import ClusterNode, DeviceWorkload, NodeDevice, NodeResources
 from watchbill.query import NODE_FIELDS, NodeQuery, Predicate, Scope
 from watchbill.responses.fleet import cluster_state
 from watchbill.responses.nodes import NodeResponse, NodeWorkload
@@ -79,8 +79,9 @@ async def node_list(db: Database, scope: Scope, query: NodeQuery, now: datetime)
             read += [_node_row(row, is_brief=query.is_brief) for row in rows]
         shown = read if query.limit is None else read[: query.limit]
         allocations = await _allocations(connection, scope, shown, now)
+        holders = await _holders(connection, scope, shown, now)
     return NodePage(
-        [_response(row, allocations, scope, now) for row in shown],
+        [_response(row, allocations, holders, scope, now) for row in shown],
         query.offset + len(shown) if len(read) > len(shown) else None,
     )
 
@@ -96,7 +97,7 @@ class _NodeRow:
 def _node_row(row: Row, *, is_brief: bool) -> _NodeRow:
     node = _NODE.decode(row["document"])
     if is_brief:
-        node = msgspec.structs.replace(node, conditions=(), taints=())
+        node = msgspec.structs.replace(node, conditions=(), taints=(), devices=())
     return _NodeRow(node, row["cluster_id"], row["updated_at"], row["last_contact_at"])
 
 
@@ -262,14 +263,56 @@ def _allocation(rows: Sequence[Row]) -> _Allocation:
     )
 
 
+async def _holders(
+    connection: Connection, scope: Scope, rows: Sequence[_NodeRow], now: datetime
+) -> dict[tuple[UUID, UUID], DeviceWorkload]:
+    """By cluster and id, the workloads that hold devices, as far as they are in scope."""
+    ids = {
+        workload.id for row in rows for device in row.node.devices for workload in device.workloads
+    }
+    if not ids:
+        return {}
+    statement = Statement(now)
+    statement.conditions += scope_conditions(statement, scope)
+    statement.conditions.append(f"w.id = ANY({statement.bind(sorted(ids), '::uuid[]')})")
+    named = await connection.fetch(
+        "SELECT w.id, w.cluster_id, w.name, w.project_name FROM workload w "
+        f"WHERE w.deleted_at IS NULL AND {statement.where}",
+        *statement.parameters,
+    )
+    return {
+        (row["cluster_id"], row["id"]): DeviceWorkload(
+            id=row["id"], name=row["name"], project_name=row["project_name"]
+        )
+        for row in named
+    }
+
+
+def _devices(
+    row: _NodeRow, holders: Mapping[tuple[UUID, UUID], DeviceWorkload], *, is_partial: bool
+) -> Iterator[NodeDevice]:
+    """With the names of who holds them; to who sees a part of the cluster only those that the own ones hold."""
+    for device in row.node.devices:
+        named = tuple(
+            holders[row.cluster_id, each.id]
+            for each in device.workloads
+            if (row.cluster_id, each.id) in holders
+        )
+        if named or not is_partial:
+            yield msgspec.structs.replace(device, workloads=named)
+
+
 def _response(
     row: _NodeRow,
     allocations: Mapping[tuple[UUID, str], _Allocation],
+    holders: Mapping[tuple[UUID, UUID], DeviceWorkload],
     scope: Scope,
     now: datetime,
 ) -> NodeResponse:
     is_partial = not sees_whole(scope, row.cluster_id)
     shown = _own_part(row.node) if is_partial else row.node
+    devices = tuple(_devices(row, holders, is_partial=is_partial))
+    shown = msgspec.structs.replace(shown, devices=devices)
     mine = allocations.get((row.cluster_id, row.node.name), _NOTHING)
     return NodeResponse(
         **{name: getattr(shown, name) for name in shown.__struct_fields__},

@@ -1,4 +1,4 @@
-"""Measured samples, a row per workload or node and scrape: written with their batch, read by steps.
+"""Measured samples, a row per workload, pod or node and scrape: written with their batch, read by steps.
 
 A row holds figures alone; which figure is what stands in its layout. Days are partitions: forgetting one is
 dropping its table. What an agent may send is bounded: known types, finite figures, sane times, own workloads.
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from math import isfinite
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -18,7 +18,7 @@ from watchbill.metric_types import (
     EXPORTER_GROUP,
     HISTOGRAMS,
     MAX_DEVICES,
-    MEASURED_TYPES,
+    SAMPLED_TYPES,
     MetricType,
     is_bound,
 )
@@ -74,7 +74,10 @@ class _Figures(Mapping[Series, float]):
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    """`workload_id`: a workload, a node or a pod. `owner_id`: of a pod its workload, else the same."""
+
     workload_id: UUID
+    owner_id: UUID
     at: datetime
     counted_since: datetime
     series: tuple[str, ...]
@@ -84,6 +87,12 @@ class _Row:
     def layout(self) -> int:
         digest = hashlib.sha256("\n".join(self.series).encode()).digest()
         return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def pod_samples_id(workload_id: UUID, pod_id: UUID) -> UUID:
+    """The id under which a pod's samples are kept. It follows from its workload's, so that whoever may write of
+    the one writes nothing of another."""
+    return uuid5(workload_id, f"pod/{pod_id}")
 
 
 async def scrape_write(
@@ -114,8 +123,14 @@ def _sound_rows(scrape: Scrape, now: datetime) -> Iterator[_Row]:
     for measured in scrape.workloads:
         figures = dict(_sound_figures(measured))
         if figures:
+            owner = measured.workload_id
             yield _Row(
-                measured.id, at, scrape.counted_since, tuple(figures), list(figures.values())
+                measured.id if owner is None else pod_samples_id(owner, measured.id),
+                owner or measured.id,
+                at,
+                scrape.counted_since,
+                tuple(figures),
+                list(figures.values()),
             )
 
 
@@ -123,7 +138,7 @@ def _sound_figures(measured: Measured) -> Iterator[tuple[str, float]]:
     for reading in measured.readings[:MAX_SERIES]:
         label = reading.label
         is_sound = (
-            reading.type in MEASURED_TYPES
+            reading.type in SAMPLED_TYPES
             and isfinite(reading.value)
             and len(label) <= MAX_LABEL_LENGTH
             and label.isprintable()
@@ -143,10 +158,10 @@ _INSERT_SAMPLE = (
     "INSERT INTO measured_sample "
     '(tenant_id, workload_id, at, counted_since, layout, "values", cluster_id, is_of_node) '
     "SELECT $1, $3, $4, $5, $6, $7, $2, o.is_of_node FROM (SELECT false AS is_of_node FROM workload w "
-    "WHERE w.tenant_id = $1 AND w.id = $3 AND w.cluster_id = $2 UNION ALL "
-    "SELECT true FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id = $2 "
+    "WHERE w.tenant_id = $1 AND w.id = $8 AND w.cluster_id = $2 UNION ALL "
+    "SELECT true FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $8 AND n.cluster_id = $2 "
     "ORDER BY is_of_node LIMIT 1) AS o WHERE NOT EXISTS (SELECT 1 FROM cluster_node n "
-    "WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id <> $2) ON CONFLICT DO NOTHING"
+    "WHERE n.tenant_id = $1 AND n.id = $8 AND n.cluster_id <> $2) ON CONFLICT DO NOTHING"
 )
 OF_WORKLOAD = "(s.cluster_id IS NULL OR (s.cluster_id = w.cluster_id AND NOT s.is_of_node))"
 """Of the samples `s` under the id of the workload `w`, those that its own cluster told of a workload: an agent
@@ -173,6 +188,7 @@ async def _insert(
                 row.counted_since,
                 row.layout,
                 row.values,
+                row.owner_id,
             )
             for row in rows
         ],
@@ -207,7 +223,8 @@ async def measured_backfill(connection: Connection, tenant_id: int, past: PastSa
     if not past.at:
         return
     names = tuple(f"{kind}{SEPARATOR}{label}" for kind, label in past.series)
-    layout = _Row(past.workload_id, past.at[0], past.counted_since, names, []).layout
+    owner = past.workload_id
+    layout = _Row(owner, owner, past.at[0], past.counted_since, names, []).layout
     for day in sorted({at.date() for at in past.at}):
         await _make_partitions(connection, day)
     await connection.execute(_INSERT_LAYOUT, tenant_id, layout, list(names), past.at[-1].date())
@@ -324,9 +341,10 @@ def _observed(stored: bytes | None) -> dict[str, str]:
 
 _OWN = (
     "(s.cluster_id IS NULL OR (s.is_of_node = ($5::uuid IS NOT NULL) AND s.cluster_id = coalesce($5::uuid, "
-    "(SELECT w.cluster_id FROM workload w WHERE w.tenant_id = $1 AND w.id = $2))))"
+    "(SELECT w.cluster_id FROM workload w WHERE w.tenant_id = $1 AND w.id = $6))))"
 )
-"""`OF_WORKLOAD` of one id, or, with the cluster of a node, what that cluster told of it."""
+"""`OF_WORKLOAD` of one id, or, with the cluster of a node, what that cluster told of it. $6: the workload, of a
+pod its workload."""
 _ENDS_OF_STEPS = (
     "SELECT DISTINCT p.at FROM unnest($3::timestamptz[], $4::timestamptz[]) AS step(after, until) "
     "CROSS JOIN LATERAL ("
@@ -349,6 +367,7 @@ async def measured_list(
     workload_id: UUID,
     *,
     node_cluster_id: UUID | None = None,
+    owner_id: UUID | None = None,
     after: datetime,
     until: datetime,
     origin: datetime,
@@ -357,7 +376,7 @@ async def measured_list(
     max_labels: int,
 ) -> list[Point]:
     """The first and the last point of each step, counted from `origin` both ways, of a workload in scope.
-    With `node_cluster_id` of the node of that cluster that has the id.
+    With `node_cluster_id` of the node of that cluster that has the id; with `owner_id` of a pod of that one.
 
     Of `types` alone. A type with more than `max_labels` labels is read as a whole: the label "". So neither
     the rows nor the bytes that are read depend on what was stored.
@@ -367,7 +386,13 @@ async def measured_list(
     points: list[Point] = []
     async with db.acquire(tenant_id) as connection:
         chosen_rows = await connection.fetch(
-            _ENDS_OF_STEPS, tenant_id, workload_id, starts, ends, node_cluster_id
+            _ENDS_OF_STEPS,
+            tenant_id,
+            workload_id,
+            starts,
+            ends,
+            node_cluster_id,
+            owner_id or workload_id,
         )
         instants = [row["at"] for row in chosen_rows]
         for first in range(0, len(instants), ROWS_AT_ONCE):

@@ -48,6 +48,17 @@ class PodPage:
     next_offset: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PodLife:
+    """From its creation to its end; `ended_at` None = it still lives."""
+
+    created_at: datetime
+    ended_at: datetime | None
+
+    def __contains__(self, at: datetime) -> bool:
+        return self.created_at <= at and (self.ended_at is None or at <= self.ended_at)
+
+
 class _ServerMembers(Wire, frozen=True):
     """What only the server knows of a pod."""
 
@@ -98,6 +109,21 @@ async def pod_count(db: Database, scope: Scope, query: PodQuery, now: datetime) 
             f"SELECT count(*) FROM {_FROM} WHERE {statement.where}", *statement.parameters
         )
     return count
+
+
+async def pod_life_get(
+    db: Database, scope: Scope, workload_id: UUID, pod_id: UUID, now: datetime
+) -> PodLife | None:
+    """None where the workload has no such pod, or is not in scope."""
+    statement = one_workload(scope, workload_id, now)
+    statement.conditions.append(f"p.id = {statement.bind(pod_id, '::uuid')}")
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(
+            "SELECT p.created_at, least(p.completed_at, p.deleted_at) AS ended_at "
+            f"FROM {_FROM} WHERE {statement.where}",
+            *statement.parameters,
+        )
+    return None if row is None else PodLife(row["created_at"], row["ended_at"])
 
 
 def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:

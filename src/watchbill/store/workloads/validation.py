@@ -288,7 +288,7 @@ def valid_scrape(scrape: Scrape, now: datetime) -> Scrape | None:
     return replace(
         scrape,
         workloads=tuple(
-            Measured(measured.id, tuple(filter(_is_valid, measured.readings)))
+            replace(measured, readings=tuple(filter(_is_valid, measured.readings)))
             for measured in scrape.workloads
         ),
     )

@@ -7,9 +7,11 @@ import pytest
 
 from tests.fixtures.measured import GPU, MIG, device, pod, uid
 from watchbill.agent.cache.targets import Reservation, ScrapeTargets, device_id
-from watchbill.agent.metrics.devices import DeviceShare, device_shares, read_devices
+from watchbill.agent.metrics.devices import Device, DeviceShare, device_shares, read_devices
 from watchbill.agent.metrics.exposition import ParsedSample
-from watchbill.agent.metrics.figures import gpu_figures, node_gpu_figures
+from watchbill.agent.metrics.figures import gpu_figures, node_gpu_figures, pod_gpu_figures
+from watchbill.agent.metrics.idle import IdleTimes
+from watchbill.agent.metrics.node_devices import node_devices
 from watchbill.kinds.objects.pod import read_pod
 
 UTIL, ACTIVE, USED = (
@@ -231,12 +233,65 @@ def test_a_node_is_all_of_its_physical_gpus_whoever_holds_them() -> None:
         ParsedSample("DCGM_FI_DEV_FB_USED", {"UUID": device(2), "GPU_I_ID": "3"}, 512.0),
         ParsedSample("DCGM_FI_DEV_GPU_UTIL", {"UUID": device(3)}, 90.0),
     ]
-    figures = node_gpu_figures(read_devices(samples), {device(1): "n1", device(2): "n1"})
+    devices = read_devices(samples)
+    figures = node_gpu_figures(devices[key] for key in devices if key[0] != device(3))
     assert figures == {
-        "n1": {
-            ("GPU_UTILIZATION", ""): 40.0,
-            ("GPU_MEMORY_USAGE_BYTES", ""): 3 * gibibyte,
-            ("GPU_MEMORY_USAGE_BYTES", device(1)): gibibyte,
-            ("GPU_MEMORY_USAGE_BYTES", device(2)): 2 * gibibyte,
-        }
+        ("GPU_UTILIZATION", ""): 40.0,
+        ("GPU_MEMORY_USAGE_BYTES", ""): 3 * gibibyte,
+        ("GPU_MEMORY_USAGE_BYTES", device(1)): gibibyte,
+        ("GPU_MEMORY_USAGE_BYTES", device(2)): 2 * gibibyte,
     }
+
+
+def test_profiling_is_told_in_percent_and_of_devices_that_a_pod_has_alone() -> None:
+    """DCGM tells activity as a share from 0 to 1 and traffic in bytes a second."""
+    samples = [
+        series("DCGM_FI_PROF_SM_ACTIVE", 1, 0.25, "a"),
+        series("DCGM_FI_PROF_PCIE_TX_BYTES", 1, 3e9, "a"),
+        series("DCGM_FI_PROF_PCIE_RX_BYTES", 1, 2.0**47, "a"),
+        series("DCGM_FI_PROF_SM_ACTIVE", 2, 0.5, "a"),
+        series("DCGM_FI_PROF_SM_ACTIVE", 2, 0.5, "b"),
+    ]
+    pods = [pod(1, "a", limits={GPU: "2"}), pod(2, "b", limits={GPU: "1"})]
+    figures = pod_gpu_figures(held(samples, *pods)[uid(1)])
+    assert figures == {
+        ("GPU_SM_ACTIVITY_PER_GPU", device(1)): 25.0,
+        ("GPU_PCIE_TRANSMITTED_BANDWIDTH_PER_GPU", device(1)): 3e9,
+    }
+
+
+def test_a_node_names_who_holds_each_device() -> None:
+    """A GPU that is cut is told as its instances; what nobody holds has no workloads."""
+    cut = {"GPU_I_ID": "7", "GPU_I_PROFILE": "1g.10gb"}
+    samples = [
+        series(UTIL, 1, 0, "a", gpu="1"),
+        series(UTIL, 2, 50, "a", gpu="0"),
+        series(UTIL, 2, 50, "b", gpu="0"),
+        ParsedSample(UTIL, {"UUID": device(3), "gpu": "2"}, 0.0),
+        series(ACTIVE, 4, 0.5, "b", gpu="3", **cut),
+        ParsedSample(UTIL, {"UUID": device(4), "gpu": "3"}, 0.0),
+    ]
+    pods = [pod(1, "a", limits={GPU: "2"}), pod(2, "b", limits={GPU: "1"})]
+    devices, shares = read_devices(samples), held(samples, *pods)
+    presented = node_devices({"n1": devices.values()}, shares, {(device(1), ""): True})["n1"]
+    holders = {uid(1): "a", uid(2): "b"}
+    assert [
+        (each.id, each.index, each.profile, [holders[str(holder.id)] for holder in each.workloads])
+        for each in presented
+    ] == [
+        (device(2), "0", None, ["a", "b"]),
+        (device(1), "1", None, ["a"]),
+        (device(3), "2", None, []),
+        (f"{device(4)}/7", "3", "1g.10gb", ["b"]),
+    ]
+    assert [each.is_idle for each in presented] == [None, True, None, None]
+
+
+def test_how_long_a_device_did_nothing_is_counted_while_it_is_seen() -> None:
+    times = IdleTimes()
+    at = [datetime(2026, 11, 23, 12, minute, tzinfo=UTC) for minute in range(5)]
+    seconds = []
+    for moment, percent in zip(at, (0, 0, None, 0, 7), strict=True):
+        seen = Device((device(1), ""), figures={} if percent is None else {UTIL: percent})
+        seconds.append(times.observe([seen], moment).get(seen.key))
+    assert seconds == [0, 60, None, 0, 0]

@@ -5,11 +5,14 @@ from uuid import UUID
 
 import pytest
 
-from watchbill.agent.metrics import figures
+from tests.fixtures import measured
+from watchbill.agent.metrics import figures, subjects
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import CounterTotals, combine, read_server
+from watchbill.agent.metrics.subjects import shown_pods
 from watchbill.agent.stream import additions
 from watchbill.agent.stream.additions import SampleQueue
+from watchbill.kinds.objects.pod import Pod, read_pod
 from watchbill.protocol import Measured, Reading, Scrape
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -95,6 +98,33 @@ def test_a_bound_is_as_short_as_a_label_may_be() -> None:
     name = "time_to_first_token_seconds_bucket"
     samples = read_server(served(*((name, 1, {"le": le}) for le in ("0." + "1" * 19, "1e300"))))
     assert [bucket.bound for bucket in samples.buckets] == ["0.111111", "1e+300"]
+
+
+def living(number: int, *, gpus: int = 0, day: int = 1) -> Pod:
+    limits = {measured.GPU: str(gpus)} if gpus else {}
+    made = measured.pod(number, f"p{number}", limits=limits)
+    made["metadata"]["creationTimestamp"] = f"2026-11-{day:02}T00:00:00Z"
+    return read_pod(made)
+
+
+def test_the_only_pod_of_a_workload_tells_what_no_workload_has(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    pods = {
+        "lone": ("w1", living(1, day=9)),
+        "gpu": ("w2", living(2, gpus=1, day=8)),
+        "old": ("w2", living(3, day=2)),
+        "new": ("w2", living(4, day=3)),
+    }
+    figures = {
+        uid: {("CPU_MEMORY_USAGE_BYTES", ""): 5.0, ("GPU_SM_ACTIVITY_PER_GPU", "GPU-1"): 7.0}
+        for uid in ("lone", "gpu")
+    } | {uid: {("CPU_MEMORY_USAGE_BYTES", ""): 5.0} for uid in ("old", "new", "ended")}
+    counts = {"w1": 1, "w2": 3}
+    shown = shown_pods(figures, pods, counts)
+    assert shown["lone"] == {("GPU_SM_ACTIVITY_PER_GPU", "GPU-1"): 7.0}
+    assert shown["gpu"] == figures["gpu"]
+    assert list(shown) == ["gpu", "old", "new", "lone"], "GPUs first, then the oldest"
+    monkeypatch.setattr(subjects, "MEASURED_PODS", 2)
+    assert list(shown_pods(figures, pods, counts)) == ["gpu", "old"]
 
 
 def scrape(workloads: int, readings: int = 10) -> Scrape:

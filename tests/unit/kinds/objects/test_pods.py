@@ -1,8 +1,10 @@
 """A workload's pods as they are told: containers, what they hold, what is wrong with them."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fixtures.makers import JSON, at, container, derived, job, pod, uid
@@ -101,6 +103,31 @@ def test_a_running_pod() -> None:
         (None, 300),
     ]
     assert (result.reason, result.message) == (None, None)
+
+
+def test_node_affinity_as_the_spec_states_it() -> None:
+    gpu = {"key": "gpu", "operator": "In", "values": ["h100", "h200"]}
+    named = {"key": "metadata.name", "operator": "In", "values": ["n1"]}
+    odd = {"key": "gpu", "operator": "Near", "values": ["h100"]}
+    zone = {"key": "zone", "operator": "Exists"}
+    affinity = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [gpu, odd]}, {"matchFields": [named]}]
+        },
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 30, "preference": {"matchExpressions": [zone]}}
+        ],
+    }
+    (result,) = reported_pods(made(spec={"affinity": {"nodeAffinity": affinity}}))
+    assert json.loads(msgspec.json.encode(result.node_affinity)) == {
+        "required": {"nodeSelectorTerms": [{"matchExpressions": [gpu]}, {"matchFields": [named]}]},
+        "preferred": {
+            "nodeSelectorTerms": [{"weight": 30, "preference": {"matchExpressions": [zone]}}]
+        },
+    }
+    for nothing in ({}, {"podAffinity": {}}, {"nodeAffinity": {}}, {"nodeAffinity": "x"}):
+        (result,) = reported_pods(made(spec={"affinity": nothing}))
+        assert result.node_affinity is None
 
 
 def statuses(state: JSON, *, last: JSON | None = None, restarts: int = 0) -> JSON:
