@@ -124,13 +124,19 @@ _VALUE_OUTSIDE = _value_pattern('"', "'")
 _VALUE_INSIDE = {'"': _value_pattern("'"), "'": _value_pattern('"')}
 """Within a text in such quotes the next one of them ends the text."""
 _PAIR = re.compile(
-    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)\]?+([ \t]{0,64}+(?:[:+?]?=>?|:)[ \t]{0,64}+)"""
+    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)[\]}]?+([ \t]{0,64}+(?:[:+?]?=>?|:)[ \t]{0,64}+)"""
 )
 _ARGUMENT = re.compile(
     r"""["'](-{1,2}[A-Za-z][\w-]{0,127}+|[A-Z][A-Z0-9_]{2,127}+)["'][ \t]{0,8}+,[ \t]{0,8}+(?=["'])"""
 )
 """`["--token", "x"]` and `setdefault("HF_TOKEN", "x")`."""
 _CALL = re.compile(r"""(?<![\w.$-])([A-Za-z_][\w.]{0,127}+)\([ \t]{0,8}+(?=["'])""")
+_VARIABLE = re.compile(r"""\$([A-Za-z_]\w{0,127}+)[ \t]{0,8}+=[ \t]{0,8}+(?=["'])""")
+"""`$password = "x"`, as PowerShell, PHP and Perl write it."""
+_INDEXED = re.compile(r"""\[\\?["']([\w.-]{1,128}+)\\?["']\]["']?[ \t]{1,8}+["']?(?=\\?["'\[{])""")
+"""`["db"]["password"] "x"`, as sops takes it."""
+_VALUE_ATTRIBUTE = re.compile(r"""<([A-Za-z][\w.-]{0,127}+)\s{1,8}+value=(?=["'])""")
+"""`<apiKey value="x"/>`."""
 _STATEMENT = re.compile(
     r"\b(?:ENV|ARG|setenv|set(?:[ \t]{1,8}+-[a-z]{1,3}+)?(?=[ \t]{1,8}+[A-Z]))[ \t]{1,8}+"
     r"([A-Za-z_]\w{0,127}+)[ \t]{1,8}+(?=[^\s=])"
@@ -145,7 +151,7 @@ _NAME_AND_VALUE = re.compile(
 _KEYED_ELEMENT = re.compile(r"""\b(?:name|key)=["']([\w.-]{1,128}+)["'][^<>\n]{0,64}+>(?=[^<\s])""")
 _ELEMENT = re.compile(r"<([A-Za-z][\w.-]{0,127}+)(?:\s[^<>]{0,128}+)?>([^<]{1,4096}+)(?=</)")
 _SHELL = re.compile(
-    r"""(?P<continued>\\\r?\n)|(?P<end>[;&|\n]++)|(?P<quoted>"(?:[^"\\]|\\.)*+"|'[^']*+')"""
+    r"""(?P<continued>[\\`^]\r?\n)|(?P<end>[;&|\n]++)|(?P<quoted>"(?:[^"\\]|\\.)*+"|'[^']*+')"""
     r"""|(?:[^\s;&|\\]|\\(?!\r?\n))++""",
     re.DOTALL,
 )
@@ -157,6 +163,22 @@ _USERINFO = re.compile(
     rf"|[^/:@\s\"']{{0,128}}+:(?![0-9]{{1,5}}[/?#]){_USERINFO_CHARACTER}{{1,256}}@"
     r"|(?<!http://)(?<!https://)[^/:@\s\"'.]{0,128}+:[0-9]{1,5}[/?#][^\s\"'<>@]{1,256}@(?!sha))"
 )
+
+
+def _substitution(mark: str) -> str:
+    """`sed 's/{{password}}/x/g'` with such a mark, but not `s/x/$PASSWORD/`."""
+    mark = re.escape(mark)
+    other = rf"[^\n{mark}]"
+    names = (
+        r"passw|pwd|secret|token(?!i[sz])|credential|api[_-]?key|(?:access|private|auth|_)[_-]?key"
+    )
+    reference = rf"[\"']{{0,2}}\$\{{?\w{{1,128}}+\}}?[\"']{{0,2}}{mark}"
+    return (
+        rf"(\bs{mark}{other}{{0,128}}?(?:{names}){other}{{0,128}}+{mark})(?!{reference})"
+        rf"(?:\\.|[^\n\\{mark}]){{1,1024}}+"
+    )
+
+
 _PLACES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -173,7 +195,8 @@ _PLACES = tuple(
         r"(\bhttp-basic\.\S{1,64}+\s{1,4}\S{1,128}+\s{1,4})\S++",  # poetry config
         r"(\bsqlplus\s{1,4}(?:-\w{1,8}\s{1,4}){0,2}[^/\s]{1,128}+/)[^@\s]{1,256}+",
         r"(\b(?:echo|printf)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)[^|;&\n]{1,256}+"
-        r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\bchpasswd\b))",
+        r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\bchpasswd\b|--stdin\b"
+        r"|\bsudo\s{1,4}-S|\bkinit\b|--passphrase-fd))",
         r"(--(?:(?:password|token)-stdin|with-token)\s{0,4}<<<\s{0,4})\S++",
         # echo x > /run/secrets/token, but not echo "$TOKEN" > …
         r"(\b(?:echo|printf|cat\s{1,4}<<<)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)(?![\"']?\$\{?\w{1,128}+\}?[\"']?\s{0,4}>)"
@@ -182,10 +205,22 @@ _PLACES = tuple(
         r"(\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
         r"((?:auth(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']\s{0,4},\s{0,4})"
         r"[\"'][^\"'\n]{1,256}+[\"']",  # requests' auth=("ada", "x") and HTTPBasicAuth
-        r"((?:token|passw|secret|credential)[^<>\n]{0,64}<<<\s{0,4})(?![\"']?\$)\S++",
+        r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bconfig\s{1,4}set\b)[^<>\n]{0,64}<<<\s{0,4})"
+        r"(?![\"']?\$)\S++",
         r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+:[0-9]{1,5}\b)",
         r"(\blftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?-u\s{1,4}[^\s,]{1,64}+,)\S++",
         r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
+        *map(_substitution, "/|#,@"),
+        r"(\b(?:identified\s{1,4}(?:with\s{1,4}\S{1,64}+\s{1,4})?by(?:\s{1,4}password)?"
+        r"|(?:with|encrypted|user\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",  # SQL
+        r"(\bconvertto-securestring\s{1,4}(?:-string\s{1,4})?)(?![$-])(?:\"[^\"\n]{1,256}+\"?|'[^'\n]{1,256}+'?|\S++)",
+        # expect "password:"; send "x\r"
+        r"((?:passw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"
+        r"[^\"'\n]{1,256}?(?=\\[rn])",
+        r"(\bapi[ _-]?key provided:\s{1,2})\S++",
+        r"(-dsonar\.login=)\S++",
+        # host:port:database:user:password of a .pgpass
+        r"((?<![^\s\"'])(?=[\w.-]{0,252}[A-Za-z*])[\w.*-]{1,253}+:(?:[0-9]{1,5}|\*):[^:\s]{1,64}+:[^:\s/]{1,64}+:)[^:\s\"']{1,256}+(?![:\w])",
     )
 )
 """Where a secret has a place of its own: all that follows the first group goes."""
@@ -193,7 +228,11 @@ _IMAGE_USERINFO = re.compile(r"^[^/@\s]+:[^/@\s]*@(?![a-z0-9]+:[0-9a-fA-F]{32,})
 _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE)
 
 
-_NAMES = (_NAME_AND_VALUE, _KEYED_ELEMENT, _ARGUMENT, _CALL, _STATEMENT, _PAIR, _OPTION)
+_NAMES = (
+    *(_NAME_AND_VALUE, _KEYED_ELEMENT, _ARGUMENT, _CALL, _STATEMENT, _VARIABLE, _INDEXED),
+    _VALUE_ATTRIBUTE,
+    *(_PAIR, _OPTION),
+)
 """Where a name in the first group says of the value behind it that it is secret."""
 _LOGIN_CALL = re.compile(r"(?:(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.)?login")
 

@@ -12,34 +12,68 @@ WORD_LENGTH = 256
 """So much of a word is looked at to tell what it is."""
 
 _USER_OPTIONS = ("--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "-u", "-U")
-_USER_AND_SECRET = re.compile(r"(?![0-9]++:[0-9]++$)[^\s:/%=]{1,128}+[:%]\S")
+_USER_AND_SECRET = re.compile(
+    r"(?![0-9]++:[0-9]++$)(?:[^\s:/%=]{1,128}+[:%]|[^\s:/%=]{1,64}+/[^\s:/%=]{1,64}+%)\S"
+)
 _NO_USER_AND_SECRET = frozenset({"run", "exec", "chown", "python", "python3"})
 """Commands whose `-u` is no login: `docker run -u user:group`."""
+_SNMP = frozenset(["snmpget", "snmpwalk", "snmpbulkwalk", "snmpset", "snmptrap"])
 _PASSWORD_OPTIONS = {
     "-p": frozenset(
+        {
+            *("login", "sshpass", "twine", "useradd", "usermod", "psexec", "racadm", "esxcli"),
+            *("mongo", "mongosh", "mongodump", "mongorestore", "cqlsh", "snowsql", "cypher-shell"),
+            *("rabbitmqadmin", "elasticsearch-users"),
+        }
+    ),
+    "-P": frozenset(
         [
-            "login",
-            "sshpass",
-            "twine",
-            "mongo",
-            "mongosh",
-            "mongodump",
-            "mongorestore",
-            "cqlsh",
-            "snowsql",
+            "zip",
+            "unzip",
+            "sqlcmd",
+            "bcp",
+            "ipmitool",
+            "mosquitto_pub",
+            "mosquitto_sub",
+            "mosquitto_rr",
         ]
     ),
-    "-P": frozenset(["zip", "unzip", "sqlcmd", "bcp"]),
     "-a": frozenset(["redis-cli", "http", "https", "xh"]),
-    "-b": frozenset(["curl"]),  # cookies
-    "-k": frozenset(["prefect"]),
-    "-N": frozenset(["ssh-keygen"]),
-    "-w": frozenset(["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami"]),
+    "-b": frozenset({"curl", "secret"}),  # cookies; the body of a secret
+    "-k": frozenset({"prefect", "openssl"}),
+    "-N": frozenset({"ssh-keygen"}),
+    "-t": frozenset({"doctl", "influx"}),
+    "-s": frozenset({"ldappasswd"}),
+    "-w": frozenset(
+        ["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd"]
+    ),
+    "-pw": frozenset(["plink", "pscp", "psftp", "putty"]),
+    "-xp": frozenset({"sendemail", "sendEmail"}),
+    "-c": _SNMP,  # the community
+    "-A": _SNMP,
+    "-X": _SNMP,
+    "--value": frozenset({"put-parameter", "keyvault"}),
+    "--body": frozenset({"secret"}),
+    "-String": frozenset({"ConvertTo-SecureString"}),
+    "/p": frozenset({"schtasks", "tasklist", "taskkill"}),
+    "/rp": frozenset({"schtasks"}),
+    "/pass": frozenset({"runas", "cmdkey"}),
 }
 """Short options whose value is a password, and the words of a command with which they are that."""
 _ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
     "-p": _PASSWORD_OPTIONS["-p"]
-    | {"mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb", "mariadb-dump", "7z", "7za"}
+    | {
+        "mysql",
+        "mysqldump",
+        "mysqladmin",
+        "mysqlimport",
+        "mariadb",
+        "mariadb-dump",
+        "7z",
+        "7za",
+        "rar",
+        "unrar",
+    }
 }
 _LOGINS = frozenset({"wandb", "vault", "cargo"})
 """Commands that take the secret itself after `login`."""
@@ -47,15 +81,51 @@ _SECRET_FOLLOWS = {
     "authtoken": None,
     "add-authtoken": None,
     "auth:token": None,
+    "encrypt_string": None,
+    "input_pw": None,
+    "requirepass": None,
+    "reset-admin-password": None,
+    "setapikey": None,
+    "unseal": None,
     "set": frozenset({"conda"}),
     "install": frozenset({"cloudflared"}),
-    "password": frozenset({"dvc"}),
-    "token": frozenset({"conda"}),
+    "password": frozenset({"dvc", "mysqladmin", "nmcli"}),
+    "token": frozenset({"conda", "fly", "flyctl"}),
+    "auth": frozenset({"snyk"}),
+    "AUTH": frozenset({"redis-cli"}),
+    "ConvertTo-SecureString": None,
+    "obscure": frozenset({"rclone"}),
 }
 """Words directly before a secret, and the words of a command with which they are that; None = always."""
+_PLACED = (
+    (frozenset({"htpasswd", "-b"}), 3),
+    (frozenset({"htpasswd", "-bB"}), 3),
+    (frozenset({"htpasswd", "-nb"}), 2),
+    (frozenset({"htpasswd", "-bnB"}), 2),
+    (frozenset({"htpasswd", "-nbB"}), 2),
+    (frozenset({"mosquitto_passwd", "-b"}), 3),
+    (frozenset({"rabbitmqctl", "add_user"}), 3),
+    (frozenset({"rabbitmqctl", "change_password"}), 3),
+    (frozenset({"net", "user"}), 3),
+    (frozenset({"wpa_passphrase"}), 2),
+    (frozenset({"mkpasswd", "-m"}), 2),
+    (frozenset({"salt", "shadow.set_password"}), 4),
+)
+"""Words of a command, and how many words that are no options stand before its secret."""
+_STORES = (
+    frozenset({"vault", "kv", "put"}),
+    frozenset({"vault", "kv", "patch"}),
+    frozenset({"nomad", "var", "put"}),
+    frozenset({"secrets", "set"}),
+)
+"""Words of commands that store secrets: `K=V` is one, whatever its name."""
+_VARIABLE_OPTIONS = frozenset({"--env", "-env", "-genv"})
+"""Options before a variable's name, behind which its value stands: `mpirun --env API_KEY x`."""
 _SETTERS = frozenset({"set", "config", "configure", "setx", "modify", "put", "alias"})
-_COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]")
-_HEADER = re.compile(r"([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)")
+_COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]|[\"']\]")
+_HEADER = re.compile(
+    r"(-H=?|--header=|--proxy-header=|http\.extraHeader=|)([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)"
+)
 _HEADER_OPTIONS = frozenset({"-H", "--header", "--proxy-header"})
 _FLAGS = frozenset({"--relogin", "--verify", "--cloud", "--anonymously", "-no-print"})
 _LITERAL = re.compile(r"--from-literal=[^=\s]{1,253}+=(?=\S)")
@@ -67,6 +137,7 @@ class Command:
 
     def __init__(self) -> None:
         self._words: set[str] = set()
+        self._before = ""
         self._previous = ""
         self._positional = 0
         """Words that are no options since the last of `login`, `set` and `add`."""
@@ -110,18 +181,35 @@ class Command:
         if word.startswith(("-", "http://", "https://", "$")) or not word:
             return False
         if "login" in self._words and self._has(_LOGINS):
-            is_value = self._previous.startswith("-") and self._previous not in _FLAGS
+            is_value = (
+                self._previous.startswith("-")
+                and self._previous not in _FLAGS
+                and "=" not in self._previous
+            )
             return self._positional == 0 and not is_value and "=" not in word
         if self._previous in _SECRET_FOLLOWS:
             commands = _SECRET_FOLLOWS[self._previous]
             return commands is None or (self._has(commands))
-        if {"htpasswd", "-b"} <= self._words:
-            return self._positional == 3
+        for words, place in _PLACED:
+            if words <= self._words:
+                return self._positional == place and not word.startswith("/")
+        if self._follows_share() or self._before.startswith("http-basic."):
+            return not word.startswith(("/", "\\", "*"))
+        if self._before in _VARIABLE_OPTIONS and is_secret_name(self._previous):
+            return True
         # mc alias set NAME URL ACCESS-KEY SECRET-KEY
         return "mc" in self._words and self._has(_SETTERS) and self._positional in (2, 3)
 
+    def _follows_share(self) -> bool:
+        """`net use \\\\host\\share x`, `smbclient //host/share x`."""
+        if {"net", "use"} <= self._words:
+            return self._previous.startswith(("\\", "/user:"))
+        return "smbclient" in self._words and self._previous.startswith("//")
+
     def _credentials_start(self, word: str) -> int | None:
         """`--user=ada:x` and `-uada:x`."""
+        if self._previous == "-u" and "lftp" in self._words and "," in word:
+            return word.index(",") + 1
         for option in _USER_OPTIONS:
             if word.startswith(option) and not self._has(_NO_USER_AND_SECRET):
                 start = len(option) + word[len(option) :].startswith("=")
@@ -136,7 +224,12 @@ class Command:
         return 2 if is_attached and not is_ordinary("token", word[2:]) else None
 
     def _literal_start(self, word: str) -> int | None:
-        """`kubectl create secret generic NAME --from-literal=k=x`."""
+        """`kubectl create secret generic NAME --from-literal=k=x`, `vault kv put PATH k=x`."""
+        name, equals, value = word.partition("=")
+        if equals and value and not word.startswith("-"):
+            is_literal = self._previous == "--from-literal" and "secret" in self._words
+            if is_literal or any(words <= self._words for words in _STORES):
+                return len(name) + 1
         match = _LITERAL.match(word) if "secret" in self._words else None
         return match.end() if match else None
 
@@ -151,14 +244,15 @@ class Command:
             self._positional += 1
         if len(self._words) < _MAX_WORDS:
             self._words.add(name)
-        self._previous = word
+        self._before, self._previous = self._previous, word
 
 
 def _header_start(word: str, previous: str) -> int | None:
     """`X-Vault-Token: x`, the whole of it: a header's value goes on to its end."""
     match = _HEADER.match(word)
-    if match is None or not is_secret_name(match[1]):
+    if match is None or not is_secret_name(match[2]):
         return None
-    if previous not in _HEADER_OPTIONS and not _COMPOUND.search(match[1]):
+    is_header = bool(match[1]) or previous in _HEADER_OPTIONS
+    if not is_header and not _COMPOUND.search(match[2]):
         return None
-    return None if is_ordinary(match[1], word[match.end() :]) else match.end()
+    return None if is_ordinary(match[2], word[match.end() :]) else match.end()

@@ -45,6 +45,8 @@ _OTHER = (
     r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}",  # Airtable
     r"[\w~.-]{3}[0-9]Q~[\w~.-]{31,}+",  # Azure's applications
     r"[MNO][\w-]{23,28}\.[\w-]{6}\.[\w-]{27,40}",  # Discord's bots
+    # hashes of passwords, as crypt writes them
+    r"\$(?:apr1|2[abxy]|[1567y]|argon2(?:id|i|d))\$[\w./,=+$-]{0,64}\$[\w./+]{8,}+",
     r"K10[0-9a-f]{64}::[a-z]{1,16}:[0-9a-f]{32,}+",  # k3s
 )
 

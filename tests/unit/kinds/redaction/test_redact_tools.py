@@ -1,0 +1,117 @@
+"""Secrets where other tools take them: shells, databases, clouds, PowerShell, heredocs. None may be shown."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from watchbill.kinds.derivation.redact import redact_arguments, redact_text
+from watchbill.kinds.objects.settings import Redaction
+
+MODE = Redaction.DEFAULT
+SECRETS = ("qwmzkrtpv", "0f3a9c41d27be856", "Zx9Kq2vLm8Rt4Yp7Wn3Bd6Hs")
+"""Letters alone, hexadecimal digits, and a mixture."""
+_LINES = (Path(__file__).parents[3] / "fixtures" / "secrets_of_tools.txt").read_text(
+    encoding="utf-8"
+)
+"""A place each, with § for the secret; behind `$` a command that a container's may be, word by word."""
+COMMANDS = [line[2:] for line in _LINES.splitlines() if line.startswith("$ ")]
+PLACES = [line.removeprefix("$ ") for line in _LINES.splitlines()]
+BLOCKS = [
+    "cat > ~/.netrc <<EOF\nmachine h.example.com\n  login ada\n  password §\nEOF",
+    "cat <<'EOF' > ~/.pgpass\ndb:5432:models:ada:§\nEOF",
+    "cat > ~/.aws/credentials <<EOF\n[default]\naws_access_key_id = AKIAX\naws_secret_access_key = §\nEOF",
+    "cat <<EOF > /etc/app.yaml\ndb:\n  user: ada\n  password: §\nEOF\nrun",
+    "cat <<EOF | kubectl apply -f -\napiVersion: v1\nkind: Secret\nstringData:\n  password: §\nEOF",
+    "mysql -h db <<SQL\nCREATE USER ada IDENTIFIED BY '§';\nSQL",
+    "docker login --password-stdin r.example.com <<< §",
+    "python - <<EOF\nimport os\nos.environ['API_KEY'] = '§'\nEOF",
+    "tee /etc/rclone.conf <<EOF\n[s3]\ntype = s3\nsecret_access_key = §\nEOF",
+    "set -e\nexport API_KEY=§\npython t.py",
+    "@echo off\r\nset API_KEY=§\r\npython t.py",
+    'ssh-add - <<< "-----BEGIN OPENSSH PRIVATE KEY-----\n§\n-----END OPENSSH PRIVATE KEY-----"',
+    "stringData:\n  password: |-\n    §\n  user: ada",
+    "auth:\n  basic:\n    username: ada\n    password: >-\n      §\nnext: 1",
+    "credentials:\n  - user: ada\n    secret: §\nmodel: x",
+    '- name: API_KEY\n  value: "§"\n- name: MODEL\n  value: x',
+    "env:\n  - {name: API_KEY, value: §}\n",
+    "[credentials]\ntoken = §\n[model]\nname = x",
+    "[http]\nproxy = http://ada:§@proxy.example.com:3128\n",
+    "services:\n  db:\n    environment:\n      - POSTGRES_PASSWORD=§\n",
+    "services:\n  db:\n    environment:\n      POSTGRES_PASSWORD: §\n",
+    "az login `\n  --service-principal `\n  -u app `\n  -p §",
+    'curl ^\n  -H "X-Api-Key: §" ^\n  https://h.example.com',
+    "curl https://h.example.com \\\n  --header 'Authorization: Bearer §' \\\n  --data '{}'",
+    "vault kv put secret/db \\\n  user=ada \\\n  password=§",
+    "helm upgrade x ./x \\\n  --set db.user=ada \\\n  --set db.password=§",
+    '{\n  "auths": {\n    "r.example.com": {\n      "username": "ada",\n      "password": "§"\n    }\n  }\n}',
+    '{\n  "tokens": [\n    "§"\n  ]\n}',
+    "name: API_KEY\nvalue: §",
+    "<config>\n  <password>\n    §\n  </password>\n</config>",
+]
+HARMLESS = r"""
+sed -i s/localhost/db.example.com/ app.conf
+sed 's/tokenizer/processor/g' t.py
+sed -e "s|__PASSWORD__|$DB_PASSWORD|" app.conf
+net use Z: \\files\share
+net user
+rabbitmqctl list_users
+snmpwalk -v2c h 1.3.6
+mosquitto_sub -h mqtt -t training/loss
+docker run -p 8080:80 --name web nginx
+ssh -p 2222 ada@host.example.com
+curl -X POST https://h.example.com/v1/jobs
+gh pr create -b done
+vault kv get secret/db
+vault read database/roles/models
+consul kv get service/db/host
+etcdctl put /services/db/host db.example.com
+git config set user.name ada
+<item value="3"/>
+aws ssm get-parameter --name /models/path
+aws ssm put-parameter --name /models/lr --value 0.1
+smbclient -L files
+perl -e 'print $ENV{HOME}'
+mpirun --env LEARNING_RATE 0.1 python t.py
+mpirun -x NCCL_DEBUG=INFO python t.py
+psql -c "SELECT user, host FROM accounts"
+mysql -e "SHOW DATABASES"
+torchrun --nnodes 2 t.py --split 8:1:1:0:0
+nvidia-smi -i 0 -c 3
+openssl version -a
+expect -c 'spawn ssh h; expect "login:"'
+unrar x models.rar
+zip -r out.zip models
+helm upgrade web ./web --set image.tag=1.2
+kubectl config set-context --current --namespace team-a
+heroku config:set LOG_LEVEL=debug
+setx PATH C:\tools
+kinit ada@EXAMPLE.COM
+wandb login --host=https://wandb.example.com
+echo done | sudo tee /tmp/state
+az login --identity
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_tools_secret_is_shown(secret: str) -> None:
+    assert len(PLACES) >= 300
+    texts = [place.replace("§", secret) for place in (*PLACES, *BLOCKS)]
+    shown = {text: redact_text(text, MODE) for text in texts}
+    assert [text for text, redacted in shown.items() if secret in redacted] == []
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_of_a_command_in_words_is_shown(secret: str) -> None:
+    shown = []
+    assert len(COMMANDS) >= 200
+    for command in COMMANDS:
+        arguments = [word.replace("§", secret) for word in shlex.split(command)]
+        if any(secret in word for word in redact_arguments(arguments, MODE)):
+            shown.append(arguments)
+    assert shown == []
+
+
+def test_what_is_like_these_and_harmless_can_be_read() -> None:
+    shown = {text: redact_text(text, MODE) for text in HARMLESS}
+    assert {text: redacted for text, redacted in shown.items() if redacted != text} == {}
