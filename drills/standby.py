@@ -41,18 +41,19 @@ async def _reads(root: Path, primary: Postgres, standby: Postgres, login: tuple[
     }
     async with watchbill_server(root, primary.url("watchbill"), port, **environ).running():
         await until_ready(url)
-        async with traffic(url, login, root) as running, busy(running):
-            await _is_read(url, running, by_standby=True)
-            await standby.execute("SELECT pg_wal_replay_pause()")
-            await _is_read(url, running, by_standby=False)
-            await standby.execute("SELECT pg_wal_replay_resume()")
-            await _is_read(url, running, by_standby=True)
-            await standby.child.stop(signal.SIGQUIT)
-            await _is_read(url, running, by_standby=False)
-            standby.child.start()
-            back = await _is_read(url, running, by_standby=True)
-            await asyncio.sleep(2)
-        await running.check()
+        async with traffic(url, login, root) as running:
+            async with busy(running):
+                await _is_read(url, running, by_standby=True)
+                await standby.execute("SELECT pg_wal_replay_pause()")
+                await _is_read(url, running, by_standby=False)
+                await standby.execute("SELECT pg_wal_replay_resume()")
+                await _is_read(url, running, by_standby=True)
+                await standby.child.stop(signal.SIGQUIT)
+                await _is_read(url, running, by_standby=False)
+                standby.child.start()
+                back = await _is_read(url, running, by_standby=True)
+                await asyncio.sleep(2)
+            await running.check()
         readers = running.readers
         assert not readers.failures, readers.failures[:5]
         return (

@@ -193,7 +193,6 @@ class ChangeStreams:
             while not listener.is_lost:
                 if await self._wait():
                     await asyncio.sleep(GATHER_SECONDS)
-                    await self._show()
                     await self._deliver()
                 else:
                     await listener.check()
@@ -241,6 +240,7 @@ class ChangeStreams:
 
     async def _deliver(self) -> None:
         pending, self._changed_ids = self._changed_ids, {}
+        await self._show()  # what comes meanwhile is told in the next round
         for tenant_id, ids in pending.items():
             wanting = self._of_tenant(tenant_id)
             if len(ids) > MAX_CHANGES_PER_TENANT:
