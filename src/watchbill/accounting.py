@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
+from uuid import UUID
 
 from watchbill.workload import Phase
 
@@ -38,7 +39,8 @@ class UsageStep:
 
     `idle_gpu` None = nothing measures utilization. The idle GPU-hours up to a moment t within the step are
     `idle_hours` + `idle_gpu` × (t - `idle_mean_since`), as the agent defines them. `gpu_by_model`: how the
-    allocation is divided among models, in any unit; empty = nobody told.
+    allocation is divided among models, in any unit; empty = nobody told. `attributes_id`: of the workload's
+    owner and the like at the time; None = not known.
     """
 
     at: datetime
@@ -52,6 +54,7 @@ class UsageStep:
     cpu_cores: float = 0.0
     memory_bytes: int = 0
     gpu_by_model: Mapping[str, int] = field(default_factory=dict)
+    attributes_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,13 @@ SUMS = tuple(spec.name for spec in fields(UsageSums))
 
 
 class UsageKey(NamedTuple):
-    """`gpu_model` "" = no GPU was held, or nobody told which."""
+    """`gpu_model` "" = no GPU was held, or nobody told which. `attributes_id` None = the last ones known."""
 
     day: date
     project_id: int
     department_id: int | None
     gpu_model: str = ""
+    attributes_id: UUID | None = None
 
 
 class _Span(NamedTuple):
@@ -129,7 +133,7 @@ class UsageHistory:
 
 
 def account(history: UsageHistory) -> dict[UsageKey, UsageSums]:
-    """What was used, by day, project and model; days without any use are absent.
+    """What was used, by day, project, model and attributes; days without any use are absent.
 
     While a workload holds GPUs of several models, every figure is divided as its allocation is.
     """
@@ -189,7 +193,9 @@ class _HeldGpus:
 
     def _add_amount(self, step: UsageStep, at_ms: int, name: str, amount: int) -> None:
         for model, part in _divided(amount, step):
-            key = UsageKey(day_of(at_ms), step.project_id, step.department_id, model)
+            key = UsageKey(
+                day_of(at_ms), step.project_id, step.department_id, model, step.attributes_id
+            )
             sums = self.by_key.setdefault(key, UsageSums())
             setattr(sums, name, getattr(sums, name) + part)
 

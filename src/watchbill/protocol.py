@@ -26,7 +26,17 @@ import msgspec
 
 from watchbill.cluster_node import MAX_NODES, ClusterNode
 from watchbill.scheduler_queue import MAX_QUEUES, SchedulerQueue
-from watchbill.workload import Element, PendingSchedulingMessage, Transition, Usage, Wire, Workload
+from watchbill.workload import MAX_GPUS as MAX_GPUS
+from watchbill.workload import (
+    Element,
+    PendingSchedulingMessage,
+    Transition,
+    Usage,
+    Wire,
+    Workload,
+    WorkloadStep,
+    workload_step,
+)
 from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
@@ -40,8 +50,6 @@ BATCH_READINGS = 20_000
 INVENTORY_ENTRIES = 5_000
 BATCH_EVENTS = 500
 STATE_MESSAGE_CHARACTERS = 10_000
-MAX_GPUS = 1_000_000
-"""Of one workload or node pool; so that sums over millions of workloads stay exact."""
 MAX_BYTES = 2**50
 """Of one workload's or device's memory."""
 MAX_POOL_BYTES = 2**60
@@ -108,6 +116,12 @@ class Record(Wire, frozen=True):
     host_resources: HostResources | None = None
     """None where an agent of an earlier version reported it."""
 
+    def step(self, at: datetime) -> WorkloadStep:
+        """What the workload's usage is accounted from, from `at` on."""
+        gpus = (self.gpu_millionths_by_node_pool, self.gpu_millionths_by_model)
+        keys = (self.project_key or self.workload.namespace, self.department_key)
+        return workload_step(self.workload, self.usage, at, keys, *gpus)
+
 
 class PodChanges(Wire, frozen=True):
     """Pods of one workload. `since`: the hash of the record whose pods the server must hold for `changed` and
@@ -119,15 +133,15 @@ class PodChanges(Wire, frozen=True):
 
 
 class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
-    """`transitions`: phases entered since the last acknowledged record, oldest first.
-
-    `pods` None = nothing is told of its pods."""
+    """`transitions`: phases entered since the last acknowledged record, oldest first; `steps`: of records
+    between that one and this one. `pods` None = nothing is told of its pods."""
 
     record: Record
     record_hash: Hash
     transitions: tuple[Transition, ...]
     observed_at: Instant
     pods: PodChanges | None = None
+    steps: tuple[WorkloadStep, ...] = ()
 
 
 class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
@@ -353,6 +367,7 @@ class NodePoolCapacity(Wire, frozen=True):
     gpu_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL_BYTES)] | None = None
 
 
+NodePools = Annotated[tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)]
 NodeNames = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_NODES)]
 
 
@@ -404,15 +419,13 @@ class Heartbeat(Wire, frozen=True):
 
     `digest`: the hashes of all acknowledged records of live workloads, joined by exclusive or; only while
     nothing waits to be sent and an inventory of this stream was taken.
-
-    `queues`: all that schedulers have; None = they are not known, or as this stream reported them before."""
+    `queues`: all that schedulers have; None = not known, or as this stream reported them before.
+    `unbroken_seconds`: for so long nothing was missed, and all of it was told; None while that is not so."""
 
     stream_id: StreamId
     seq: Sequence
     kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
-    node_pools: Annotated[
-        tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)
-    ] = ()
+    node_pools: NodePools = ()
     observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
     backlog: Count = 0
     sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
@@ -421,10 +434,10 @@ class Heartbeat(Wire, frozen=True):
     """Of the API server's clock, against the agent's; to the second."""
     digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     nodes: NodeChanges | None = None
-    """None = nothing is told of them."""
     queues: Queues | None = None
     unobserved: UnobservedTimes = ()
     """Since the last heartbeat that was answered."""
+    unbroken_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
 
 class HeartbeatEnvelope(Wire, frozen=True):
@@ -442,12 +455,12 @@ class HeartbeatEnvelope(Wire, frozen=True):
     nodes: NodeChangesEnvelope | None = None
     queues: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_QUEUES)] | None = None
     unobserved: UnobservedTimes = ()
+    unbroken_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
 
 class HeartbeatReply(Wire, frozen=True):
-    """`resync`: the agent should send an inventory soon; `wants_nodes`: all its nodes, for the server does not
-    hold those that the heartbeat's `since` says. `room`: for how many of the workloads that were refused for
-    want of it there is room now."""
+    """`resync`: an inventory is wanted soon; `wants_nodes`: all nodes, for the server does not hold those that
+    `since` says. `room`: for how many workloads that were refused for want of it there is room now."""
 
     seq: int
     resync: bool

@@ -45,6 +45,10 @@ class WorkloadClass(StrEnum):
 
 GPU_MILLIONTHS = 1_000_000
 """In one GPU."""
+MAX_GPUS = 1_000_000
+"""Of one workload or node pool; so that sums over millions of workloads stay exact."""
+MAX_STEPS = 1_000
+"""Of one workload that the server was not told of."""
 
 TERMINAL_PHASES = frozenset({Phase.FAILED, Phase.COMPLETED})
 LEAVING_PHASES = frozenset({Phase.DELETING, Phase.TERMINATING})
@@ -250,6 +254,86 @@ class Usage(Wire, frozen=True):
     cpu_limit_cores: float | None = None
     cpu_memory_request_bytes: int | None = None
     cpu_memory_limit_bytes: int | None = None
+
+
+class WorkloadStep(Wire, frozen=True):
+    """What usage is accounted from: what a workload asked for, held and was from `at` until its next step.
+
+    GPUs in millionths. `allocated_gpu` None = not known, `idle_gpu` None = nothing measures it. `idle_hours`
+    and `idle_mean_since`: as `additionalFields` of a workload. `gpu_by_model` divides `allocated_gpu`.
+    """
+
+    at: datetime
+    project_key: str
+    department_key: str
+    type: str
+    requested_gpu: int
+    allocated_gpu: int | None
+    idle_gpu: int | None = None
+    idle_hours: float = 0.0
+    idle_mean_since: datetime | None = None
+    cpu_cores: float = 0.0
+    memory_bytes: int = 0
+    gpu_by_model: dict[str, int] = msgspec.field(default_factory=dict)
+    category: str | None = None
+    submitted_by: str | None = None
+    priority_class_name: str | None = None
+    node_pool: str = ""
+    """Those whose GPUs it holds, else those it runs in, else those it asks for; several are joined."""
+
+
+def workload_step(
+    workload: Workload,
+    usage: Usage,
+    at: datetime,
+    keys: tuple[str, str],
+    gpu_by_pool: dict[str, int],
+    gpu_by_model: dict[str, int],
+) -> WorkloadStep:
+    """The step of a record; `keys` of its project and department."""
+    more, gpu = workload.additional_fields, workload.workload_requested_resources.gpu
+    idle = workload.idle_allocated_gpus
+    pools = (
+        sorted(gpu_by_pool) or workload.current_node_pools or sorted(workload.requested_node_pools)
+    )
+    return WorkloadStep(
+        at=at,
+        project_key=keys[0],
+        department_key=keys[1],
+        type=workload.type,
+        requested_gpu=gpu_millionths(
+            min(max(0.0, (gpu.request if gpu else None) or 0.0), MAX_GPUS)
+        ),
+        allocated_gpu=usage.gpu_millionths,
+        idle_gpu=None if idle is None else gpu_millionths(idle),
+        idle_hours=idle_hours(more.get("idleGpuHours")) or 0.0,
+        idle_mean_since=instant(more.get("idleMeanSince")),
+        cpu_cores=usage.cpu_request_cores or 0.0,
+        memory_bytes=usage.cpu_memory_request_bytes or 0,
+        gpu_by_model=gpu_by_model,
+        category=workload.category or None,
+        submitted_by=workload.submitted_by or None,
+        priority_class_name=workload.priority_class_name or None,
+        node_pool=", ".join(pools),
+    )
+
+
+def idle_hours(value: object) -> float | None:
+    """A finite number of hours, as far as anyone can have idled; `additionalFields` holds whatever is sent."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
+
+
+def instant(value: object) -> datetime | None:
+    """A time with an offset; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo is not None else None
 
 
 def gpu_millionths(gpus: float) -> int:

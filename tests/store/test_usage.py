@@ -17,7 +17,7 @@ from watchbill.protocol import Delete
 from watchbill.query import Scope, UsageQuery, parse_usage_filters
 from watchbill.responses.usage import usage_table
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage import accounting
+from watchbill.store.usage import accounting, day_limits
 from watchbill.store.usage import report as reports
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
 from watchbill.store.usage.report import UsagePage, usage_report
@@ -259,7 +259,7 @@ async def test_so_many_models_of_a_day_are_told_apart(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent invents one with every step; no GPU-hour is lost by that, whatever the rounds."""
-    monkeypatch.setattr(accounting, "MAX_DAY_MODELS", 3)
+    monkeypatch.setattr(day_limits, "MAX_DAY_MODELS", 3)
     agent = await connected_agent(db, FIRST)
     made = workload(1, gpus=2, created_at=FIRST)
     for hour in range(12):

@@ -36,6 +36,7 @@ class Cluster:
     proves: bool = True
     uid: str = "11111111-0000-4000-8000-000000000001"
     kinds: list[str] = field(default_factory=lambda: ["Pod"])
+    unbroken: float | None = None
     derived: dict[str, Derived] = field(default_factory=dict)
 
     def put(self, number: int, phase: Phase = Phase.RUNNING, name: str = "w") -> UUID:
@@ -69,6 +70,9 @@ class Cluster:
 
     def observed_seconds_ago(self) -> float | None:
         return 0.0
+
+    def unbroken_seconds(self) -> float | None:
+        return self.unbroken
 
     def queues(self) -> tuple[SchedulerQueue, ...] | None:
         return ()

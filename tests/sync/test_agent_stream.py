@@ -52,6 +52,20 @@ async def test_hello_inventory_then_changes() -> None:
             assert server.rows[uid].deletions == 1
 
 
+async def test_a_heartbeat_tells_that_nothing_was_missed_once_all_is_told() -> None:
+    """Neither before, nor of the time in which something was dropped."""
+    async with receiver() as server:
+        cluster = Cluster(unbroken=500.0)
+        cluster.put(1)
+        async with streaming(server, cluster):
+            await until(lambda: server.beats and server.beats[-1].unbroken_seconds == 500.0)
+            assert server.beats[0].unbroken_seconds is None, "the first one comes before all else"
+            cluster.pending.dropped_steps += 1
+            await until(lambda: (server.beats[-1].unbroken_seconds or 500.0) < 500.0)
+            cluster.unbroken = None
+            await until(lambda: server.beats[-1].unbroken_seconds is None)
+
+
 async def test_heartbeats_tell_kinds_and_capacity() -> None:
     async with receiver() as server, streaming(server):
         await until(lambda: len(server.beats) >= 2)

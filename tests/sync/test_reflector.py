@@ -156,6 +156,24 @@ async def test_a_watch_that_ends_goes_on_where_it_was(tmp_path: Path, is_cut: bo
         assert kept.seen.removed == ["new0", "new1", "new2"]
 
 
+@pytest.mark.parametrize(("unseen_seconds", "is_broken"), [(1e-9, True), (3600.0, False)])
+async def test_what_was_not_watched_for_long_is_not_said_to_have_been_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unseen_seconds: float, is_broken: bool
+) -> None:
+    monkeypatch.setattr(watch_module, "UNSEEN_SECONDS", unseen_seconds)
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(kept.api.watches)
+        await until(lambda: kept.reflector.unbroken_since)
+        before = kept.reflector.unbroken_since
+        kept.api.fault = lambda _: web.Response(status=500)
+        kept.api.end_watches(is_cut=True)
+        await until(lambda: kept.reflector.seconds_behind)
+        assert (kept.reflector.unbroken_since is None) is is_broken
+        kept.api.fault = lambda _: None
+        await until(lambda: kept.reflector.seconds_behind == 0.0)
+        assert (kept.reflector.unbroken_since != before) is is_broken
+
+
 async def test_too_old_as_an_event_leads_to_a_new_list(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a", "b")) as kept:
         await until(kept.api.watches)

@@ -255,6 +255,9 @@ class Agent:
     def unobserved(self) -> list[tuple[datetime, datetime]]:
         return self.watch_manager.unobserved(POD)
 
+    def unbroken_seconds(self) -> float | None:
+        return self.watch_manager.unbroken_seconds(POD) if self._is_synced else None
+
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)
 

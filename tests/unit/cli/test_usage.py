@@ -61,6 +61,22 @@ async def test_a_table_says_how_much_was_idle_and_how_far_it_counts() -> None:
     }, "seven days with today"
 
 
+async def test_wide_shows_every_figure() -> None:
+    async with FakeServer(usage=answer(*ROWS)).running() as watchbill:
+        outcome = await watchbill("usage", "--by", "project", "-o", "wide")
+    header, first, *_ = outcome.out.splitlines()
+    assert header.split()[5:] == [
+        "REQUESTED",
+        "BUSY",
+        "UNMEASURED",
+        "GAP",
+        "CPU",
+        "MEMORY",
+        "UNPRICED",
+    ]
+    assert first.split()[5:] == ["120.0", "?", "20.0", "0.0", "1.0", "1.0", "100.0"]
+
+
 async def test_csv_is_for_spreadsheets_and_runs_nothing() -> None:
     async with FakeServer(usage=answer(*ROWS)).running() as watchbill:
         outcome = await watchbill("usage", "--by", "project,owner", "-o", "csv")

@@ -166,6 +166,12 @@ class WatchManager:
         watch = self._watches.get(key)
         return [] if watch is None else watch.reflector.unobserved
 
+    def unbroken_seconds(self, key: GroupKind) -> float | None:
+        """For how long the kind's changes were seen as they happened; None while they are not."""
+        watch = self._watches.get(key)
+        since = None if watch is None else watch.reflector.unbroken_since
+        return None if since is None else asyncio.get_running_loop().time() - since
+
     @property
     def can_prove(self) -> bool:
         """Whether an inventory would prove anything: at least the pods are complete."""

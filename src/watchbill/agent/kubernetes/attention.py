@@ -18,6 +18,8 @@ class Attention:
         self._ticked = self._now()
         self._ticked_at = datetime.now(UTC)
         self._absent_since: datetime | None = None
+        self.resumed_at = self._now()
+        """The event loop's time since which this process has run without a pause."""
         self._caught_up = 0.0
 
     async def run(self) -> None:
@@ -36,4 +38,5 @@ class Attention:
         now = self._now()
         if now - self._ticked > PAUSE_SECONDS:
             self._absent_since, self._caught_up = self._ticked_at, now + CATCH_UP_SECONDS
+            self.resumed_at = now
         self._ticked, self._ticked_at = now, datetime.now(UTC)

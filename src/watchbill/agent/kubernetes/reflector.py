@@ -38,6 +38,8 @@ SHORT_WATCH_SECONDS = 1.0
 BOOKMARK_OVERDUE_SECONDS = 75.0
 """Bookmarks come about once a minute: a watch that was silent for longer may have stood still and tell late."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
+UNSEEN_SECONDS = 60.0
+"""Objects that were not watched for so long may have come, changed and gone meanwhile."""
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 
 
@@ -102,6 +104,7 @@ class Reflector:
         self._verified_at: datetime | None = None
         """The same by a list alone: what the watch said since may lack something."""
         self._behind_since: float | None = None
+        self._unbroken_since: float | None = None
         self._backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
         self._forbidden_attempts = 0
         self._state: State = "listing"
@@ -126,6 +129,20 @@ class Reflector:
         if self._behind_since is None:
             return 0.0
         return asyncio.get_running_loop().time() - self._behind_since
+
+    @property
+    def unbroken_since(self) -> float | None:
+        """Since when, by the event loop's clock, changes are seen as they happen; None while they are not."""
+        if self._unbroken_since is None or (self.seconds_behind or 0.0) >= UNSEEN_SECONDS:
+            return None
+        return max(self._unbroken_since, self._attention.resumed_at)
+
+    def _catch_up(self) -> None:
+        """Objects are watched again, or were listed; after a longer while some changes were not seen."""
+        is_broken = self._unbroken_since is None or (self.seconds_behind or 0.0) >= UNSEEN_SECONDS
+        if is_broken:
+            self._unbroken_since = asyncio.get_running_loop().time()
+        self._behind_since = None
 
     @property
     def reached_namespace(self) -> str:
@@ -197,7 +214,7 @@ class Reflector:
             self.polls += 1
         self._backoff.reset()
         self._forbidden_attempts = 0
-        self._behind_since = None
+        self._catch_up()
         self._set_healthy()
         self.ready.set()
         log.info("listed", **self._log_fields(), objects=len(listed), times=self.lists)
@@ -225,7 +242,7 @@ class Reflector:
                 ) as events:
                     is_open = True
                     self._watch_refusals, self._watch_error = 0, None
-                    self._behind_since = None
+                    self._catch_up()
                     self._set_healthy()
                     # A watch goes on where the last one, or the list, left off.
                     self._expect_late_events(after_seconds=PAUSE_SECONDS)

@@ -34,6 +34,9 @@ class ClusterState(Protocol):
         """Times in which pods may have come and gone unseen, and that are still to be told: whoever told them
         removes them."""
 
+    def unbroken_seconds(self) -> float | None:
+        """For how long all changes were seen as they happened; None while they are not."""
+
     def queues(self) -> tuple[SchedulerQueue, ...] | None:
         """All that schedulers have; None while they are not known."""
 

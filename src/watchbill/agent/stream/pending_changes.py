@@ -1,7 +1,8 @@
 """Changes that the server has not acknowledged, by workload. Pure: no clock, no I/O.
 
-Records may overtake one another, for only the newest counts; transitions may not: they pile up per workload
-until the server has acknowledged them. A workload that is deleted unacknowledged is still sent.
+Records may overtake one another, for only the newest counts; transitions, and the steps that usage is
+accounted from, may not: they pile up per workload until the server has acknowledged them. A workload that is
+deleted unacknowledged is still sent.
 The backlog is bounded by workloads, never by events.
 """
 
@@ -30,13 +31,17 @@ from watchbill.protocol import (
     digest_of,
     hash_of,
 )
-from watchbill.workload import Transition, Wire
+from watchbill.workload import MAX_STEPS, Transition, Wire, WorkloadStep
 from watchbill.workload_pod import WorkloadPod
 
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 """Of unsent records kept in memory, compressed; further ones are derived again when they are sent."""
 MAX_DELETED = 50_000
 """Deletions kept for a server that does not answer; beyond it the oldest are dropped and counted."""
+
+
+MAX_KEPT_STEPS = 50_000
+"""Of all workloads, about 1 KB each; beyond it the oldest of a workload that changes is dropped and counted."""
 
 
 class _Unsent(Wire, frozen=True):
@@ -73,10 +78,15 @@ class WorkloadState:
     """The record and its pods, compressed, while they are not sent."""
     acknowledged_pods: PodHashes | None = None
     observed_at: datetime | None = None
+    step: WorkloadStep | None = None
+    """Of the present record, until the server has it."""
+    steps: list[WorkloadStep] = field(default_factory=list)
+    """Of earlier ones that the server was not told of."""
 
     @property
     def is_acknowledged(self) -> bool:
-        return not self.pending and self.hash in (self.acknowledged, self.refused)
+        has_history = bool(self.pending or self.steps)
+        return not has_history and self.hash in (self.acknowledged, self.refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,8 @@ class PreparedBatch:
     max_bytes: int
     items: list[Item] = field(default_factory=list)
     deleted: list[tuple[str, Deleted]] = field(default_factory=list)
-    upserts: list[tuple[str, str, int]] = field(default_factory=list)
-    """Root, record hash, number of transitions sent."""
+    upserts: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """Root, record hash, numbers of transitions and of earlier steps sent."""
     pods: dict[str, PodHashes] = field(default_factory=dict)
     """What the server has of a root's pods once the batch is applied."""
     differences: set[str] = field(default_factory=set)
@@ -127,6 +137,9 @@ class PendingChanges:
         self.out_of_room: OrderedDict[str, None] = OrderedDict()
         """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
+        self.dropped_steps = 0
+        self.step_count = 0
+        """Of earlier records."""
         self.kept_bytes = 0
         """Of unsent records."""
         self.is_synced = False
@@ -135,6 +148,11 @@ class PendingChanges:
 
     def __len__(self) -> int:
         return len(self.unsent) + len(self.deleted)
+
+    @property
+    def losses(self) -> int:
+        """How much of what was observed the server is never told."""
+        return self.dropped_deletions + self.dropped_steps
 
     def update(self, root: str, derived: Derived, now: datetime, *, is_last: bool = False) -> None:
         """A workload was derived again; `is_last`: it is about to be deleted and cannot be derived later."""
@@ -155,6 +173,7 @@ class PendingChanges:
         encoded = canonical_bytes(record)
         new_hash = hash_of(encoded)
         if new_hash != state.hash:
+            self._add_step(state, record.step(now))
             state.hash, state.observed_at = new_hash, now
         self._keep(state, None)
         if state.is_acknowledged:
@@ -186,6 +205,7 @@ class PendingChanges:
             upsert, _ = _upsert(state, _decompressed(state.kept))
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
         self._keep(state, None)
+        self._forget_steps(state, len(state.steps))
         delete = Delete(
             id=UUID(root),
             deleted_at=at,
@@ -201,6 +221,7 @@ class PendingChanges:
         state = self.workloads.pop(root, None)
         if state is not None:
             self._keep(state, None)
+            self._forget_steps(state, len(state.steps))
             delete = Delete(id=UUID(root), deleted_at=at, never_existed=True)
             self._queue_deleted(root, Deleted(None, delete))
 
@@ -233,7 +254,9 @@ class PendingChanges:
                 if item.pods is not None and item.pods.since is not None:
                     prepared.differences.add(root)
                 prepared.roots.add(root)
-                prepared.upserts.append((root, item.record_hash, len(item.transitions)))
+                prepared.upserts.append(
+                    (root, item.record_hash, len(item.transitions), len(item.steps))
+                )
         return len(roots) < steps or prepared.is_full
 
     def uncompared(self, limit: int) -> list[str]:
@@ -244,7 +267,7 @@ class PendingChanges:
         """The server applied the batch, except for what it refused."""
         is_out_of_room = {str(item.id): item.is_out_of_room for item in refused}
         refused_roots = is_out_of_room.keys()
-        for root, sent_hash, count in prepared.upserts:
+        for root, sent_hash, transitions, steps in prepared.upserts:
             state = self.workloads.get(root)
             if state is None:
                 continue
@@ -256,7 +279,8 @@ class PendingChanges:
                 state.acknowledged = None
                 self.unsent.setdefault(root)
                 continue
-            del state.pending[:count]
+            del state.pending[:transitions]
+            self._forget_steps(state, steps)
             state.initial_transitions = 0
             state.is_compared = True
             if root in refused_roots:
@@ -266,6 +290,7 @@ class PendingChanges:
                 state.acknowledged_pods = prepared.pods[root]
             if state.is_acknowledged:
                 self._keep(state, None)
+                state.step = None
                 self.unsent.pop(root, None)
             else:
                 self.unsent.setdefault(root)
@@ -281,7 +306,7 @@ class PendingChanges:
 
     def put_back(self, prepared: PreparedBatch) -> None:
         """The batch was not applied: its changes are sent again, before anything newer."""
-        for root, _, _ in reversed(prepared.upserts):
+        for root, *_ in reversed(prepared.upserts):
             if root in self.workloads:
                 self.unsent[root] = None
                 self.unsent.move_to_end(root, last=False)
@@ -337,6 +362,7 @@ class PendingChanges:
                 del state.pending[: state.initial_transitions]
                 state.initial_transitions = 0
             if state.is_acknowledged:
+                state.step = None
                 self.unsent.pop(root, None)
             else:
                 self.unsent.setdefault(root)
@@ -359,6 +385,23 @@ class PendingChanges:
             unsent = _decompressed(state.kept)
         state.needs_full_history = False
         return None if state.is_acknowledged else _upsert(state, unsent)
+
+    def _add_step(self, state: WorkloadState, step: WorkloadStep) -> None:
+        """The record before this one, if nobody was told of it, becomes an earlier step where it differs."""
+        before, state.step = state.step, step
+        is_known = state.hash in (state.acknowledged, state.refused)
+        if before is None or is_known or msgspec.structs.replace(before, at=step.at) == step:
+            return
+        state.steps.append(before)
+        self.step_count += 1
+        if len(state.steps) > MAX_STEPS or self.step_count > MAX_KEPT_STEPS:
+            self._forget_steps(state, 1)
+            self.dropped_steps += 1
+
+    def _forget_steps(self, state: WorkloadState, count: int) -> None:
+        """The oldest ones."""
+        self.step_count -= len(state.steps[:count])
+        del state.steps[:count]
 
     def _keep(self, state: WorkloadState, kept: bytes | None) -> None:
         self.kept_bytes += len(kept or b"") - len(state.kept or b"")
@@ -402,6 +445,7 @@ def _upsert(state: WorkloadState, unsent: _Unsent) -> tuple[Upsert, PodHashes]:
         transitions=tuple(state.pending),
         observed_at=state.observed_at,
         pods=changes,
+        steps=tuple(state.steps),
     )
     return upsert, hashes
 
@@ -427,7 +471,7 @@ def _size(item: Item) -> int:
     if isinstance(item, Delete):
         return 200
     pods = len(item.pods.changed) if item.pods is not None else 0
-    return 4_000 + 300 * len(item.record.elements) + 1_000 * pods
+    return 4_000 + 300 * len(item.record.elements) + 1_000 * pods + 500 * len(item.steps)
 
 
 def _uuid(text: str) -> UUID | None:

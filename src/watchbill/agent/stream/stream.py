@@ -138,6 +138,7 @@ class Stream:
         self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
         self._heartbeat_due = 0.0
+        self._has_caught_up, self._losses, self._lost_at = False, 0, -inf
         self._nodes = NodeChangeTracker()
         self._acknowledged_queues: tuple[SchedulerQueue, ...] | None = None
         self._resync_seconds = resync_seconds
@@ -208,7 +209,7 @@ class Stream:
         self._stream_id, self._seq, self._unconfirmed_seq = reply.stream_id, 0, None
         self._heartbeat_seconds = float(reply.heartbeat_seconds)
         self._heartbeat_due = 0.0
-        self._acknowledged_queues = None
+        self._acknowledged_queues, self._has_caught_up = None, False
         self._pending.reset_acknowledged()
         self._inventory_due, self._inventory = self._now(), None
         self._covered_kinds, self._digest_due = frozenset(), None
@@ -221,7 +222,7 @@ class Stream:
                 await self._hello()
             await self._heartbeat_if_due()
             if not len(self._pending):
-                self._progress_at = self._now()
+                self._progress_at, self._has_caught_up = self._now(), True
             self._changed.clear()
             if self._inventory is not None:
                 await self._continue_inventory(self._inventory)
@@ -364,7 +365,7 @@ class Stream:
             self._pending.put_back(prepared)
             self._batch_workloads = prepared.workload_count // 2
             return
-        roots = sorted({root for root, _, _ in prepared.upserts} | dict(prepared.deleted).keys())
+        roots = sorted({root for root, *_ in prepared.upserts} | dict(prepared.deleted).keys())
         log.error("item dropped", workloads=roots, reason=error.message)
         items = [RefusedItem(id=UUID(root), reason=error.message) for root in roots]
         self._pending.acknowledge(prepared, items)
@@ -414,8 +415,7 @@ class Stream:
             return False
         self._heartbeat_due = self._now() + self._heartbeat_seconds
         digest = self._digest_if_due()
-        nodes = self._cluster.nodes()
-        queues = self._cluster.queues()
+        nodes, queues = self._cluster.nodes(), self._cluster.queues()
         now, unobserved = datetime.now(UTC), self._cluster.unobserved()
         beat = Heartbeat(
             stream_id=self._stream_id,
@@ -430,6 +430,7 @@ class Stream:
             cluster_clock_ahead_seconds=self._cluster.cluster_clock_ahead_seconds(),
             nodes=None if nodes is None else self._nodes.changes(nodes),
             queues=None if queues == self._acknowledged_queues else queues,
+            unbroken_seconds=self._unbroken_seconds(),
         )
         try:
             reply = await self._client.heartbeat(beat)
@@ -467,6 +468,16 @@ class Stream:
         is_due = self._digest_due is not None and self._digest_due <= self._now()
         is_at_rest = self.is_drained and self._inventory is None and self._inventory_due is None
         return self._pending.digest() if is_due and is_at_rest else None
+
+    def _unbroken_seconds(self) -> float | None:
+        """For how long nothing was missed, once the server has what was observed before this stream."""
+        unbroken = self._cluster.unbroken_seconds()
+        if self._pending.losses != self._losses:
+            self._losses, self._lost_at = self._pending.losses, self._now()
+            log.warning("changes dropped: too many for one that is cut off", count=self._losses)
+        if unbroken is None or not self._has_caught_up or self._pending.step_count:
+            return None
+        return min(unbroken, self._now() - self._lost_at)
 
     def _observed_seconds_ago(self) -> float | None:
         """What the server does not take is as unknown to it as what the agent cannot read."""

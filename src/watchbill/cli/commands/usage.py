@@ -25,6 +25,7 @@ class UsageFormat(StrEnum):
     """How to print a report."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
     CSV = "csv"
@@ -99,20 +100,31 @@ async def usage(
 
         session.terminal.write(rows_as_csv(usage_table(groups, report.rows)))
         return
-    if output is not UsageFormat.TABLE:
+    if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
         return
-    _print_table(session, report, groups, no_headers=no_headers)
+    is_wide = output is UsageFormat.WIDE
+    _print_table(session, report, groups, no_headers=no_headers, is_wide=is_wide)
 
 
 def _print_table(
-    session: CommandContext, report: "UsageReport", groups: list[str], *, no_headers: bool
+    session: CommandContext,
+    report: "UsageReport",
+    groups: list[str],
+    *,
+    no_headers: bool,
+    is_wide: bool,
 ) -> None:
     has_cost = report.currency is not None
     headers = [*(name.upper() for name in groups), "ALLOCATED", "IDLE", "IDLE%", "WAITED"]
     headers += [report.currency or ""] if has_cost else []
+    headers += _WIDE if is_wide else []
     rows: list[list[Cell | str]] = [
-        [*(row.group.get(name) or "-" for name in groups), *_cells(row, has_cost=has_cost)]
+        [
+            *(row.group.get(name) or "-" for name in groups),
+            *_cells(row, has_cost=has_cost),
+            *(_more_cells(row) if is_wide else ()),
+        ]
         for row in report.rows[:TABLE_ROWS]
     ]
     if rows and groups:
@@ -154,6 +166,25 @@ def _cells(figures: "UsageFigures", *, has_cost: bool) -> list[Cell | str]:
         f"{figures.pending_gpu_hours:,.1f}",
     ]
     return [*cells, "-" if figures.cost is None else f"{figures.cost:,.2f}"] if has_cost else cells
+
+
+_WIDE = ["REQUESTED", "BUSY", "UNMEASURED", "GAP", "CPU", "MEMORY", "UNPRICED"]
+"""More columns: GPU-hours, core-hours and GiB-hours."""
+
+
+def _more_cells(figures: "UsageFigures") -> list[str]:
+    return [
+        _hours(value)
+        for value in (
+            figures.requested_gpu_hours,
+            figures.busy_gpu_hours,
+            figures.unmeasured_gpu_hours,
+            figures.gap_gpu_hours,
+            figures.cpu_core_hours,
+            figures.memory_gib_hours,
+            figures.unpriced_gpu_hours,
+        )
+    ]
 
 
 def _hours(value: float | None) -> str:

@@ -1,14 +1,15 @@
 """Times in which nobody observed a cluster: workloads may have come and gone unseen. Each is kept and shown.
 
-A *silence* is long enough for the cluster to count as degraded; of it no usage is counted. Any other gap is of
-an agent that started anew, or of one that could not follow its cluster for a while.
+A *silence* is long enough for the cluster to count as degraded; of it no usage is counted, unless its agent
+observed on and tells afterwards what it saw. Any other gap is of an agent that started anew, or of one that
+could not follow its cluster for a while.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from watchbill.identity import AgentIdentity
-from watchbill.protocol import DEGRADED_AFTER_SECONDS, Unobserved
+from watchbill.protocol import DEGRADED_AFTER_SECONDS, Heartbeat, Unobserved
 from watchbill.store.postgres.database import Connection
 
 SILENCE = timedelta(seconds=DEGRADED_AFTER_SECONDS)
@@ -31,6 +32,17 @@ _FORGET = (
     "AND NOT is_silence ORDER BY from_at DESC OFFSET $3 LIMIT 1)"
 )
 
+_OBSERVED = """
+WITH observed AS (
+    UPDATE cluster_gap SET observed_from = greatest(from_at, $3)
+    WHERE tenant_id = $1 AND cluster_id = $2 AND is_silence AND observed_from IS NULL AND to_at > $3
+    RETURNING observed_from)
+UPDATE usage_state s SET rewind_at = least(s.rewind_at, o.observed_from)
+FROM (SELECT min(observed_from) AS observed_from FROM observed) AS o, workload w
+WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND s.tenant_id = $1 AND s.workload_id = w.id
+    AND o.observed_from < s.until
+"""
+
 
 async def silence_record(
     connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
@@ -48,7 +60,25 @@ async def restart_record(
         await _note(connection, agent, [(last_contact_at, now)], is_silence=False)
 
 
-async def unobserved_record(
+async def reported_record(
+    connection: Connection, agent: AgentIdentity, beat: Heartbeat, now: datetime
+) -> None:
+    """What a heartbeat says of the time before it."""
+    await _unobserved_record(connection, agent, beat.unobserved, now)
+    await _observed_record(connection, agent, beat.unbroken_seconds, now)
+
+
+async def _observed_record(
+    connection: Connection, agent: AgentIdentity, unbroken_seconds: float | None, now: datetime
+) -> None:
+    """The agent has observed its cluster for so long without a break, and told all: what was accounted of gaps
+    since then is accounted anew. None = it does not say so."""
+    if unbroken_seconds is not None:
+        since = now - timedelta(seconds=unbroken_seconds)
+        await connection.execute(_OBSERVED, agent.tenant_id, agent.cluster_id, since)
+
+
+async def _unobserved_record(
     connection: Connection, agent: AgentIdentity, spans: Sequence[Unobserved], now: datetime
 ) -> None:
     """What an agent says that it did not observe although it ran."""

@@ -34,7 +34,7 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.store.ingest.digest import digest_compare
-from watchbill.store.ingest.gaps import restart_record, silence_record, unobserved_record
+from watchbill.store.ingest.gaps import reported_record, restart_record, silence_record
 from watchbill.store.ingest.left_out import KeptReasons, LeftOut, kept_reasons, with_left_out
 from watchbill.store.ingest.node_write import NodeResult, node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
@@ -53,7 +53,9 @@ from watchbill.store.workloads.quotas import (
     stored_bytes,
 )
 from watchbill.store.workloads.validation import (
+    MAX_BATCH_STEPS,
     MAX_BATCH_TRANSITIONS,
+    newest_steps,
     newest_transitions,
     repair,
     valid_events,
@@ -201,7 +203,7 @@ async def heartbeat_apply(
         age = beat.observed_seconds_ago
         observed_until = _reported_until(cluster, age, now)
         await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
-        await unobserved_record(connection, agent, beat.unobserved, now)
+        await reported_record(connection, agent, beat, now)
         is_in_step = beat.seq == cluster["last_seq"]
         differs = (
             is_in_step
@@ -344,7 +346,7 @@ async def _valid_items(
     refused: list[RefusedItem] = []
     repaired: list[RefusedItem] = []
     valid: list[Item] = []
-    transitions_left = MAX_BATCH_TRANSITIONS
+    transitions_left, steps_left = MAX_BATCH_TRANSITIONS, MAX_BATCH_STEPS
     for number, item in enumerate(items, start=1):
         if number % ITEMS_PER_TURN == 0:
             await asyncio.sleep(0)
@@ -353,11 +355,13 @@ async def _valid_items(
             refused.append(RefusedItem(id=_item_id(item), reason=reason))
             continue
         bounded, shortened = newest_transitions(item, transitions_left)
+        bounded, without_steps = newest_steps(bounded, steps_left)
         transitions_left -= len(bounded.transitions)
+        steps_left -= len(bounded.steps) if isinstance(bounded, Upsert) else 0
         possible, left_out = repair(bounded, now)
         valid.append(possible)
-        if left_out or shortened:
-            sentences = " ".join(filter(None, (left_out, shortened)))
+        if left_out or shortened or without_steps:
+            sentences = " ".join(filter(None, (left_out, shortened, without_steps)))
             repaired.append(RefusedItem(id=_item_id(item), reason=sentences))
     return refused, repaired, valid
 

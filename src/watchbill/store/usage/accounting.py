@@ -8,7 +8,7 @@ anything ever has to be accounted again; what does comes late is marked by a tri
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TypeVar
@@ -29,6 +29,8 @@ from watchbill.accounting import (
 from watchbill.background import TimeSlice
 from watchbill.store.metrics.measured import OF_WORKLOAD, SEPARATOR
 from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.usage.day_limits import within_limits
+from watchbill.store.workloads.usage_steps import attributes_purge
 from watchbill.workload import Phase
 
 SETTLED_AFTER = timedelta(minutes=10)
@@ -38,9 +40,6 @@ BATCH = 500
 STEP_ROWS = 50_000
 """Steps, phases and samples, each, that are read at once: an agent that was taken over tells millions."""
 _SHORTEST = timedelta(milliseconds=1)
-MAX_DAY_MODELS = 16
-"""GPU models that one workload's day tells apart; what comes after them is summed as `OTHER_MODELS`."""
-OTHER_MODELS = "other"
 MAX_DAY_SUM = 9 * 10**18
 """Of one workload's day: more than 100,000 GPUs have, and what a column holds; an agent may claim more."""
 FROM_THE_FIRST = UUID(int=0)
@@ -54,15 +53,17 @@ _UTILIZATION = f"GPU_UTILIZATION{SEPARATOR}%"
 _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
 
 _DUE = """
-SELECT w.id, w.deleted_at, s.until, s.rewind_at FROM workload w
+SELECT w.id, CASE WHEN w.deleted_at IS NOT NULL THEN least(w.deleted_at, w.updated_at) END AS ended_at,
+    s.until, s.rewind_at FROM workload w
 LEFT JOIN usage_state s ON s.tenant_id = w.tenant_id AND s.workload_id = w.id
 WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.id > $4 AND (
     w.deleted_at IS NULL AND (s.until IS NULL OR s.until < $3)
-    OR w.deleted_at IS NOT NULL AND (s.until IS NULL OR s.until <> least(w.deleted_at, $3))
-    AND w.updated_at >= $5
+    OR w.deleted_at IS NOT NULL AND (s.until IS NULL OR s.until < least(w.deleted_at, w.updated_at, $3)
+        OR s.until > least(w.deleted_at, w.updated_at)) AND w.updated_at >= $5
     OR s.rewind_at IS NOT NULL)
 ORDER BY w.id LIMIT $6
 """
+"""A workload ended when its deletion was told at the latest: an agent's clock may be ahead."""
 _STEPS = """
 SELECT u.* FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 CROSS JOIN LATERAL (SELECT * FROM usage_step u WHERE u.tenant_id = $1 AND u.workload_id = n.id
@@ -96,25 +97,27 @@ _HISTORY: tuple[tuple[str, str, tuple[object, ...]], ...] = (
     ("samples", _SAMPLES, (_UTILIZATION, _SAMPLE_SPAN)),
 )
 """What a history is read by, and the parameters of each query behind the limit."""
-_KEEP_DIMENSIONS = """
-INSERT INTO usage_workload AS u (tenant_id, workload_id, cluster_id, name, namespace, type, category,
-    submitted_by, priority_class_name, node_pool)
-SELECT tenant_id, id, cluster_id, name, namespace, type, category, submitted_by, priority_class_name,
-    array_to_string(coalesce(gpu_node_pools, current_node_pools, requested_node_pools), ', ')
-FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])
-ON CONFLICT (tenant_id, workload_id) DO UPDATE SET cluster_id = excluded.cluster_id, name = excluded.name,
-    namespace = excluded.namespace, type = excluded.type, category = excluded.category,
-    submitted_by = excluded.submitted_by, priority_class_name = excluded.priority_class_name,
-    node_pool = coalesce(excluded.node_pool, u.node_pool)
-WHERE (u.name, u.type, u.category, u.submitted_by, u.priority_class_name, u.node_pool) IS DISTINCT FROM
-    (excluded.name, excluded.type, excluded.category, excluded.submitted_by, excluded.priority_class_name,
-    coalesce(excluded.node_pool, u.node_pool))
+_KEEP_WORKLOADS = """
+INSERT INTO usage_workload AS u (tenant_id, workload_id, cluster_id, name, namespace)
+SELECT tenant_id, id, cluster_id, name, namespace FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])
+ON CONFLICT (tenant_id, workload_id) DO UPDATE SET cluster_id = excluded.cluster_id, name = excluded.name
+WHERE (u.cluster_id, u.name) IS DISTINCT FROM (excluded.cluster_id, excluded.name)
 """
+_KEEP_LAST_ATTRIBUTES = """
+INSERT INTO usage_attributes AS a (tenant_id, id, type, category, submitted_by, priority_class_name, node_pool,
+    used_on)
+SELECT tenant_id, id, type, category, submitted_by, priority_class_name,
+    array_to_string(coalesce(gpu_node_pools, current_node_pools, requested_node_pools), ', '), current_date
+FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])
+ON CONFLICT (tenant_id, id) DO UPDATE SET category = excluded.category, submitted_by = excluded.submitted_by,
+    priority_class_name = excluded.priority_class_name, node_pool = coalesce(excluded.node_pool, a.node_pool)
+"""
+"""Under the workload's own id: for steps of a version that kept none, and for those beyond the limit."""
 _ADD = (
     "INSERT INTO usage_day AS d "
     f"(tenant_id, cluster_id, workload_id, {', '.join((*UsageKey._fields, *SUMS))}) "
-    "SELECT $1, $2, n.* FROM unnest($3::uuid[], $4::date[], $5::int[], $6::int[], $7::text[], "
-    + ", ".join(f"${number}::bigint[]" for number in range(8, 8 + len(SUMS)))
+    "SELECT $1, $2, n.* FROM unnest($3::uuid[], $4::date[], $5::int[], $6::int[], $7::text[], $8::uuid[], "
+    + ", ".join(f"${number}::bigint[]" for number in range(9, 9 + len(SUMS)))
     + f") AS n ON CONFLICT (tenant_id, workload_id, {', '.join(UsageKey._fields)}) DO UPDATE SET "
     + ", ".join(
         f"{name} = least(d.{name}::numeric + excluded.{name}, {MAX_DAY_SUM})::bigint"
@@ -291,22 +294,26 @@ async def _store(
             _ADVANCE,
             tenant_id,
             [piece.id for piece in done],
-            [piece.end if piece.start is None else max(piece.start, piece.end) for piece in done],
+            [piece.end for piece in done],
         )
 
 
 def _due(row: Row, first: datetime | None, horizon: datetime) -> _Due | None:
     """The next piece; None where there is nothing to account yet."""
-    stop = horizon if row["deleted_at"] is None else min(row["deleted_at"], horizon)
+    ended: datetime | None = row["ended_at"]
+    stop = horizon if ended is None else min(ended, horizon)
     if first is None:
         return None
     until: datetime = row["until"] or first
-    rewind = min(filter(None, (row["rewind_at"], stop if until > stop else None)), default=None)
+    too_late = ended if ended is not None and until > ended else None
+    rewind = min(filter(None, (row["rewind_at"], too_late)), default=None)
     if rewind is not None and row["until"] is not None:
         start = max(
             first, rewind.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         )
-        return _Due(row["id"], start, max(start, min(stop, start + PIECE)), True)
+        # Before all that is known of it there is nothing to account, and nothing comes back.
+        stop = stop if stop == ended else max(start, stop)
+        return _Due(row["id"], start, min(stop, start + PIECE), True)
     if until >= stop:
         return None
     return _Due(row["id"], until, min(stop, until + PIECE), False)
@@ -331,8 +338,8 @@ async def _histories(
     gaps = [
         (row["from_at"], row["to_at"])
         for row in await connection.fetch(
-            "SELECT from_at, to_at FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 "
-            "AND is_silence AND to_at > $3",
+            "SELECT from_at, coalesce(observed_from, to_at) AS to_at FROM cluster_gap "
+            "WHERE tenant_id = $1 AND cluster_id = $2 AND is_silence AND to_at > $3",
             tenant_id,
             cluster_id,
             min((piece.start for piece in pieces if piece.start is not None), default=None),
@@ -390,61 +397,25 @@ def _step(row: Row) -> UsageStep:
 _STEP_FIELDS = UsageStep.__dataclass_fields__
 
 
-async def _known_models(
-    connection: Connection, tenant_id: int, days: set[tuple[UUID, date]]
-) -> dict[tuple[UUID, date], set[str]]:
-    """The GPU models that these days of workloads tell apart already."""
-    rows = await connection.fetch(
-        "SELECT DISTINCT d.workload_id, d.day, d.gpu_model "
-        "FROM unnest($2::uuid[], $3::date[]) AS n(id, day) JOIN usage_day d "
-        "ON d.tenant_id = $1 AND d.workload_id = n.id AND d.day = n.day",
-        tenant_id,
-        [id_ for id_, _ in days],
-        [day for _, day in days],
-    )
-    known: defaultdict[tuple[UUID, date], set[str]] = defaultdict(set)
-    for row in rows:
-        known[row["workload_id"], row["day"]].add(row["gpu_model"])
-    return known
-
-
-async def _with_few_models(
-    connection: Connection,
-    tenant_id: int,
-    entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
-) -> list[tuple[UUID, UsageKey, UsageSums]]:
-    """With no more models of a workload's day than are told apart: an agent invents them without end."""
-    ordered = sorted(entries, key=lambda entry: (entry[0], entry[1].day, entry[1].gpu_model))
-    days = {(id_, key.day) for id_, key, _ in ordered if key.gpu_model}
-    known = await _known_models(connection, tenant_id, days) if days else {}
-    merged: dict[tuple[UUID, UsageKey], UsageSums] = {}
-    for id_, key, sums in ordered:
-        models = known.setdefault((id_, key.day), set())
-        named = sum(1 for name in models if name not in ("", OTHER_MODELS))
-        if key.gpu_model and key.gpu_model not in models and named >= MAX_DAY_MODELS:
-            key = key._replace(gpu_model=OTHER_MODELS)
-        models.add(key.gpu_model)
-        total = merged.setdefault((id_, key), sums)
-        if total is not sums:
-            for name in SUMS:
-                setattr(total, name, getattr(total, name) + getattr(sums, name))
-    return [(id_, key, sums) for (id_, key), sums in merged.items()]
-
-
 async def _add(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
     entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
 ) -> None:
+    counted = await within_limits(connection, tenant_id, entries)
+    if not counted:
+        return
     work = TimeSlice()
     rows: list[tuple[object, ...]] = []
-    for id_, key, sums in await _with_few_models(connection, tenant_id, entries):
+    for id_, key, sums in counted:
         rows.append((id_, *key, *map(_bounded, _sums_of(sums))))
         await work.rest()
-    if rows:
-        await connection.execute(_KEEP_DIMENSIONS, tenant_id, list({row[0] for row in rows}))
-        await connection.execute(_ADD, tenant_id, cluster_id, *map(list, zip(*rows, strict=True)))
+    await connection.execute(_KEEP_WORKLOADS, tenant_id, list({id_ for id_, _, _ in counted}))
+    unknown = {id_ for id_, key, _ in counted if key.attributes_id is None}
+    if unknown:
+        await connection.execute(_KEEP_LAST_ATTRIBUTES, tenant_id, list(unknown))
+    await connection.execute(_ADD, tenant_id, cluster_id, *map(list, zip(*rows, strict=True)))
 
 
 _sums_of = attrgetter(*SUMS)
@@ -490,4 +461,5 @@ async def usage_purge(db: Database, tenant_id: int, *, keep: timedelta, now: dat
             "AND NOT EXISTS (SELECT 1 FROM workload w WHERE w.tenant_id = $1 AND w.id = u.workload_id)",
             tenant_id,
         )
+        await attributes_purge(connection, tenant_id, before=(now - keep).astimezone(UTC).date())
     return len(removed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from watchbill.accounting import MILLIONTH_MS_PER_HOUR, SUMS
+from watchbill.accounting import MILLIONTH_MS_PER_HOUR, SUMS, UsageKey
 from watchbill.prices import Prices
 from watchbill.query import Predicate, Scope, UsageQuery
 from watchbill.responses.usage import UsageFigures, UsageRow
@@ -17,13 +17,13 @@ GROUPS = {
     "cluster": "c.name",
     "department": "e.name",
     "project": "p.name",
-    "owner": "nullif(d.submitted_by, '')",
+    "owner": "nullif(a.submitted_by, '')",
     "namespace": "d.namespace",
-    "type": "d.type",
-    "category": "nullif(d.category, '')",
-    "nodePool": "nullif(d.node_pool, '')",
+    "type": "a.type",
+    "category": "nullif(a.category, '')",
+    "nodePool": "nullif(a.node_pool, '')",
     "gpuModel": "nullif(w.gpu_model, '')",
-    "priorityClass": "nullif(d.priority_class_name, '')",
+    "priorityClass": "nullif(a.priority_class_name, '')",
     "workload": "d.name",
     "day": "to_char(w.day, 'YYYY-MM-DD')",
     "week": "to_char(date_trunc('week', w.day::timestamp), 'YYYY-MM-DD')",
@@ -35,14 +35,16 @@ _OF_CLUSTERS = frozenset({"cluster", "department", "gpuModel", "day", "week", "m
 _TIMES = frozenset({"day", "week", "month"})
 _JOINS = {
     "d": "usage_workload d ON d.tenant_id = w.tenant_id AND d.workload_id = w.workload_id",
+    "a": "usage_attributes a ON a.tenant_id = w.tenant_id "
+    "AND a.id = coalesce(w.attributes_id, w.workload_id)",
     "c": "cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id",
     "p": "project p ON p.tenant_id = w.tenant_id AND p.id = w.project_id",
     "e": "department e ON e.tenant_id = w.tenant_id AND e.id = w.department_id",
 }
 """What a group's value is read from, by the alias in `GROUPS`."""
 _CONDITIONS = {
-    "==": "{0} = {1}",
-    "!=": "({0} IS NULL OR {0} <> {1})",
+    "==": "coalesce({0}, '') = {1}",
+    "!=": "coalesce({0}, '') <> {1}",
     "=@": "strpos(lower({0}), lower({1})) > 0",
 }
 _IS_ANYTHING = f"({' OR '.join(f'{name} <> 0' for name in SUMS)})"
@@ -103,7 +105,7 @@ def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Price
     """The sums of the days asked for, and what the groups are read from: of whole clusters where no project
     or workload is asked for, else whole months as one row each where no group is shorter."""
     start, end = (statement.bind(day, "::date") for day in (query.start, query.end))
-    columns = f"tenant_id, workload_id, cluster_id, project_id, department_id, gpu_model, {', '.join(SUMS)}"
+    columns = ", ".join(("tenant_id", "workload_id", "cluster_id", *UsageKey._fields[1:], *SUMS))
     first, last = _whole_months(query)
     used = {*query.groups, *(predicate.field for predicate in query.predicates)}
     if _is_of_clusters(scope, used, prices):
@@ -122,8 +124,8 @@ def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Price
             f"WHERE (day >= {start} AND day < {low}) OR (day >= {high} AND day < {end})"
         )
     aliases = {GROUPS[name].removeprefix("nullif(").partition(".")[0] for name in used}
-    if _has_pool_prices(prices) or "workload" in used:
-        aliases.add("d")
+    if _has_pool_prices(prices):
+        aliases.add("a")
     joins = [f"LEFT JOIN {join}" for alias, join in _JOINS.items() if alias in aliases]
     return " ".join([f"({sums}) w", *joins])
 
@@ -165,7 +167,7 @@ def _sums(statement: Statement, prices: Prices | None) -> str:
     if prices is not None:
         listed = [_price_of(statement, "w.gpu_model", prices.gpu_models)]
         if _has_pool_prices(prices):
-            listed.insert(0, _price_of(statement, "d.node_pool", prices.node_pools))
+            listed.insert(0, _price_of(statement, "a.node_pool", prices.node_pools))
         price = f"coalesce({', '.join(listed)}, {statement.bind(prices.gpu_hour, '::float8')})"
     return ", ".join(
         [

@@ -17,7 +17,7 @@ from watchbill.protocol import MAX_GPUS, HostResources, Record
 from watchbill.query import ascii_lower
 from watchbill.store.workloads.document import DOCUMENT_FORMAT, Stamp, encode_document, revision_of
 from watchbill.store.workloads.select import SEPARATOR
-from watchbill.workload import Workload, gpu_millionths
+from watchbill.workload import Workload, gpu_millionths, idle_hours, instant
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
 MAX_NAMES = 1_000
@@ -110,9 +110,9 @@ def make_row(
             "allocated_gpu": record.usage.gpu_millionths,
             "requested_gpu": requested_gpu_millionths(workload),
             "preemptible": workload.preemptible,
-            "idle_gpu_hours": _hours(workload.additional_fields.get("idleGpuHours")),
-            "idle_mean_since": _instant(workload.additional_fields.get("idleMeanSince")),
-            "idle_measured_since": _instant(workload.additional_fields.get("idleMeasuredSince")),
+            "idle_gpu_hours": idle_hours(workload.additional_fields.get("idleGpuHours")),
+            "idle_mean_since": instant(workload.additional_fields.get("idleMeanSince")),
+            "idle_measured_since": instant(workload.additional_fields.get("idleMeasuredSince")),
             "updated_at": now,
             "deleted_at": None,
             "k8s_phase": stored_text(workload.k8s_phase),
@@ -203,20 +203,3 @@ def stored_text(value: str | None) -> str:
 def without_nul(value: str) -> str:
     """Text as any column can hold it."""
     return value.replace("\0", "\ufffd")
-
-
-def _hours(value: object) -> float | None:
-    """A finite number of hours, as far as anyone can have idled."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < 1e12 else None
-
-
-def _instant(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return instant if instant.tzinfo is not None else None

@@ -27,7 +27,7 @@ from watchbill.protocol import (
     Record,
     Scrape,
 )
-from watchbill.workload import GPU_MILLIONTHS, Transition, Workload
+from watchbill.workload import GPU_MILLIONTHS, Transition, Workload, WorkloadStep, idle_hours
 from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import WorkloadPod
 
@@ -39,6 +39,7 @@ MAX_RECORD_ELEMENTS = 2_000
 MAX_TRANSITIONS = 1_000
 MAX_BATCH_TRANSITIONS = 5_000
 """Of all items of a batch: each is worked on while everybody else waits."""
+MAX_BATCH_STEPS = 20_000
 MAX_BATCH_READINGS = 2 * BATCH_READINGS
 """An agent fills a batch up to `BATCH_READINGS`, and one workload may not fit any better."""
 MAX_NESTING = 32
@@ -105,6 +106,17 @@ def newest_transitions(item: Item, most: int) -> tuple[Item, str | None]:
     return replace(item, transitions=kept), reason
 
 
+def newest_steps(item: Item, most: int) -> tuple[Item, str | None]:
+    """The same for what was observed before the record."""
+    if isinstance(item, Delete) or len(item.steps) <= most:
+        return item, None
+    kept = item.steps[len(item.steps) - most :]
+    reason = (
+        f"The batch lists more than {MAX_BATCH_STEPS} steps of usage: earlier ones are left out."
+    )
+    return replace(item, steps=kept), reason
+
+
 def _is_nested_deeper(value: Any, most: int) -> bool:
     level = [value]
     for _ in range(most + 1):
@@ -150,6 +162,7 @@ def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
             observed_at=observed_at,
             record=record,
             pods=_repair_pods(item.pods, observed_at, latest, left_out),
+            steps=_possible_steps(item.steps, latest, left_out),
         )
     if not left_out:
         return item, None
@@ -212,6 +225,29 @@ def _repair_pod(pod: WorkloadPod, observed_at: datetime, latest: datetime) -> Wo
     if held is not None and held.gpu is not None and not _is_number(held.gpu, MAX_GPUS):
         wrong["allocated_resources"] = None
     return replace(pod, **wrong) if wrong else pod
+
+
+def _possible_steps(
+    steps: tuple[WorkloadStep, ...], latest: datetime, left_out: list[str]
+) -> tuple[WorkloadStep, ...]:
+    possible = tuple(step for step in steps if _is_step(step, latest))
+    if len(possible) < len(steps):
+        left_out.append("steps of usage")
+    return possible
+
+
+def _is_step(step: WorkloadStep, latest: datetime) -> bool:
+    gpus = (step.requested_gpu, step.allocated_gpu or 0, step.idle_gpu or 0)
+    mean_since = step.idle_mean_since
+    return (
+        _is_time(step.at, latest)
+        and (mean_since is None or mean_since.tzinfo is not None)
+        and all(0 <= amount <= _USAGE_BOUNDS["gpu_millionths"] for amount in gpus)
+        and idle_hours(step.idle_hours) is not None
+        and _is_number(step.cpu_cores, MAX_CORES)
+        and _is_number(step.memory_bytes, MAX_BYTES)
+        and (not step.gpu_by_model or _is_division(step.gpu_by_model, step.allocated_gpu))
+    )
 
 
 def _is_division(shares: Mapping[str, int], total: int | None) -> bool:

@@ -26,9 +26,10 @@ from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 from watchbill.store.workloads.pod_write import PodUpdate, pod_forget, pod_write
 from watchbill.store.workloads.quotas import within_quota
-from watchbill.store.workloads.row import Columns, OrganisationIds, make_row, stored_text
+from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
+from watchbill.store.workloads.usage_steps import Observed, usage_write
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
-from watchbill.workload import Phase, Transition, Usage
+from watchbill.workload import Phase, Transition
 
 EXISTING = (
     "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
@@ -50,6 +51,7 @@ class _Change:
     upsert: Upsert
     transitions: list[Transition]
     first_number: int
+    observed: Observed
 
 
 async def record_write(
@@ -93,8 +95,8 @@ async def record_write(
             refused.append(RefusedItem(id=change.row["id"], reason=reason))
     changes = [change for change in fitting if change.row["id"] in written]
     await _write_transitions(connection, tenant_id, changes)
-    await _write_usage(connection, tenant_id, changes)
-    await _write_usage_steps(connection, tenant_id, changes)
+    observed = [change.observed for change in changes]
+    await usage_write(connection, tenant_id, cluster_id, observed, now)
     await _write_elements(connection, tenant_id, changes)
     await _write_pods(connection, tenant_id, changes, now)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
@@ -157,7 +159,7 @@ def _is_base(stored: Row | None, upsert: Upsert) -> bool:
 def _is_same(stored: Row, upsert: Upsert) -> bool:
     if stored["deleted_at"] is not None or stored["document_format"] != DOCUMENT_FORMAT:
         return False
-    if stored["record_hash"].hex() != upsert.record_hash:
+    if stored["record_hash"].hex() != upsert.record_hash or upsert.steps:
         return False
     phase = upsert.record.workload.phase
     return not new_transitions(
@@ -205,6 +207,7 @@ def _change(
         upsert=upsert,
         transitions=fresh,
         first_number=first_number,
+        observed=Observed(upsert, organisation, stored["deleted_at"] if stored else None),
     )
 
 
@@ -284,95 +287,6 @@ async def transition_insert(
         )
 
 
-_USAGE = Usage.__struct_fields__
-_USAGE_TYPES = (
-    *("int", "int", "bigint", "bigint"),
-    *("double precision", "double precision", "bigint", "bigint"),
-)
-_INSERT_USAGE = (
-    f"INSERT INTO usage_sample (tenant_id, workload_id, at, {', '.join(_USAGE)}) "
-    "SELECT $1, n.* FROM unnest($2::uuid[], $3::timestamptz[], "
-    + ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(_USAGE_TYPES, 4))
-    + f") AS n(workload_id, at, {', '.join(_USAGE)}) "
-    "LEFT JOIN LATERAL (SELECT * FROM usage_sample u WHERE u.tenant_id = $1 "
-    "AND u.workload_id = n.workload_id ORDER BY u.at DESC LIMIT 1) AS last ON true "
-    "WHERE last.at IS NULL OR (last.at < n.at AND "
-    f"({', '.join(f'last.{name}' for name in _USAGE)}) IS DISTINCT FROM "
-    f"({', '.join(f'n.{name}' for name in _USAGE)})) ON CONFLICT DO NOTHING"
-)
-
-
-async def _write_usage(
-    connection: Connection,
-    tenant_id: int,
-    changes: Sequence[_Change],
-) -> None:
-    """A sample only where a figure differs from the last one: the series is a step function."""
-    rows = [
-        (
-            change.row["id"],
-            change.upsert.observed_at,
-            *(getattr(change.upsert.record.usage, name) for name in _USAGE),
-        )
-        for change in changes
-    ]
-    if rows:
-        await connection.execute(_INSERT_USAGE, tenant_id, *map(list, zip(*rows, strict=True)))
-
-
-_STEP_TYPES = {
-    "project_id": "int",
-    "department_id": "int",
-    "requested_gpu": "bigint",
-    "allocated_gpu": "bigint",
-    "idle_gpu": "bigint",
-    "idle_hours": "double precision",
-    "idle_mean_since": "timestamptz",
-    "cpu_cores": "double precision",
-    "memory_bytes": "bigint",
-    "gpu_by_model": "jsonb",
-}
-"""What usage is accounted from, by column."""
-_STEP_COLUMNS = ", ".join(_STEP_TYPES)
-_INSERT_STEPS = (
-    f"INSERT INTO usage_step (tenant_id, workload_id, at, {_STEP_COLUMNS}) "
-    "SELECT $1, n.* FROM unnest($2::uuid[], $3::timestamptz[], "
-    + ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(_STEP_TYPES.values(), 4))
-    + f") AS n(workload_id, at, {_STEP_COLUMNS}) "
-    "LEFT JOIN LATERAL (SELECT * FROM usage_step u WHERE u.tenant_id = $1 "
-    "AND u.workload_id = n.workload_id ORDER BY u.at DESC LIMIT 1) AS last ON true "
-    "WHERE last.at IS NULL OR (last.at < n.at AND "
-    f"({', '.join(f'last.{name}' for name in _STEP_TYPES)}) IS DISTINCT FROM "
-    f"({', '.join(f'n.{name}' for name in _STEP_TYPES)})) ON CONFLICT DO NOTHING"
-)
-
-
-async def _write_usage_steps(
-    connection: Connection, tenant_id: int, changes: Sequence[_Change]
-) -> None:
-    """A step only where something that counts differs from the last one."""
-    rows = [(change.row["id"], change.upsert.observed_at, *_step(change)) for change in changes]
-    if rows:
-        await connection.execute(_INSERT_STEPS, tenant_id, *map(list, zip(*rows, strict=True)))
-
-
-def _step(change: _Change) -> tuple[object, ...]:
-    """The values of a step in the order of `_STEP_TYPES`."""
-    row, usage = change.row, change.upsert.record.usage
-    return (
-        row["project_id"],
-        row["department_id"],
-        row["requested_gpu"],
-        row["allocated_gpu"] or 0,  # what is not known is counted for nobody
-        row["idle_allocated_gpu"],
-        row["idle_gpu_hours"] or 0.0,
-        row["idle_mean_since"],
-        usage.cpu_request_cores or 0.0,
-        usage.cpu_memory_request_bytes or 0,
-        _models(change.upsert.record.gpu_millionths_by_model),
-    )
-
-
 async def _write_pods(
     connection: Connection, tenant_id: int, changes: Iterable[_Change], now: datetime
 ) -> None:
@@ -389,13 +303,6 @@ async def _write_pods(
         )
     await pod_write(connection, tenant_id, updates, now)
     await pod_forget(connection, tenant_id, unreported)
-
-
-def _models(shares: Mapping[str, int]) -> str:
-    """As JSON, with names that the database can hold."""
-    return msgspec.json.encode(
-        {stored_text(name): share for name, share in shares.items()}
-    ).decode()
 
 
 async def _write_elements(
