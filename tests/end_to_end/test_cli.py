@@ -234,7 +234,7 @@ async def test_another_process_and_a_reader_that_leaves(fleet: Fleet) -> None:
 async def test_the_server_as_a_process_with_its_own_database(private_dir: Path) -> None:
     """From nothing: the first start prints a login, the login works, a second start prints none."""
     arguments = (*ME, "server", "--port", "0", "--data-dir", str(private_dir / "data"))
-    first = await _started(arguments)
+    first = await _started(arguments, last="client secret")
     try:
         address = re.search(r"answers at (http://\S+)", first.output)
         login = re.search(r"client id +(\S+)\n +client secret +(\S+)", first.output)
@@ -249,7 +249,7 @@ async def test_the_server_as_a_process_with_its_own_database(private_dir: Path) 
     finally:
         await first.stop()
     assert first.process.returncode == 0
-    second = await _started(arguments)
+    second = await _started(arguments, last="answers at")
     await second.stop()
     assert "client secret" not in second.output
 
@@ -259,32 +259,29 @@ class _Started:
         self.process = process
         self.output = ""
 
-    async def listen(self) -> None:
-        """Until it has said where it answers, and a moment more for what follows."""
+    async def listen(self, last: str) -> None:
+        """Until it has printed the line with `last`."""
         assert self.process.stdout is not None
-        while "answers at" not in self.output:
+        while last not in self.output:
             line = await self.process.stdout.readline()
             assert line, "the server ended before it answered"
             self.output += line.decode()
-        try:
-            async with asyncio.timeout(120):
-                while line := await self.process.stdout.readline():
-                    self.output += line.decode()
-        except TimeoutError:
-            pass
 
     async def stop(self) -> None:
+        """Collects what it printed until its end."""
+        assert self.process.stdout is not None
         self.process.send_signal(signal.SIGINT)
+        self.output += (await asyncio.wait_for(self.process.stdout.read(), 120)).decode()
         await asyncio.wait_for(self.process.wait(), 120)
 
 
-async def _started(arguments: tuple[str, ...]) -> _Started:
+async def _started(arguments: tuple[str, ...], *, last: str) -> _Started:
     process = await asyncio.create_subprocess_exec(
         *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     started = _Started(process)
     try:
-        await asyncio.wait_for(started.listen(), 90)
+        await asyncio.wait_for(started.listen(last), 180)
     except BaseException:
         process.kill()
         raise

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
-from watchbill.metrics.node import cluster_outcomes
+from watchbill.metrics.cluster import cluster_outcomes
 from watchbill.metrics.source import FailedType, Measurement, MetricsQuery, Reason
 from watchbill.protocol import Delete, Heartbeat, NodePoolCapacity
 from watchbill.query import Scope

@@ -29,7 +29,7 @@ from watchbill.query import TELEMETRY_GROUPS, Predicate, Scope, TelemetryQuery, 
 from watchbill.store.fleet.fleet import fleet_record
 from watchbill.store.ingest import inventory
 from watchbill.store.ingest.stream import heartbeat_apply, stream_open
-from watchbill.store.metrics.measured import observed_cluster_get
+from watchbill.store.metrics.observed import observed_cluster_get
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.select import TEMPLATES

@@ -18,7 +18,7 @@ from watchbill.metrics.source import (
 )
 from watchbill.query import Scope
 from watchbill.responses.nodes import NodeResponse
-from watchbill.store.metrics.measured import exporter_states
+from watchbill.store.metrics.observed import exporter_states
 from watchbill.store.postgres.database import Database
 
 NODE_METRICS: Mapping[str, SampledMetric] = {

@@ -23,7 +23,8 @@ from watchbill.metrics.source import (
     WorkloadContext,
 )
 from watchbill.query import Scope
-from watchbill.store.metrics.measured import observed_cluster_get, pod_samples_id
+from watchbill.store.metrics.measured import pod_samples_id
+from watchbill.store.metrics.observed import observed_cluster_get
 from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.pods import pod_life_get

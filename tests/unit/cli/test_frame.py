@@ -242,7 +242,7 @@ async def test_what_may_be_left_out_stands_in_one_pair_of_brackets(
         ("pods", "Deleted pods instead of live ones."),
         ("pods", "Text in the name of the pod, its workload or its node."),
         ("admin cluster create", "NAME <str> Name of the new cluster."),
-        ("get", "of one KEY any, of several all must hold."),
+        ("get", "values of one KEY are alternatives, different KEYs must all match."),
     ],
 )
 async def test_help_says_what_an_option_does_in_this_command(command: str, words: str) -> None:

@@ -12,21 +12,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from math import isfinite
 from uuid import UUID, uuid5
 
-import msgspec
-
 from watchbill.metric_types import (
-    EXPORTER_GROUP,
     HISTOGRAMS,
     MAX_DEVICES,
     SAMPLED_TYPES,
     MetricType,
     is_bound,
 )
-from watchbill.protocol import KindState, Measured, Scrape
-from watchbill.query import Scope
+from watchbill.protocol import Measured, Scrape
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import CheckViolation
-from watchbill.store.workloads.select import Statement, in_scope
 
 MAX_SERIES = 4 * MAX_DEVICES
 """Series of one workload; further ones are left out."""
@@ -284,59 +279,6 @@ async def _delete_samples(db: Database, tenant_id: int, before: datetime) -> Non
             )
         if int(status.rpartition(" ")[2]) < PURGED_AT_ONCE:
             return
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedCluster:
-    """Where a workload runs; `observed`: how well each kind of exporter can be read there."""
-
-    name: str
-    namespace: str
-    observed: dict[str, str]
-
-
-async def cluster_names(
-    db: Database, scope: Scope, ids: Collection[UUID], now: datetime
-) -> dict[UUID, str]:
-    """The names of their clusters, of those workloads that are in scope."""
-    statement = Statement(now, needs_cluster=True)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.id = ANY({statement.bind(list(ids), '::uuid[]')})")
-    async with db.acquire(scope.tenant_id) as connection:
-        rows = await connection.fetch(
-            f"SELECT w.id, c.name FROM {statement.source} WHERE {statement.where}",
-            *statement.parameters,
-        )
-    return {row["id"]: row["name"] for row in rows}
-
-
-async def observed_cluster_get(db: Database, tenant_id: int, workload_id: UUID) -> ObservedCluster:
-    """Of a workload that is known to be in scope."""
-    async with db.acquire(tenant_id) as connection:
-        row = await connection.fetchrow(
-            "SELECT c.name, c.kinds, w.namespace FROM workload w "
-            "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
-            "WHERE w.tenant_id = $1 AND w.id = $2",
-            tenant_id,
-            workload_id,
-        )
-    if row is None:  # purged between two questions
-        return ObservedCluster("", "", {})
-    return ObservedCluster(row["name"], row["namespace"], _observed(row["kinds"]))
-
-
-async def exporter_states(db: Database, tenant_id: int, cluster_id: UUID) -> dict[str, str]:
-    """How well each kind of exporter can be read in a cluster."""
-    async with db.acquire(tenant_id) as connection:
-        stored = await connection.fetchval(
-            "SELECT kinds FROM cluster WHERE tenant_id = $1 AND id = $2", tenant_id, cluster_id
-        )
-    return _observed(stored)
-
-
-def _observed(stored: bytes | None) -> dict[str, str]:
-    kinds = msgspec.json.decode(stored or b"[]", type=tuple[KindState, ...])
-    return {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTER_GROUP}
 
 
 _OWN = (
