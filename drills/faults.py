@@ -249,7 +249,11 @@ async def lose_the_right_to_jobs(made: Scene) -> str:
     made.cluster.api.store.delete(PODS, "team", next(iter(made.jobs.values())))
     await asyncio.sleep(15)
     (cluster,) = await made.client.clusters()
-    states = [f"{kind.kind} {kind.state}" for kind in cluster.kinds if kind.kind == "Job"]
+    states = [
+        f"{kind.kind} {kind.state}"
+        for kind in cluster.kinds
+        if (kind.group, kind.kind) == ("batch", "Job")
+    ]
     assert not made.false_deletions, "a job whose pod is gone is there"
     made.cluster.api.faults.allow(JOBS)
     return f"{cluster.state}; {', '.join(states)}; no job is deleted, though the pod of one is"
