@@ -4,6 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable
 
 from drills import databases
+from drills.agents import earlier_agents
 from drills.failover import patroni
 from drills.rolling import pooled_restart, rolling_restart
 from drills.standby import standby_reads
@@ -22,6 +23,7 @@ ALL: dict[str, Callable[[], Awaitable[str]]] = {
     ),
     "rolling upgrade from the first version": functools.partial(rolling_upgrade, FIRST),
     "rolling upgrade from a version in between": functools.partial(rolling_upgrade, BETWEEN),
+    "agents of earlier versions": earlier_agents,
     "database read-only": databases.read_only,
     "database killed": databases.killed,
     "database without connections": databases.no_connection_left,
