@@ -55,7 +55,7 @@ _DRAWN = re.compile(
 _numbers = count(1)
 
 
-async def _told(db: Database, own: str, objects: list[Json]) -> dict[str, list[str]]:
+async def _reported(db: Database, own: str, objects: list[Json]) -> dict[str, list[str]]:
     """What a server has of the namespace's workloads, that was told all that an agent makes of the objects."""
     number = next(_numbers)
     tenant_id, _, _ = await tenant_create(db, f"tenant-{number}", now=NOW)
@@ -78,14 +78,14 @@ async def _told(db: Database, own: str, objects: list[Json]) -> dict[str, list[s
         for each in derived
     )
     _, scrapes = await scraped(filled, own, objects)
-    for seq, told in enumerate(
+    for seq, members in enumerate(
         (
             {"items": items},
             {"items": (), "scrapes": tuple(scrapes), "events": tuple(taken_events(filled))},
         ),
         start=1,
     ):
-        batch = Batch(stream_id=agent.stream_id, seq=seq, **told)  # type: ignore[arg-type]
+        batch = Batch(stream_id=agent.stream_id, seq=seq, **members)  # type: ignore[arg-type]
         await batch_apply(db, agent.identity, batch, NOW)
     agent.seq = 2
     await agent.beat(LATER)
@@ -138,6 +138,6 @@ async def _rows(db: Database, tenant_id: int, ids: list[UUID]) -> dict[str, list
 )
 async def test_foreign_objects_change_no_row(db: Database, attack: tuple[str, list[Json]]) -> None:
     own, objects = attack
-    alone = await _told(db, own, [])
+    alone = await _reported(db, own, [])
     assert {table for table, rows in alone.items() if rows} >= set(ROWS) - {"workload_elements"}
-    assert await _told(db, own, objects) == alone
+    assert await _reported(db, own, objects) == alone
