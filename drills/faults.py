@@ -32,8 +32,6 @@ FIRST_RELEASE = (
 )
 DISK_BYTES = 256 * 2**20
 FULL_SECONDS = 20.0
-MASS = 300
-"""Pods that go at once while nobody watches; more than 30 % of all, and more than 50."""
 
 Fault = Callable[[Scene], Awaitable[str]]
 """Does it, ends it, and returns what was seen meanwhile."""
@@ -259,30 +257,6 @@ async def lose_the_right_to_jobs(made: Scene) -> str:
     return f"{cluster.state}; {', '.join(states)}; no job is deleted, though the pod of one is"
 
 
-async def lose_many_at_once(made: Scene) -> str:
-    """They go while the agent is down, as with their namespace: too many to be believed at first sight."""
-    for _ in range(MASS):
-        made.create()
-    await made.until_right()
-    await made.agent.stop(signal.SIGKILL)
-    for _ in range(MASS):
-        made.delete_oldest()
-    made.agent.start()
-
-    async def are_held() -> bool:
-        (cluster,) = await made.client.clusters()
-        return cluster.held_deletions is not None
-
-    took = await until(are_held, seconds=200, what="the deletions are held")
-    (cluster,) = await made.client.clusters()
-    assert cluster.held_deletions is not None
-    (line,) = [line for line in (await made.doctor()).splitlines() if "held" in line.lower()][:1]
-    held = cluster.held_deletions.count
-    return (
-        f"{cluster.state}; after {took:.0f} s {held} are held, others go on; doctor: {line.strip()}"
-    )
-
-
 async def fill_the_disk(made: Scene) -> str:
     """Of the database. Its operator starts it anew where it has given up."""
     ballast = made.database.data.parent / "ballast"
@@ -335,7 +309,6 @@ FAULTS: dict[str, Fault] = {
     "no right to pods for 75 s": lose_the_right_to_pods,
     "pods may be listed, not watched": list_pods_only,
     "no right to jobs for 75 s, the agent started anew": lose_the_right_to_jobs,
-    "300 pods deleted while the agent is down": lose_many_at_once,
     "token revoked for 75 s": revoke_the_token,
     "events lost, history compacted": lose_events_and_history,
     "API server's clock an hour ahead": jump_the_cluster_s_clock,
