@@ -65,25 +65,25 @@ async def earlier_agents() -> str:
 def _compared(records: dict[str, dict[str, dict[str, Any]]]) -> str:
     present = records["this one"]
     words = []
-    for name, told in records.items():
-        if told is present:
+    for name, reported in records.items():
+        if reported is present:
             continue
-        both = told.keys() & present.keys()
-        assert len(both) >= 0.95 * len(present), (name, len(told), len(present))
+        both = reported.keys() & present.keys()
+        assert len(both) >= 0.95 * len(present), (name, len(reported), len(present))
         others = Counter(
             member
             for uid in both
             for member in MEMBERS
-            if told[uid].get(member) != present[uid].get(member)
+            if reported[uid].get(member) != present[uid].get(member)
         )
         same = sum(
-            all(told[uid].get(member) == present[uid].get(member) for member in MEMBERS)
+            all(reported[uid].get(member) == present[uid].get(member) for member in MEMBERS)
             for uid in both
         )
         assert same >= 0.9 * len(both), (name, others)
         differing = ", ".join(f"{member} of {count}" for member, count in others.most_common())
         words.append(
-            f"{name}: {len(told)} workloads, {same} equal to what this version's agent tells of {len(present)}"
+            f"{name}: {len(reported)} workloads, {same} equal to those of this version, of {len(present)}"
             + (f" (others: {differing})" if differing else "")
         )
     return "; ".join(words)
