@@ -57,9 +57,9 @@ class Standby:
         self._max_staleness_seconds = max_staleness_seconds
         self._elapsed = elapsed
         self._checking = asyncio.Lock()
-        kept = int(max_staleness_seconds / CHECK_SECONDS) + 2
-        self._positions: deque[tuple[float, int]] = deque(maxlen=kept)
-        """Of the primary, with the moment before each was asked for; those that the standby has not reached."""
+        self._positions: deque[tuple[float, int]] = deque()
+        """Of the primary, with the moment before each was asked for; those that the standby has not reached,
+        and that are young enough to be of use when it does."""
         self._shows_until: float | None = None
         """The youngest moment whose position the standby has reached; None where it is not to be read."""
         self._failure = ""
@@ -91,6 +91,9 @@ class Standby:
             except Unavailable as error:
                 self._report(error.message)
                 return
+            oldest = self._elapsed() - self._max_staleness_seconds
+            while self._positions and self._positions[0][0] < oldest:
+                self._positions.popleft()
             while self._positions and self._positions[0][1] <= replayed:
                 self._shows_until = self._positions.popleft()[0]
             is_used = self.staleness_seconds() is not None
