@@ -445,3 +445,25 @@ async def test_what_is_read_after_a_pause_of_the_process_happened_during_it(
     monkeypatch.setattr(attention_module, "PAUSE_SECONDS", 60.0)
     monkeypatch.setattr(attention_module, "CATCH_UP_SECONDS", 0.0)
     assert Attention().absent_since() is None
+
+
+async def test_who_asks_first_after_a_pause_is_told_that_it_has_just_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A heartbeat may be due before the next tick: a pause must not count as observed because of that."""
+    attention = Attention()
+    began = attention.resumed_at
+    monkeypatch.setattr(attention_module, "PAUSE_SECONDS", -1.0)
+    await asyncio.sleep(0)
+    assert attention.resumed_at > began
+
+
+async def test_a_machine_that_slept_is_a_pause_though_the_loops_clock_stood_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attention = Attention()
+    began, woke = attention.resumed_at, attention_module.boot_seconds() + 3600
+    await asyncio.sleep(0)
+    monkeypatch.setattr(attention_module, "boot_seconds", lambda: woke)
+    assert attention.resumed_at > began
+    assert attention.absent_since() is not None

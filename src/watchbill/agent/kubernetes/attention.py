@@ -1,6 +1,7 @@
 """Whether this process has run all the time: what it reads after a pause happened at some time in it."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 TICK_SECONDS = 1.0
@@ -10,16 +11,20 @@ CATCH_UP_SECONDS = 2.0
 """How long after a pause events of it may still be read."""
 
 
+def boot_seconds() -> float:
+    """Since the machine started, its sleep included, which the event loop's clock leaves out on Linux."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Attention:
     """Ticks while `run` runs; a tick that is long overdue is a pause."""
 
     def __init__(self) -> None:
         self._now = asyncio.get_running_loop().time
-        self._ticked = self._now()
+        self._ticked = boot_seconds()
         self._ticked_at = datetime.now(UTC)
         self._absent_since: datetime | None = None
-        self.resumed_at = self._now()
-        """The event loop's time since which this process has run without a pause."""
+        self._resumed_at = self._now()
         self._caught_up = 0.0
 
     async def run(self) -> None:
@@ -28,15 +33,24 @@ class Attention:
             self._tick()
             await asyncio.sleep(TICK_SECONDS)
 
+    @property
+    def resumed_at(self) -> float:
+        """The event loop's time since which this process has run without a pause, one just ended included."""
+        self._tick_if_overdue()
+        return self._resumed_at
+
     def absent_since(self) -> datetime | None:
         """Of a pause that has just ended, when it began. None where there was none."""
-        if self._now() - self._ticked > PAUSE_SECONDS:
-            self._tick()
+        self._tick_if_overdue()
         return self._absent_since if self._now() < self._caught_up else None
 
+    def _tick_if_overdue(self) -> None:
+        if boot_seconds() - self._ticked > PAUSE_SECONDS:
+            self._tick()
+
     def _tick(self) -> None:
-        now = self._now()
-        if now - self._ticked > PAUSE_SECONDS:
+        now, ticked = self._now(), boot_seconds()
+        if ticked - self._ticked > PAUSE_SECONDS:
             self._absent_since, self._caught_up = self._ticked_at, now + CATCH_UP_SECONDS
-            self.resumed_at = now
-        self._ticked, self._ticked_at = now, datetime.now(UTC)
+            self._resumed_at = now
+        self._ticked, self._ticked_at = ticked, datetime.now(UTC)
