@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -24,7 +24,7 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 ANSWER_SECONDS = 10.0
 STANDBY_ANSWER_SECONDS = 6.0
-"""Longer, and the primary is asked while there is time."""
+"""Longer, and the primary is asked, or a change is answered, while there is time."""
 AGENT_ANSWER_SECONDS = 60.0
 MEASURING = frozenset({"get_workload_metrics"})
 READING = frozenset({"GET", "HEAD"})
@@ -102,13 +102,16 @@ class OperationEndpoint:
 
 async def _answer(handler: Handler, call: Call, operation: Operation) -> Answer:
     """Reads of what agents report go to the standby, where there is one, and to the primary where it fails; a
-    change is answered once whoever asks for it next sees it."""
+    change is answered once whoever asks for it next sees it, or when there is no more time to wait for that."""
     standby = call.services.standby
     if standby is None or operation.permission is None:
         return await handler(call)
     if operation.method not in READING:
+        give_up_at = asyncio.get_running_loop().time() + STANDBY_ANSWER_SECONDS
         answer = await handler(call)
-        await standby.catch_up()
+        with suppress(TimeoutError):  # it is done: too late an answer would say that it is not
+            async with asyncio.timeout_at(give_up_at):
+                await standby.catch_up()
         return answer
     read = standby.read() if _may_be_stale(operation) else None
     if read is not None:
