@@ -412,3 +412,21 @@ async def test_whatever_happens_the_days_add_up_to_what_was_held(db: Database) -
             assert minutes == expected, (seed, when)
             assert round(page.totals.gap_gpu_hours * 60, 1) == life.gap, (seed, when)
         await usage_rebuild(db, 1)
+
+
+async def test_who_was_deleted_just_before_days_of_silence_is_accounted_to_the_end(
+    db: Database,
+) -> None:
+    """Rounds go on meanwhile, and look for no deletions of days ago; its last minutes were not settled then."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    for hours in (2.0, 5.0):
+        await agent.beat(at(hours))
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(5)), now=at(5))
+    async with db.transaction(1) as connection:
+        await connection.execute("DELETE FROM cluster_gap")
+    for hours in (5, 30, 60):
+        await usage_account(db, 1, at(hours))
+    await agent.beat(at(61))
+    await usage_account(db, 1, at(61.5))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 40}

@@ -64,6 +64,11 @@ WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.id > $4 AND (
 ORDER BY w.id LIMIT $6
 """
 """A workload ended when its deletion was told at the latest: an agent's clock may be ahead."""
+_LOOK_SINCE = """
+SELECT least($2, min(from_at) - $3::interval) FROM cluster_gap
+WHERE tenant_id = $1 AND is_silence AND to_at > $2
+"""
+"""Deletions before it were settled in earlier rounds. Those just before a silence were not until it ended."""
 _STEPS = """
 SELECT u.* FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 CROSS JOIN LATERAL (SELECT * FROM usage_step u WHERE u.tenant_id = $1 AND u.workload_id = n.id
@@ -223,7 +228,9 @@ async def usage_begin(
         last = await connection.fetchval(
             "SELECT last_at FROM upkeep WHERE task = $1", f"usage {tenant_id}"
         )
-    since = datetime(1970, 1, 1, tzinfo=UTC) if last is None else last - PIECE
+        since = datetime(1970, 1, 1, tzinfo=UTC)
+        if last is not None:
+            since = await connection.fetchval(_LOOK_SINCE, tenant_id, last - PIECE, SETTLED_AFTER)
     return [
         ClusterAccount(
             tenant_id=tenant_id,
