@@ -4,12 +4,14 @@ import os
 import random
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import record, upsert, workload
+from watchbill import maintenance
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.kinds.derive import Derived
 from watchbill.prices import Prices
@@ -17,7 +19,7 @@ from watchbill.protocol import Delete, Heartbeat, Record
 from watchbill.query import Scope, UsageQuery
 from watchbill.store.ingest.stream import heartbeat_apply
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage import day_limits
+from watchbill.store.usage import accounting, day_limits
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
 from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.workload import Phase, Transition
@@ -430,3 +432,23 @@ async def test_who_was_deleted_just_before_days_of_silence_is_accounted_to_the_e
     await agent.beat(at(61))
     await usage_account(db, 1, at(61.5))
     assert await hours_by(db, "cluster") == {("cluster-1",): 40}
+
+
+async def test_a_round_that_goes_on_where_the_last_one_was_cut_off_is_not_the_last(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that ran for three days and ended long ago; each round has time for one step of two workloads."""
+    agent = await connected_agent(db, FIRST)
+    for number in (1, 2):
+        await agent.send(upsert(held(number, 8), observed_at=FIRST), now=FIRST)
+    for number in (1, 2):
+        await agent.send(Delete(id=UUID(int=number), deleted_at=at(72)), now=at(72))
+    await observed(db, 240)
+    monkeypatch.setattr(accounting, "BATCH", 2)
+    seconds = iter(range(1000))
+    loop = SimpleNamespace(time=lambda: float(next(seconds)))
+    monkeypatch.setattr("watchbill.maintenance.asyncio.get_running_loop", lambda: loop)
+    rounds = maintenance.UsageRounds(seconds=2, share=1)
+    for _ in range(12):
+        await rounds.run(db, at(240))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 2 * 8 * 72}

@@ -161,6 +161,10 @@ class ClusterAccount:
     """Whether another server accounted when it was this one's turn: how far that came is not known here."""
     _moved: int = 0
 
+    def __post_init__(self) -> None:
+        """Goes on within a pass: of the workloads before, any may have more to account than was done."""
+        self._moved = int(self.after != FROM_THE_FIRST)
+
     async def step(self, db: Database) -> bool:
         """Look at so many workloads, and read so many rows. Returns whether there is more to do."""
         async with db.transaction(self.tenant_id) as connection:
