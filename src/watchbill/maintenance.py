@@ -58,8 +58,10 @@ def start_maintenance(services: Services) -> None:
     async def purge(_: datetime) -> None:
         now = await trusted(clock.purge_time, state)
         if now is not None:
-            await table_size_record(db, now)
-            await purge_old(db, services.retention, now=now)
+            try:
+                await purge_old(db, services.retention, now=now)
+            finally:  # neither keeps the other from its work: what fills a disk is purged, and told
+                await table_size_record(db, now)
 
     async def record(at: datetime) -> None:
         if await trusted(clock.check, state) is not None:

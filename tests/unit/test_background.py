@@ -1,6 +1,7 @@
 """Background loops: kept alive whatever happens, due by the clock, honest about their last success."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
@@ -9,8 +10,10 @@ from uuid import UUID
 import pytest
 
 from watchbill import maintenance
+from watchbill.api.http.call import Services
 from watchbill.background import STALE_GRACE, Background
 from watchbill.errors import Unavailable
+from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
 
 START = datetime(2026, 11, 29, 12, 0, 40, tzinfo=UTC)
@@ -155,3 +158,39 @@ async def test_accounting_works_for_no_more_than_its_share(monkeypatch: pytest.M
     )
     await maintenance.UsageRounds(share=0.2).run(cast("Database", None), datetime.now(UTC))
     assert rested == [4.0, 4.0, 4.0, "all accounted"]
+
+
+async def test_what_cannot_be_measured_is_purged_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A disk that is full may refuse the sizes; what is dropped from it makes room."""
+    works: dict[str, Callable[[datetime], Awaitable[None]]] = {}
+    done: list[str] = []
+
+    async def purge(*_: object, **__: object) -> None:
+        done.append("purged")
+
+    async def no_room(*_: object) -> None:
+        raise Unavailable("The database's disk is full.")
+
+    async def now(_: object, at: datetime) -> datetime:
+        return at
+
+    monkeypatch.setattr(maintenance, "purge_old", purge)
+    monkeypatch.setattr(maintenance, "table_size_record", no_room)
+    monkeypatch.setattr(RetentionClock, "purge_time", now)
+    background = SimpleNamespace(
+        states={},
+        include=lambda _: None,
+        start=lambda name, _, work, **__: works.update({name: work}),
+    )
+    services = SimpleNamespace(
+        db=None,
+        background=background,
+        retention=None,
+        settings=SimpleNamespace(database_url="postgres://"),
+    )
+    maintenance.start_maintenance(cast("Services", services))
+    with pytest.raises(Unavailable):
+        await works["purge"](START)
+    assert done == ["purged"]
