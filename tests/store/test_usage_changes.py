@@ -452,3 +452,31 @@ async def test_a_round_that_goes_on_where_the_last_one_was_cut_off_is_not_the_la
     for _ in range(12):
         await rounds.run(db, at(240))
     assert await hours_by(db, "cluster") == {("cluster-1",): 2 * 8 * 72}
+
+
+async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round begins when the agent is back, and the agent says what it observed before the round is done."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    await agent.hello(at(10))
+    store = accounting._store
+
+    async def tell() -> None:
+        beat = Heartbeat(stream_id=agent.stream_id, seq=0, unbroken_seconds=10 * 3600)
+        await heartbeat_apply(db, agent.identity, beat, at(10))
+
+    async def interrupted(*arguments: object) -> None:
+        await tell()
+        await store(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(accounting, "_store", interrupted)
+    await usage_account(db, 1, at(10))
+    monkeypatch.setattr(accounting, "_store", store)
+    await tell()
+    async with db.transaction(1) as connection:
+        await connection.execute("UPDATE cluster SET last_contact_at = $1", at(10 + 1 / 6))
+    await usage_account(db, 1, at(10 + 1 / 6))
+    page = await report(db, "cluster")
+    assert [(row.allocated_gpu_hours, row.gap_gpu_hours) for row in page.rows] == [(80, 0)]

@@ -64,6 +64,13 @@ WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.id > $4 AND (
 ORDER BY w.id LIMIT $6
 """
 """A workload ended when its deletion was told at the latest: an agent's clock may be ahead."""
+_SETTLED = """
+SELECT c.id, least(least(c.last_contact_at, $2::timestamptz) - $3::interval, (SELECT min(g.from_at)
+    FROM cluster_gap g WHERE g.tenant_id = $1 AND g.cluster_id = c.id AND g.is_silence
+    AND g.to_at > least(c.last_contact_at, $2) - $3::interval)) AS horizon
+FROM cluster c WHERE c.tenant_id = $1 AND c.last_contact_at IS NOT NULL
+"""
+"""A silence is settled some minutes after its end, too: its agent may still tell what it observed meanwhile."""
 _LOOK_SINCE = """
 SELECT least($2, min(from_at) - $3::interval) FROM cluster_gap
 WHERE tenant_id = $1 AND is_silence AND to_at > $2
@@ -224,11 +231,7 @@ async def usage_begin(
 ) -> list[ClusterAccount]:
     """What a round has to do, by cluster. `after`: by cluster, where a round before had no more time."""
     async with db.acquire(tenant_id) as connection:
-        clusters = await connection.fetch(
-            "SELECT id, last_contact_at FROM cluster "
-            "WHERE tenant_id = $1 AND last_contact_at IS NOT NULL",
-            tenant_id,
-        )
+        clusters = await connection.fetch(_SETTLED, tenant_id, now, SETTLED_AFTER)
         last = await connection.fetchval(
             "SELECT last_at FROM upkeep WHERE task = $1", f"usage {tenant_id}"
         )
@@ -239,7 +242,7 @@ async def usage_begin(
         ClusterAccount(
             tenant_id=tenant_id,
             cluster_id=cluster["id"],
-            horizon=min(cluster["last_contact_at"], now) - SETTLED_AFTER,
+            horizon=cluster["horizon"],
             since=since,
             after=after.get(cluster["id"], FROM_THE_FIRST),
         )
