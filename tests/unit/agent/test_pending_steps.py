@@ -121,3 +121,20 @@ def test_no_more_is_kept_than_there_is_room_for(
     (item,) = batch(pending).items
     assert steps(item) == [(4, 4_000_000), (5, 5_000_000), (6, 6_000_000)]
     assert (pending.step_count, pending.losses) == (3, 3)
+
+
+def test_what_is_dropped_while_a_batch_is_on_its_way_takes_nothing_else_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three steps are sent; two more push the oldest two out before the answer comes."""
+    monkeypatch.setattr(module, "MAX_STEPS", 3)
+    pending = acknowledged()
+    for minutes in range(1, 5):
+        observe(pending, minutes, minutes)
+    sent = batch(pending)
+    observe(pending, 5, 5)
+    observe(pending, 6, 6)
+    pending.acknowledge(sent, ())
+    (item,) = batch(pending).items
+    assert steps(item) == [(4, 4_000_000), (5, 5_000_000)]
+    assert pending.step_count == 2

@@ -105,8 +105,8 @@ class PreparedBatch:
     max_bytes: int
     items: list[Item] = field(default_factory=list)
     deleted: list[tuple[str, Deleted]] = field(default_factory=list)
-    upserts: list[tuple[str, str, int, int]] = field(default_factory=list)
-    """Root, record hash, numbers of transitions and of earlier steps sent."""
+    upserts: list[tuple[str, str, int, tuple[WorkloadStep, ...]]] = field(default_factory=list)
+    """Root, record hash, number of transitions sent, and the earlier steps."""
     pods: dict[str, PodHashes] = field(default_factory=dict)
     """What the server has of a root's pods once the batch is applied."""
     differences: set[str] = field(default_factory=set)
@@ -254,9 +254,7 @@ class PendingChanges:
                 if item.pods is not None and item.pods.since is not None:
                     prepared.differences.add(root)
                 prepared.roots.add(root)
-                prepared.upserts.append(
-                    (root, item.record_hash, len(item.transitions), len(item.steps))
-                )
+                prepared.upserts.append((root, item.record_hash, len(item.transitions), item.steps))
         return len(roots) < steps or prepared.is_full
 
     def uncompared(self, limit: int) -> list[str]:
@@ -280,7 +278,8 @@ class PendingChanges:
                 self.unsent.setdefault(root)
                 continue
             del state.pending[:transitions]
-            self._forget_steps(state, steps)
+            sent = set(map(id, steps))  # the oldest of them may have been dropped meanwhile
+            self._forget_steps(state, sum(id(step) in sent for step in state.steps))
             state.initial_transitions = 0
             state.is_compared = True
             if root in refused_roots:
