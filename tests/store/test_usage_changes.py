@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import record, upsert, workload
@@ -22,6 +23,7 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.usage import accounting, day_limits
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
 from watchbill.store.usage.report import UsagePage, usage_report
+from watchbill.store.workloads.usage_steps import UsageAttributes
 from watchbill.workload import Phase, Transition
 
 FIRST = datetime(2026, 11, 20, tzinfo=UTC)
@@ -122,6 +124,38 @@ async def test_so_many_owners_of_a_day_are_told_apart(
     await usage_account(db, 1, at(10 + 1 / 6))
     hours = await hours_by(db, "owner")
     assert hours == {("owner-0",): 2, ("owner-1",): 2, ("owner-2",): 2, ("owner-9",): 14}
+
+
+async def test_no_workload_changes_whose_another_clusters_usage_was(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent knows how the id of a set of attributes is made, and gives it to a workload of its own, before
+    anybody has the set and afterwards."""
+    monkeypatch.setattr(day_limits, "MAX_DAY_ATTRIBUTES", 1)
+    victim, hostile = [await connected_agent(db, FIRST, number=number) for number in (1, 2)]
+    step = held(1, 8).step(FIRST)
+    shared = UsageAttributes(
+        step.type,
+        step.category,
+        step.submitted_by,
+        step.priority_class_name,
+        step.node_pool or None,
+    )
+
+    async def attack(hours: float) -> None:
+        for hour, owner in ((hours, "first@example.com"), (hours + 1, "mallory@example.com")):
+            stolen = replace(held(1, 8).workload, id=shared.id, submitted_by=owner)
+            await hostile.send(upsert(record(stolen), observed_at=at(hour)), now=at(hour))
+        await observed(db, hours + 2)
+        await usage_account(db, 1, at(hours + 2))
+
+    await attack(0)
+    await seen(victim, 3, 8)
+    await attack(4)
+    await observed(db, 12 + 1 / 6)
+    await usage_account(db, 1, at(12 + 1 / 6))
+    hours = await hours_by(db, "cluster", "owner")
+    assert hours["cluster-1", shared.submitted_by] == pytest.approx(8 * 9)
 
 
 async def test_attributes_that_nothing_has_are_forgotten(db: Database) -> None:

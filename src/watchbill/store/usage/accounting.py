@@ -30,7 +30,7 @@ from watchbill.background import TimeSlice
 from watchbill.store.metrics.measured import OF_WORKLOAD, SEPARATOR
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.usage.day_limits import within_limits
-from watchbill.store.workloads.usage_steps import attributes_purge
+from watchbill.store.workloads.usage_steps import UsageAttributes, attributes_purge
 from watchbill.workload import Phase
 
 SETTLED_AFTER = timedelta(minutes=10)
@@ -428,8 +428,21 @@ async def _add(
     await connection.execute(_KEEP_WORKLOADS, tenant_id, list({id_ for id_, _, _ in counted}))
     unknown = {id_ for id_, key, _ in counted if key.attributes_id is None}
     if unknown:
+        unknown -= await _ids_of_sets(connection, tenant_id, unknown)
         await connection.execute(_KEEP_LAST_ATTRIBUTES, tenant_id, list(unknown))
     await connection.execute(_ADD, tenant_id, cluster_id, *map(list, zip(*rows, strict=True)))
+
+
+async def _ids_of_sets(connection: Connection, tenant_id: int, ids: set[UUID]) -> set[UUID]:
+    """Those that are no workload's own entry, but a set that others have too: an agent chooses the ids of its
+    workloads, and may choose one that follows from another's attributes."""
+    rows = await connection.fetch(
+        f"SELECT id, {', '.join(UsageAttributes._fields)} FROM usage_attributes "
+        "WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+        tenant_id,
+        list(ids),
+    )
+    return {id_ for id_, *attributes in rows if UsageAttributes(*attributes).id == id_}
 
 
 _sums_of = attrgetter(*SUMS)

@@ -101,12 +101,15 @@ _INSERT_USAGE = _insert("usage_sample", _USAGE_TYPES)
 _INSERT_STEPS = f"{_insert('usage_step', _STEP_TYPES)} RETURNING attributes_id"
 _KEEP_ATTRIBUTES = f"""
 INSERT INTO usage_attributes (tenant_id, id, {", ".join(UsageAttributes._fields)}, used_on)
-SELECT $1, n.*, $8 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) AS n(id)
-WHERE NOT EXISTS (SELECT FROM usage_attributes a
-    WHERE a.tenant_id = $1 AND a.id = n.id AND a.used_on >= $8) ORDER BY n.id
-ON CONFLICT (tenant_id, id) DO UPDATE SET used_on = excluded.used_on
+SELECT $1, n.*, $8 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS n(id, {", ".join(UsageAttributes._fields)})
+WHERE NOT EXISTS (SELECT FROM usage_attributes a WHERE a.tenant_id = $1 AND a.id = n.id AND a.used_on >= $8
+    AND ({", ".join(f"a.{name}" for name in UsageAttributes._fields)})
+        IS NOT DISTINCT FROM ({", ".join(f"n.{name}" for name in UsageAttributes._fields)})) ORDER BY n.id
+ON CONFLICT (tenant_id, id) DO UPDATE SET used_on = excluded.used_on,
+    {", ".join(f"{name} = excluded.{name}" for name in UsageAttributes._fields)}
 """
-"""Touched once a day, so that batches do not wait for each other."""
+"""Touched once a day, so that batches do not wait for each other; what else stands there is replaced."""
 _PURGE_ATTRIBUTES = """
 DELETE FROM usage_attributes a WHERE tenant_id = $1 AND used_on < $2
     AND NOT EXISTS (SELECT FROM usage_step s WHERE s.tenant_id = $1 AND s.attributes_id = a.id)
