@@ -90,3 +90,13 @@ async def test_an_agent_that_fails_again_and_again_leaves_the_newest_gaps(
         await agent.hello(later(100 + 10 * number))
     _, spans = await cluster_and_gaps(db, later(170))
     assert spans == [(150, 160), (140, 150), (130, 140), (0, 100)]
+
+
+async def test_a_heartbeat_that_takes_nothing_back_looks_at_no_workload(
+    db: Database, agent: Agent
+) -> None:
+    """It comes every 15 seconds, from each of a tenant's clusters."""
+    beat = Heartbeat(stream_id=agent.stream_id, seq=0, unbroken_seconds=10)
+    async with db.transaction(1) as connection:
+        await connection.execute("LOCK TABLE usage_state, workload IN ACCESS EXCLUSIVE MODE")
+        await heartbeat_apply(db, agent.identity, beat, later(15))

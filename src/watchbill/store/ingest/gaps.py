@@ -32,16 +32,16 @@ _FORGET = (
     "AND NOT is_silence ORDER BY from_at DESC OFFSET $3 LIMIT 1)"
 )
 
-_OBSERVED = """
-WITH observed AS (
-    UPDATE cluster_gap SET observed_from = greatest(from_at, $3)
-    WHERE tenant_id = $1 AND cluster_id = $2 AND is_silence AND observed_from IS NULL AND to_at > $3
-    RETURNING observed_from)
-UPDATE usage_state s SET rewind_at = least(s.rewind_at, o.observed_from)
-FROM (SELECT min(observed_from) AS observed_from FROM observed) AS o, workload w
-WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND s.tenant_id = $1 AND s.workload_id = w.id
-    AND o.observed_from < s.until
-"""
+_OBSERVED = (
+    "UPDATE cluster_gap SET observed_from = greatest(from_at, $3) WHERE tenant_id = $1 AND cluster_id = $2 "
+    "AND is_silence AND observed_from IS NULL AND to_at > $3 RETURNING observed_from"
+)
+_REWIND = (
+    "UPDATE usage_state s SET rewind_at = least(s.rewind_at, $3) FROM workload w "
+    "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND s.tenant_id = $1 AND s.workload_id = w.id "
+    "AND s.until > $3"
+)
+"""Looks at every workload of the cluster: only once a gap was taken back, not with each heartbeat."""
 
 
 async def silence_record(
@@ -75,7 +75,10 @@ async def _observed_record(
     since then is accounted anew. None = it does not say so."""
     if unbroken_seconds is not None:
         since = now - timedelta(seconds=unbroken_seconds)
-        await connection.execute(_OBSERVED, agent.tenant_id, agent.cluster_id, since)
+        rows = await connection.fetch(_OBSERVED, agent.tenant_id, agent.cluster_id, since)
+        if rows:
+            first = min(row["observed_from"] for row in rows)
+            await connection.execute(_REWIND, agent.tenant_id, agent.cluster_id, first)
 
 
 async def _unobserved_record(
