@@ -272,6 +272,23 @@ async def test_an_agent_takes_back_the_gaps_of_its_own_cluster_alone(db: Databas
     ] == [("cluster-1", 32, 48), ("cluster-2", 0, 80)]
 
 
+async def test_who_has_the_id_of_another_clusters_workload_changes_nothing_of_its_past(
+    db: Database,
+) -> None:
+    """The workload is deleted, so another cluster may have its id; what it used stays what it was."""
+    owner, hostile = [await connected_agent(db, FIRST, number=number) for number in (1, 2)]
+    await seen(owner, 0, 8)
+    await owner.send(Delete(id=UUID(int=1), deleted_at=at(10)), now=at(10))
+    await observed(db, 24)
+    await usage_account(db, 1, at(24))
+    stolen = upsert(held(1, 0), observed_at=at(1))
+    stolen = replace(stolen, steps=(held(1, 1).step(at(2)), held(1, 0).step(at(3))))
+    await hostile.send(stolen, now=at(30))
+    await observed(db, 40)
+    await usage_account(db, 1, at(40))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 80}
+
+
 class Life:
     """A workload, its agent and what both lived through; the truth is added up minute by minute."""
 

@@ -207,8 +207,21 @@ def _change(
         upsert=upsert,
         transitions=fresh,
         first_number=first_number,
-        observed=Observed(upsert, organisation, stored["deleted_at"] if stored else None),
+        observed=Observed(
+            _without_others_time(upsert, stored, cluster_id),
+            organisation,
+            stored["deleted_at"] if stored else None,
+        ),
     )
+
+
+def _without_others_time(upsert: Upsert, stored: Row | None, cluster_id: UUID) -> Upsert:
+    """An id that another cluster had is used anew from its deletion on: what was accounted before stays."""
+    if stored is None or stored["cluster_id"] == cluster_id:
+        return upsert
+    since = stored["deleted_at"]
+    steps = tuple(step for step in upsert.steps if step.at > since)
+    return msgspec.structs.replace(upsert, observed_at=max(upsert.observed_at, since), steps=steps)
 
 
 def is_known_by_pods_alone(stored: Row) -> bool:
