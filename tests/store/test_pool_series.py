@@ -188,3 +188,15 @@ async def test_what_is_not_known_of_a_node_is_not_known_of_its_pool(db: Database
     await record_fleets(db, AT)
     answer = await asked(db, "TOTAL_GPU", "ALLOCATED_GPU", "UNALLOCATED_GPU", node_pool="a100")
     assert list(answer.values()) == [None, "0", None]
+
+
+async def test_a_pools_name_that_no_column_holds_stops_no_other_clusters_figures(
+    db: Database,
+) -> None:
+    hostile, other = [await connected_agent(db, AT, number=number) for number in (1, 2)]
+    await hostile.send_nodes(all_nodes(node("a", node_pool="a\0b")), AT)
+    await other.send_nodes(all_nodes(node("b")), AT)
+    await record_fleets(db, AT)
+    async with db.acquire(1) as connection:
+        rows = await connection.fetch("SELECT node_pool FROM fleet_node_pool ORDER BY cluster_id")
+    assert [row["node_pool"] for row in rows] == ["a\ufffdb", "a100"]

@@ -135,13 +135,14 @@ def _row(node: ClusterNode) -> tuple[object, ...]:
     def optional(text: str | None) -> str | None:
         return without_nul(text) if text else None
 
-    # Its pods are looked up by the name that the document says.
-    node = msgspec.structs.replace(node, name=without_nul(node.name))
+    # Its pods are looked up by the name, and its pool's figures kept by the pool, that the document says.
+    name, node_pool = without_nul(node.name), without_nul(node.node_pool)
+    node = msgspec.structs.replace(node, name=name, node_pool=node_pool)
     return (
         node.name,
         node.id,
         node.status,
-        without_nul(node.node_pool),
+        node.node_pool,
         optional(node.gpu_info.gpu_type if node.gpu_info else None),
         optional(node.nv_link_domain_uid),
         optional(node.nv_link_clique_id),
