@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+import msgspec
 import pytest
 
 from tests.fixtures.kubernetes import agent_objects
 from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from tests.unit.agent.test_foreign_namespace import Calls
-from watchbill.agent.cache.routing_index import MAX_OF_WORKLOAD
+from watchbill.agent.cache.routing_index import MAX_OF_WORKLOAD, RoutingIndex
 from watchbill.kinds.derive import derive
+from watchbill.kinds.objects.pod import read_pod
 from watchbill.protocol import canonical_bytes
 
 Json = dict[str, Any]
@@ -235,3 +237,35 @@ def test_what_is_gone_leaves_nothing() -> None:
     assert not (index._uids)
     assert not (index._uses)
     assert not (index._users)
+
+
+class _CountedLabels(dict[str, str]):
+    looks = 0
+
+    def items(self) -> Any:
+        _CountedLabels.looks += 1
+        return super().items()
+
+    def get(self, *arguments: Any) -> Any:
+        _CountedLabels.looks += 1
+        return super().get(*arguments)
+
+
+def test_services_that_select_nothing_are_not_compared_with_every_pod() -> None:
+    """Whoever may make services and pods would else stop the agent for seconds: 4,000 times 2,000."""
+    index = RoutingIndex()
+    for number in range(100):
+        service = _service(f"s{number}", {"app": "web", "tier": "none"})
+        index.put(service["metadata"]["uid"], service, frozenset({"team"}))
+    wanted = _service("wanted", {"app": "web", "number": "99"})
+    index.put(wanted["metadata"]["uid"], wanted, frozenset({"team"}))
+    _, member = _workload("w", {})
+    pods = [
+        msgspec.structs.replace(
+            read_pod(member), labels=_CountedLabels(app="web", number=str(number))
+        )
+        for number in range(100)
+    ]
+    _CountedLabels.looks = 0
+    assert index.of_workload("w", [], pods) == [wanted]
+    assert _CountedLabels.looks <= 3 * len(pods)

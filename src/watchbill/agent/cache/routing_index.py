@@ -15,7 +15,6 @@ from watchbill.kinds.derivation.route_backends import (
     TARGET_KINDS,
     backends_of,
     selector_of,
-    selects,
 )
 from watchbill.kinds.objects.json_access import metadata, text
 from watchbill.kinds.objects.objects import Object
@@ -112,7 +111,7 @@ class RoutingIndex:
         of_chain = set(self._first(owned, lambda _: True))
         selecting = self._first(
             sorted(labels & self._uids.keys()),
-            lambda placed: any(selects(placed.selector, pod.labels) for pod in pods),
+            _selecting(pods),
         )
         targets = [uid for uid in of_chain.union(selecting) if self._target(uid) is not None]
         names = sorted(filter(None, map(self._target, sorted(targets)[:MAX_OF_WORKLOAD])))
@@ -186,6 +185,24 @@ class Concerned(NamedTuple):
     owners: tuple[OwnerKey, ...] = ()
     namespace: str = ""
     selector: Mapping[str, Any] = {}
+
+
+def _selecting(pods: Iterable[Pod]) -> Callable[[_Placed], bool]:
+    """Whether an object selects one of the pods. A namespace may hold thousands of both, so no pod is looked at
+    for each object: a bit per pod says which have a label."""
+    having: dict[tuple[str, str], int] = {}
+    for number, pod in enumerate(pods):
+        for pair in _pairs(pod.labels):
+            having[pair] = having.get(pair, 0) | 1 << number
+
+    def is_selecting(placed: _Placed) -> bool:
+        pairs = tuple(_pairs(placed.selector))
+        left = -1 if len(pairs) == len(placed.selector) else 0
+        for pair in pairs:
+            left &= having.get(pair, 0)
+        return left != 0
+
+    return is_selecting
 
 
 def _pairs(labels: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
