@@ -56,7 +56,10 @@ async def _register(
     base: Base = False,
     namespace: Annotated[str, typer.Option(help="Namespace of the agent.")] = "watchbill",
     image: Annotated[
-        str | None, typer.Option(help="Image to run.  [default: watchbill of this version]")
+        str | None,
+        typer.Option(
+            help="Image to run, as the cluster pulls it.  [default: watchbill:VERSION, in no registry]"
+        ),
     ] = None,
     kinds: Annotated[
         Path | None,
@@ -91,7 +94,10 @@ def manifest(**options: Any) -> None:
             hint="pass --name NAME to register a cluster, or --credential FILE of one that is registered",
         )
     if not server:
-        usage_error("The server's address is not given.", hint="pass --server URL")
+        usage_error(
+            "The server's address is not given.",
+            hint="pass --server URL, as the cluster reaches it",
+        )
     deployment = _deployment(
         server, *(options[name] for name in ("namespace", "image", "kinds", "ca_file"))
     )
