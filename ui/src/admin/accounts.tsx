@@ -17,7 +17,10 @@ export function Accounts() {
         <h2>Service accounts</h2>
         <AccountTable label="Service accounts" accounts={data.accounts} commands={["rotate", "disable"]} />
         <h3>Make another one</h3>
-        <p class="muted">It may do nothing until a rule says otherwise; its secret is shown once.</p>
+        <p class="muted">
+          As a viewer it reads everything; add --cluster or --project for less. Without --role it may do nothing until a rule says
+          otherwise. Its secret is shown once.
+        </p>
         <Command text="watchbill admin account create NAME --role viewer --output NAME.json" />
       </section>
       <section class="block">

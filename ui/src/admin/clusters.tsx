@@ -18,7 +18,7 @@ export function Clusters() {
       </td>
       <td>
         <CopyCommand label="remove" words={["admin", "cluster", "delete", cluster.name]} />{" "}
-        <CopyCommand label="forget its UID" words={["admin", "cluster", "repin", cluster.name]} />
+        <CopyCommand label="accept as rebuilt" words={["admin", "cluster", "repin", cluster.name]} />
       </td>
     </tr>
   ));
@@ -31,7 +31,7 @@ export function Clusters() {
       <h3>Register another one</h3>
       <p class="muted">The first command writes the agent's credential into a file, the second starts the agent.</p>
       <Command text="watchbill admin cluster create NAME --output agent.credential" />
-      <Command text={`watchbill agent --server ${serverUrl()} --credential agent.credential`} />
+      <Command text={`watchbill agent --server ${serverUrl()} --credential agent.credential --kubeconfig ~/.kube/config`} />
     </section>
   );
 }
