@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -117,6 +117,7 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_root)
     for command in _COMMANDS:
         app.command(_NAMES.get(command.__name__))(command)
     app.add_typer(_agent(), name="agent")
@@ -221,6 +222,23 @@ def _kinds() -> typer.Typer:
     group.command("import")(kinds.import_definition)
     group.command("try")(kinds.try_definition)
     return group
+
+
+def _version_and_exit(is_wanted: bool) -> None:
+    if is_wanted:
+        version()
+        raise typer.Exit
+
+
+def _root(
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version_and_exit, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def version() -> None:

@@ -21,6 +21,7 @@ NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", 
     ("arguments", "code", "message"),
     [
         (("version",), 0, ""),
+        (("--version",), 0, ""),
         ((), 2, "Usage: watchbill"),
         (("gte",), 2, "error: No such command 'gte'. Did you mean 'get'?"),
         (("get", "--nope"), 2, "error: No such option"),

@@ -61,6 +61,15 @@ async def test_a_table_says_how_much_was_idle_and_how_far_it_counts() -> None:
     }, "seven days with today"
 
 
+async def test_a_group_may_be_written_as_capacity_and_top_write_it() -> None:
+    async with FakeServer(usage=answer()).running() as watchbill:
+        await watchbill("usage", "--by", "nodepool,gpu-type,Project")
+        await watchbill("usage", "--by", "node-pool,priority-class,bogus")
+        first, second = watchbill.asked("/api/v1/usage")
+    assert first.query["groupBy"] == "nodePool,gpuModel,project"
+    assert second.query["groupBy"] == "nodePool,priorityClass,bogus", "the server refuses it"
+
+
 async def test_wide_shows_every_figure() -> None:
     async with FakeServer(usage=answer(*ROWS)).running() as watchbill:
         outcome = await watchbill("usage", "--by", "project", "-o", "wide")

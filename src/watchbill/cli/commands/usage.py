@@ -44,6 +44,14 @@ def _moment(text: str) -> datetime:
     return datetime.now(UTC) - timedelta(days=int(match[1]) * _DAYS[match[2]] - 1)
 
 
+def _group(word: str) -> str:
+    """The API's name of a group that is written as other commands write it: `nodepool`, `gpu-type`."""
+    from watchbill.query import USAGE_GROUPS
+
+    names = {name.lower(): name for name in USAGE_GROUPS} | {"gputype": "gpuModel"}
+    return names.get(word.strip().lower().replace("-", ""), word.strip())
+
+
 @server_command
 async def usage(
     session: CommandContext,
@@ -53,7 +61,7 @@ async def usage(
             "--by",
             metavar="GROUP[,GROUP…]",
             help="Up to three of cluster, department, project, owner, namespace, type, category, nodePool, "
-            "gpuModel, priorityClass, workload, day, week, month.",
+            "gpuModel, priorityClass, workload, day, week, month; also written node-pool, gpu-type and so on.",
         ),
     ] = "project",
     since: Annotated[
@@ -87,7 +95,7 @@ async def usage(
     Days are UTC days. Deleted workloads count too. IDLE is `?` where it was not measured; WAITED counts the
     GPUs that pending workloads requested.
     """
-    groups = [name.strip() for name in by.split(",") if name.strip()]
+    groups = [_group(name) for name in by.split(",") if name.strip()]
     report = await session.client.usage(
         start=_moment(since),
         end=None if until is None else _moment(until),
