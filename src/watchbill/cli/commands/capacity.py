@@ -67,9 +67,10 @@ async def capacity(
 ) -> None:
     """Show each node pool or GPU type: its nodes, its GPUs, how many are allocated, and how many are free.
 
-    ALLOCATED counts the workloads in your scope, so FREE of a node pool is right where these are all of the
-    cluster; MEMORY/GPU is the mean of the row. By GPU type FREE is what new pods can have: GPUs of nodes that
-    are not Ready or cordoned are not, and it is `?` where you do not see the whole cluster.
+    ALLOCATED counts the workloads in your scope. By node pool, FREE is GPUS less ALLOCATED: too high where your
+    scope is a part of the cluster. By GPU type, FREE is what new pods can get, without the GPUs of nodes that
+    are cordoned or not Ready, and `?` where your scope is a part of the cluster. MEMORY/GPU is the mean of the
+    row.
     """
     only = None if cluster is None else await find_cluster(session.client, cluster)
     clusters = [

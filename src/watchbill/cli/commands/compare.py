@@ -50,8 +50,8 @@ LONGEST_REPORT = timedelta(days=3650)
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME|ID NAME|ID …",
-        help="From two to five workloads, by name or id.",
+        metavar="NAME|ID",
+        help="Two to five workloads, by name or id.",
         show_default=False,
         autocompletion=options.complete_name,
     ),
@@ -80,7 +80,7 @@ async def compare(
     deleted: options.Deleted = False,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Show workloads side by side: phases, requests, allocation, use, and what they waited for.
+    """Show two to five workloads side by side: phases, requests, allocation, use and GPU-hours.
 
     A column for each. Use is the last that was measured; `?` is not measured. GPU-hours are those of the whole
     life, as in `watchbill usage`, whose newest ten minutes are not counted yet.

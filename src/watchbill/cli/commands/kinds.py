@@ -39,7 +39,11 @@ def list_kinds(
     kinds: ExtraKinds = None,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="Print no header line.")] = False,
 ) -> None:
-    """List the kinds that have a definition; workloads of other kinds are recognized by their pods."""
+    """List the kinds that have a definition; workloads of other kinds are recognized by their pods.
+
+    ITS-PODS: `ends` where pods are expected to finish, as of a Job; `stays` where they keep running, as of a
+    Deployment.
+    """
     rows = [
         [
             definition.key.kind,

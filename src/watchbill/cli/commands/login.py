@@ -108,7 +108,11 @@ async def create_key(
     session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for.")],
     expires_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="RFC 3339.  [default: in 90 days]")
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When it expires, as in 2026-12-31T00:00:00Z.  [default: in 90 days]",
+        ),
     ] = None,
     output: options.CredentialFile = None,
 ) -> None:

@@ -79,8 +79,8 @@ async def nodes(
 ) -> None:
     """List nodes: status, GPUs, how many are allocated, idle and free; or show one with its workloads.
 
-    ALLOC counts the workloads in your scope. Of a cluster that you see in part, only the nodes that your
-    workloads hold are listed, and what is FREE is not known (`?`).
+    ALLOC counts the workloads in your scope. Of a cluster that you see in part, only the nodes that these
+    workloads run on are listed, and FREE is not known (`?`).
     """
     from watchbill.errors import NotFound
 

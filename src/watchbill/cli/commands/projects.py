@@ -75,7 +75,9 @@ async def projects(
 ) -> None:
     """List projects: GPU quota, used, asked for; workloads that run and wait, GPUs that idle.
 
-    What is not known is a question mark. A namespace that is in no queue has no quota.
+    QUOTA, USED, ASKED (for by all live workloads) and IDLE are GPUs, RUN and WAIT are workloads. With -o wide,
+    LIMIT and WEIGHT are those of GPUs by node pool, and 24H is the mean of USED over a day. `?` is not known,
+    `-` is none: a namespace that is in no queue has no quota.
     """
     from watchbill.client.organisation import project_list
     from watchbill.errors import NotFound
@@ -112,7 +114,8 @@ async def departments(
 ) -> None:
     """List departments: GPU quota, used, asked for; workloads that run and wait, GPUs that idle.
 
-    Of a department of which you see only some projects nothing but the name is shown.
+    The columns are those of `watchbill projects`; IN is the department above. Where you may see only some
+    projects of a department, its figures are `-`.
     """
     from watchbill.client.organisation import department_list
 

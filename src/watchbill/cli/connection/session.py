@@ -42,6 +42,7 @@ _HOW = (
     "give --credentials FILE, a JSON file with url, clientId and clientSecret "
     "(or name it in WATCHBILL_CREDENTIALS)\n"
     "or run `watchbill login --url URL` to log in as yourself\n"
+    "or keep them once: `watchbill context set NAME --url URL --client-id ID`\n"
     "or set WATCHBILL_URL, WATCHBILL_CLIENT_ID and WATCHBILL_CLIENT_SECRET\n"
     "or pass --url, --client-id and --client-secret"
 )

@@ -40,7 +40,10 @@ ScopeProject = Annotated[
 async def create_account(
     session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the account is for.")],
-    role: Annotated[str | None, typer.Option(help="A role to begin with.")] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(help="A role to begin with; see `admin role list`.  [default: none]"),
+    ] = None,
     cluster: ScopeCluster = None,
     department: Annotated[str | None, typer.Option(help="The scope: a department.")] = None,
     project: ScopeProject = None,
@@ -152,9 +155,15 @@ async def enable_user(
 async def add_rule(
     session: CommandContext,
     role: Annotated[str, typer.Option(help="Name of the role; see `admin role list`.")],
-    user: Annotated[str | None, typer.Option(help="The subject: a user.")] = None,
-    group: Annotated[str | None, typer.Option(help="The subject: a group.")] = None,
-    account: Annotated[str | None, typer.Option(help="The subject: a service account.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="The subject: a user, as in ada@example.com.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="The subject: a group of the identity provider.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="The subject: a service account, by name or client id.")
+    ] = None,
     cluster: ScopeCluster = None,
     department: Annotated[str | None, typer.Option(help="The scope: a department.")] = None,
     project: ScopeProject = None,
@@ -277,8 +286,12 @@ async def audit(
     session: CommandContext,
     subject: Annotated[str | None, typer.Option(help="Only what this subject did.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
-    since: Annotated[str | None, typer.Option(help="From this time on (RFC 3339).")] = None,
-    until: Annotated[str | None, typer.Option(help="Before this time (RFC 3339).")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this time on, as in 2026-11-01T00:00:00Z.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Before this time, as in 2026-12-01T00:00:00Z.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many events.")] = 100,
     as_json: AsJson = False,
 ) -> None:
