@@ -83,6 +83,9 @@ def start_maintenance(services: Services) -> None:
     services.background.start("purge", PURGE_EVERY_SECONDS, purge)
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
     services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account)
+    services.background.states[
+        "usage accounting"
+    ].is_required = False  # usage is late, nothing else
     services.background.start("audit log", FLUSH_SECONDS, write_audit)
 
 

@@ -1,6 +1,6 @@
 """Nodes in the database: what heartbeats bring of them, and what the pods on them hold."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from watchbill.cluster_node import MAX_NODES, DeviceWorkload, NodeDevice, NodeTa
 from watchbill.protocol import Delete, Heartbeat, KindState, NodeChanges
 from watchbill.query import NodeQuery, Scope, parse_node_filters
 from watchbill.responses.nodes import NodeResponse
+from watchbill.scheduler_queue import SchedulerQueue
 from watchbill.store.fleet import nodes
 from watchbill.store.fleet.clusters import cluster_delete
 from watchbill.store.fleet.nodes import node_count, node_list
@@ -282,3 +283,17 @@ async def test_a_node_says_how_old_what_is_said_of_it_is(db: Database, agent: Ag
     for seconds, state in ((59, "connected"), (60, "degraded"), (300, "disconnected")):
         page = await node_list(db, SCOPE, NodeQuery(), START + timedelta(seconds=seconds))
         assert [(each.cluster_state, each.data_as_of) for each in page.nodes] == [(state, START)]
+
+
+async def test_a_creation_that_no_column_holds_refuses_no_heartbeat(
+    db: Database, agent: Agent
+) -> None:
+    before_the_first_year = datetime.fromisoformat("0001-01-01T00:00:00+14:00")
+    await agent.send_nodes(all_nodes(node("a", created_at=before_the_first_year)), START)
+    assert await names(db) == ["a"]
+    queue = SchedulerQueue(
+        unit="project", key="q", name="q", scheduler="KAI", created_at=before_the_first_year
+    )
+    await agent.beat(START, queues=(queue,))
+    async with db.acquire(1) as connection:
+        assert await connection.fetchval("SELECT max(created_at) FROM project") > START

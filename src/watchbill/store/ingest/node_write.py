@@ -15,6 +15,7 @@ from watchbill.identity import AgentIdentity
 from watchbill.protocol import NodeChanges
 from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads.row import without_nul
+from watchbill.store.workloads.validation import EARLIEST, possible_time
 
 _COLUMNS = {
     "name": "text",
@@ -146,6 +147,6 @@ def _row(node: ClusterNode) -> tuple[object, ...]:
         optional(node.gpu_info.gpu_type if node.gpu_info else None),
         optional(node.nv_link_domain_uid),
         optional(node.nv_link_clique_id),
-        node.created_at,
+        possible_time(node.created_at) or EARLIEST,
         msgspec.json.encode(node),
     )

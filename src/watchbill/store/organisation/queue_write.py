@@ -15,6 +15,7 @@ from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads.organisation import unit_numbers
 from watchbill.store.workloads.quotas import MAX_PROJECTS, unit_count
 from watchbill.store.workloads.row import stored_text
+from watchbill.store.workloads.validation import possible_time
 from watchbill.workload import gpu_millionths
 
 _WRITE = (
@@ -92,5 +93,5 @@ def _row(number: int, queue: SchedulerQueue, above: Mapping[str, int]) -> tuple[
         None if gpu is None else gpu_millionths(min(gpu, MAX_GPUS)),
         None if cpu is None else round(cpu),
         None if memory is None else round(memory),
-        queue.created_at,
+        possible_time(queue.created_at),
     )

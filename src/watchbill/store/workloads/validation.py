@@ -338,6 +338,11 @@ def _is_time(at: datetime, latest: datetime) -> bool:
     return at.tzinfo is not None and EARLIEST <= at <= latest
 
 
+def possible_time(at: datetime | None) -> datetime | None:
+    """None for one that cannot be, which a column might not even hold."""
+    return at if at is not None and _is_time(at, LATEST) else None
+
+
 def _is_number(value: float, bound: float) -> bool:
     return 0 <= value <= bound and isfinite(value)
 
