@@ -80,13 +80,24 @@ class Background:
     """The process is about to end: it serves what comes, and asks for nothing more."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def start(self, name: str, seconds: float, work: Work, *, is_aligned: bool = False) -> None:
+    def start(
+        self,
+        name: str,
+        seconds: float,
+        work: Work,
+        *,
+        is_aligned: bool = False,
+        is_required: bool = True,
+    ) -> None:
         """Run `work` now and then every `seconds`, until `close`.
 
         `is_aligned`: first at the next multiple of `seconds` since 1970, and at every later one; a multiple
-        that passed while a round took longer, or while the machine slept, is left out.
+        that passed while a round took longer, or while the machine slept, is left out. `is_required`: a server
+        whose loop fails is not ready.
         """
-        state = LoopState(name, timedelta(seconds=seconds), started_at=self.clock())
+        state = LoopState(
+            name, timedelta(seconds=seconds), started_at=self.clock(), is_required=is_required
+        )
         self.include(state)
         loop = self._run_aligned(state, work) if is_aligned else self._run(state, work)
         self._tasks.append(asyncio.create_task(loop, name=name))

@@ -78,14 +78,12 @@ def start_maintenance(services: Services) -> None:
         check_disk(settings.data_dir)
 
     if settings.database_url is None:
-        services.background.start("disk", DISK_EVERY_SECONDS, check_space)
-        services.background.states["disk"].is_required = False  # readiness looks for itself
+        # Readiness looks for itself.
+        services.background.start("disk", DISK_EVERY_SECONDS, check_space, is_required=False)
     services.background.start("purge", PURGE_EVERY_SECONDS, purge)
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
-    services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account)
-    services.background.states[
-        "usage accounting"
-    ].is_required = False  # usage is late, nothing else
+    # Without it usage is late, and nothing else.
+    services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account, is_required=False)
     services.background.start("audit log", FLUSH_SECONDS, write_audit)
 
 
@@ -95,14 +93,12 @@ def start_standby_checks(services: Services, standby: Standby) -> None:
     async def check(_: datetime) -> None:
         await standby.check()
 
-    services.background.start("standby", CHECK_SECONDS, check)
-    services.background.states["standby"].is_required = False
+    services.background.start("standby", CHECK_SECONDS, check, is_required=False)
 
 
 def start_reloading(services: Services, certificate: Certificate) -> None:
     """One that cannot be used is told in log and metrics; the server goes on with the old one, and is ready."""
-    services.background.start("certificate", RELOAD_SECONDS, certificate.reload)
-    services.background.states["certificate"].is_required = False
+    services.background.start("certificate", RELOAD_SECONDS, certificate.reload, is_required=False)
 
 
 async def trusted(

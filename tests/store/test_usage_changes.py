@@ -4,7 +4,6 @@ import os
 import random
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -12,7 +11,6 @@ from msgspec.structs import replace
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import record, upsert, workload
-from watchbill import maintenance
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.kinds.derive import Derived
 from watchbill.prices import Prices
@@ -20,7 +18,7 @@ from watchbill.protocol import Delete, Heartbeat, Record
 from watchbill.query import Scope, UsageQuery
 from watchbill.store.ingest.stream import heartbeat_apply
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage import accounting, day_limits
+from watchbill.store.usage import day_limits
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
 from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.store.workloads.usage_steps import UsageAttributes
@@ -465,69 +463,3 @@ async def test_whatever_happens_the_days_add_up_to_what_was_held(db: Database) -
             assert minutes == expected, (seed, when)
             assert round(page.totals.gap_gpu_hours * 60, 1) == life.gap, (seed, when)
         await usage_rebuild(db, 1)
-
-
-async def test_who_was_deleted_just_before_days_of_silence_is_accounted_to_the_end(
-    db: Database,
-) -> None:
-    """Rounds go on meanwhile, and look for no deletions of days ago; its last minutes were not settled then."""
-    agent = await connected_agent(db, FIRST)
-    await seen(agent, 0, 8)
-    for hours in (2.0, 5.0):
-        await agent.beat(at(hours))
-    await agent.send(Delete(id=UUID(int=1), deleted_at=at(5)), now=at(5))
-    async with db.transaction(1) as connection:
-        await connection.execute("DELETE FROM cluster_gap")
-    for hours in (5, 30, 60):
-        await usage_account(db, 1, at(hours))
-    await agent.beat(at(61))
-    await usage_account(db, 1, at(61.5))
-    assert await hours_by(db, "cluster") == {("cluster-1",): 40}
-
-
-async def test_a_round_that_goes_on_where_the_last_one_was_cut_off_is_not_the_last(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two that ran for three days and ended long ago; each round has time for one step of two workloads."""
-    agent = await connected_agent(db, FIRST)
-    for number in (1, 2):
-        await agent.send(upsert(held(number, 8), observed_at=FIRST), now=FIRST)
-    for number in (1, 2):
-        await agent.send(Delete(id=UUID(int=number), deleted_at=at(72)), now=at(72))
-    await observed(db, 240)
-    monkeypatch.setattr(accounting, "BATCH", 2)
-    seconds = iter(range(1000))
-    loop = SimpleNamespace(time=lambda: float(next(seconds)))
-    monkeypatch.setattr("watchbill.maintenance.asyncio.get_running_loop", lambda: loop)
-    rounds = maintenance.UsageRounds(seconds=2, share=1)
-    for _ in range(12):
-        await rounds.run(db, at(240))
-    assert await hours_by(db, "cluster") == {("cluster-1",): 2 * 8 * 72}
-
-
-async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A round begins when the agent is back, and the agent says what it observed before the round is done."""
-    agent = await connected_agent(db, FIRST)
-    await seen(agent, 0, 8)
-    await agent.hello(at(10))
-    store = accounting._store
-
-    async def tell() -> None:
-        beat = Heartbeat(stream_id=agent.stream_id, seq=0, unbroken_seconds=10 * 3600)
-        await heartbeat_apply(db, agent.identity, beat, at(10))
-
-    async def interrupted(*arguments: object) -> None:
-        await tell()
-        await store(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(accounting, "_store", interrupted)
-    await usage_account(db, 1, at(10))
-    monkeypatch.setattr(accounting, "_store", store)
-    await tell()
-    async with db.transaction(1) as connection:
-        await connection.execute("UPDATE cluster SET last_contact_at = $1", at(10 + 1 / 6))
-    await usage_account(db, 1, at(10 + 1 / 6))
-    page = await report(db, "cluster")
-    assert [(row.allocated_gpu_hours, row.gap_gpu_hours) for row in page.rows] == [(80, 0)]

@@ -1,0 +1,82 @@
+"""What a round of accounting meets: silences, deletions just before them, and rounds that were cut off."""
+
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import upsert
+from tests.store.test_usage_changes import FIRST, at, held, hours_by, observed, report, seen
+from watchbill import maintenance
+from watchbill.protocol import Delete, Heartbeat
+from watchbill.store.ingest.stream import heartbeat_apply
+from watchbill.store.postgres.database import Database
+from watchbill.store.usage import accounting
+from watchbill.store.usage.accounting import usage_account
+
+
+async def test_who_was_deleted_just_before_days_of_silence_is_accounted_to_the_end(
+    db: Database,
+) -> None:
+    """Rounds go on meanwhile, and look for no deletions of days ago; its last minutes were not settled then."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    for hours in (2.0, 5.0):
+        await agent.beat(at(hours))
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(5)), now=at(5))
+    async with db.transaction(1) as connection:
+        await connection.execute("DELETE FROM cluster_gap")
+    for hours in (5, 30, 60):
+        await usage_account(db, 1, at(hours))
+    await agent.beat(at(61))
+    await usage_account(db, 1, at(61.5))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 40}
+
+
+async def test_a_round_that_goes_on_where_the_last_one_was_cut_off_is_not_the_last(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that ran for three days and ended long ago; each round has time for one step of two workloads."""
+    agent = await connected_agent(db, FIRST)
+    for number in (1, 2):
+        await agent.send(upsert(held(number, 8), observed_at=FIRST), now=FIRST)
+    for number in (1, 2):
+        await agent.send(Delete(id=UUID(int=number), deleted_at=at(72)), now=at(72))
+    await observed(db, 240)
+    monkeypatch.setattr(accounting, "BATCH", 2)
+    seconds = iter(range(1000))
+    loop = SimpleNamespace(time=lambda: float(next(seconds)))
+    monkeypatch.setattr("watchbill.maintenance.asyncio.get_running_loop", lambda: loop)
+    rounds = maintenance.UsageRounds(seconds=2, share=1)
+    for _ in range(12):
+        await rounds.run(db, at(240))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 2 * 8 * 72}
+
+
+async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round begins when the agent is back, and the agent says what it observed before the round is done."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    await agent.hello(at(10))
+    store = accounting._store
+
+    async def tell() -> None:
+        beat = Heartbeat(stream_id=agent.stream_id, seq=0, unbroken_seconds=10 * 3600)
+        await heartbeat_apply(db, agent.identity, beat, at(10))
+
+    async def interrupted(*arguments: object) -> None:
+        await tell()
+        await store(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(accounting, "_store", interrupted)
+    await usage_account(db, 1, at(10))
+    monkeypatch.setattr(accounting, "_store", store)
+    await tell()
+    async with db.transaction(1) as connection:
+        await connection.execute("UPDATE cluster SET last_contact_at = $1", at(10 + 1 / 6))
+    await usage_account(db, 1, at(10 + 1 / 6))
+    page = await report(db, "cluster")
+    assert [(row.allocated_gpu_hours, row.gap_gpu_hours) for row in page.rows] == [(80, 0)]
