@@ -175,6 +175,7 @@ async def test_doctor_looks_at_everything(fleet: Fleet) -> None:
         ["ok", "login"],
         ["ok", "version"],
         ["ok", "database"],
+        ["ok", "vacuum"],
         ["ok", "cluster"],
         ["ok", "kinds"],
         ["warn", "agent"],

@@ -22,7 +22,7 @@ from tests.fixtures.metric_stores import free_port
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from watchbill.agent.metrics import scrape
 from watchbill.agent.run import run_agent
-from watchbill.protocol import IdleHours, KindState, Measured, Scrape
+from watchbill.protocol import IdleHours, KindState, Scrape
 from watchbill.settings.agent import AgentSettings
 
 ROUND_SECONDS = 0.2
@@ -43,13 +43,14 @@ class MeasuringAgent:
         return {kind.kind: kind for kind in kinds if kind.group == "metrics"}
 
     def last_of(self, number: int) -> dict[tuple[str, str], float]:
-        result: list[Measured] = [
-            workload
-            for scrape in self.scrapes
-            for workload in scrape.workloads
-            if str(workload.id) == uid(number)
-        ]
-        return {(r.type, r.label): r.value for r in result[-1].readings} if result else {}
+        """By type and label. What only single pods have of it travels apart, at the same instant."""
+        measured: dict[datetime, dict[tuple[str, str], float]] = {}
+        for sent in self.scrapes:
+            for workload in sent.workloads:
+                if str(workload.id) == uid(number):
+                    readings = {(r.type, r.label): r.value for r in workload.readings}
+                    measured.setdefault(sent.at, {}).update(readings)
+        return measured[max(measured)] if measured else {}
 
 
 @asynccontextmanager

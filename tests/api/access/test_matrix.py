@@ -20,6 +20,7 @@ from uuid import UUID
 from tests.fixtures.estate import Estate, EstateCaller, Placed, add
 from tests.fixtures.samples import JOB_TYPE_ID, OPERATIONS, PAGES, TRAIN_ID
 from tests.fixtures.serving import Answer
+from tests.fixtures.statements import take_unbound
 from tests.fixtures.store_modules import store_modules
 from watchbill.access.roles import SCOPED
 from watchbill.api.app import build_app
@@ -99,7 +100,10 @@ OF_ALL = [
 CLUSTERS = "/api/v1/clusters"
 OF_NODE = f"/api/v1/nodes/{ABSENT}/metrics"
 OF_IDS = "/api/v1/workloads/utilization?ids="
-OF_CLUSTER = [f"/{ABSENT}/{tail}" for tail in ("nodes", "nodes/count", "metrics")]
+OF_CLUSTER = [
+    f"/{ABSENT}/{tail}" for tail in ("nodes", "nodes/count", "metrics", "nodepools/a100/metrics")
+]
+OF_POD = f"/pods/{ABSENT}/metrics?metricType=GPU_UTILIZATION&{RANGE}"
 
 
 async def ask(made: Estate, principal: EstateCaller, path: str) -> Answer:
@@ -200,6 +204,22 @@ async def test_one_workload_for_everybody(made: Estate) -> None:
     assert refusals
     for case, different in refusals.items():
         assert len(different) == 1, (case, different)
+
+
+async def test_a_pod_that_a_workload_does_not_have(made: Estate) -> None:
+    """Whoever sees the workload and whoever does not learn as little of it."""
+
+    async def check(name: str, principal: EstateCaller, id_: str) -> None:
+        answer = await ask(made, principal, f"/api/v1/workloads/{id_}{OF_POD}")
+        assert answer.status == (404 if principal.status == 200 else principal.status), (name, id_)
+        assert not leaks(made, principal, answer, id_), (name, id_)
+
+    cases = [
+        (name, principal, id_)
+        for name, principal in made.principals.items()
+        for id_ in objects(made)
+    ]
+    assert await in_turns(cases, check) >= 200
 
 
 async def test_all_workloads_for_everybody(made: Estate) -> None:
@@ -393,7 +413,7 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
         *clusters,
         OF_NODE,
         f"{OF_IDS}{ABSENT}",
-        *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values()),
+        *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in (*OF_ONE.values(), OF_POD)),
     ]
     missing = [
         name
@@ -452,3 +472,4 @@ async def test_row_security_alone_holds_tenants_apart(made: Estate) -> None:
             for id_ in objects(made)
         ]
         assert await in_turns(cases, check) >= 400
+    take_unbound()  # statements that name no tenant are what is tried here

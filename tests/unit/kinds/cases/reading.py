@@ -12,7 +12,9 @@ import yaml
 from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.unit.kinds.golden.reading import POD_STATES, Loader, expanded, filled, merged, uid_of
 from watchbill.cli.kinds_input import collect_topmost
+from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.derive import derive
+from watchbill.kinds.objects.objects import WorkloadObjects
 
 JSON = dict[str, Any]
 FOLDER = Path(__file__).parent
@@ -37,11 +39,14 @@ def _of_file(file: Path) -> Iterator[Case]:
         yield Case(f"{file.stem}-{name}", documents, case["expected"])
 
 
-def seen(case: Case) -> JSON:
-    """What the record says of the members that the case names."""
-    known = definitions()
+def objects_of(case: Case, known: Definitions) -> WorkloadObjects:
     documents = msgspec.json.decode(msgspec.json.encode(case.documents))
-    workload = derive(collect_topmost(documents, known), known, SETTINGS).record.workload
+    return collect_topmost(documents, known)
+
+
+def seen(case: Case, known: Definitions) -> JSON:
+    """What the record says of the members that the case names."""
+    workload = derive(objects_of(case, known), known, SETTINGS).record.workload
     wire = msgspec.to_builtins(workload)
 
     def gpus(member: str) -> float | None:
@@ -68,9 +73,9 @@ def agrees(expected: Any, value: Any) -> bool:
     return bool(expected == value)
 
 
-def differences(case: Case) -> JSON:
-    """What the record says and should not, by member, with what it should."""
-    actual = seen(case)
+def differences(case: Case, known: Definitions | None = None) -> JSON:
+    """What the record says and should not, by member, with what it should. `known` None = as they are."""
+    actual = seen(case, known or definitions())
     wrong = {}
     for member, expected in case.expected.items():
         value = actual[member]

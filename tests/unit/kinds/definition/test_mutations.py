@@ -1,4 +1,4 @@
-"""Every word of the phase rules matters: with one of them changed, a golden or a recorded life fails.
+"""Every word of the phase rules matters: with one of them changed, a golden, a recorded life or a case fails.
 
 A mutant lacks a predicate, or has it negated, or lacks one operand of an `and` or `or`, or one word of an `IN`.
 """
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.fixtures.kubernetes.lives import SETTINGS, moments, workloads
+from tests.unit.kinds.cases import reading as short
 from tests.unit.kinds.golden.reading import Case, agrees, cases, seen
 from tests.unit.kinds.test_lives import LIVES
 from watchbill.kinds.definition import loader
@@ -106,15 +107,27 @@ def _with(source: ProgramSource, name: str, them: tuple[PredicateSource, ...]) -
 
 
 def survives(mutant: Mutant, definition: Definition) -> bool:
-    """No golden and no recorded life of the kind tells the mutant from the original."""
+    """No golden, no recorded life and no case of the kind tells the mutant from the original."""
     programs = {**definition.programs, mutant.version: Program(mutant.source)}
     mutated = replace(definition, programs=programs)
     known = Definitions(
         mutated if file == Path(definition.file).name else original(file) for file in BUILT_IN_FILES
     )
     goldens, lives = of_kind(definition)
-    return all(agrees(seen(case, known), case) for case in goldens) and all(
-        _type_and_phase(objects, known) == expected for objects, expected in lives
+    return (
+        all(agrees(seen(case, known), case) for case in goldens)
+        and all(_type_and_phase(objects, known) == expected for objects, expected in lives)
+        and not any(short.differences(case, known) for case in _short_cases(definition.key))
+    )
+
+
+@cache
+def _short_cases(key: object) -> tuple[short.Case, ...]:
+    known = Definitions(original(file) for file in BUILT_IN_FILES)
+    return tuple(
+        case
+        for case in short.cases()
+        if known.for_object(short.objects_of(case, known).root).key == key
     )
 
 
