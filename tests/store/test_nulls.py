@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from tests.conftest import Engine, fresh_database
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.store.test_isolation import READS
@@ -159,7 +160,10 @@ async def send_everything(db: Database, agent: Agent) -> None:
     await inventory.inventory_commit(db, agent.identity, InventoryCommit(count=1, **names), NOW)
 
 
-async def test_any_column_may_be_unknown(database_url: str, db: Database) -> None:
+async def test_any_column_may_be_unknown(embedded_engine: Engine) -> None:
+    """On one engine: what is tried is what our code makes of NULL."""
+    database_url = await fresh_database(embedded_engine)
+    db = await Database.open(database_url, pool_size=4)
     agent = await full_of_everything(db)
     owner = await asyncpg.connect(database_url)
     columns = await nullable_columns(owner)
@@ -175,6 +179,7 @@ async def test_any_column_may_be_unknown(database_url: str, db: Database) -> Non
                 error.add_note(f"{table}.{column} is NULL")
                 raise
     await owner.close()
+    await db.close()
 
 
 async def test_hours_that_were_counted_outlive_what_is_unknown_now(db: Database) -> None:

@@ -410,7 +410,7 @@ class Life:
                 await self.restarts()
 
 
-HISTORIES = int(os.environ.get("WATCHBILL_HISTORIES", "6"))
+HISTORIES = int(os.environ.get("WATCHBILL_HISTORIES", "4"))
 EVENTS = 18
 
 

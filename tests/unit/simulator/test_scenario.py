@@ -157,7 +157,7 @@ def check_waiting(scenario: Scenario) -> None:
             assert (reported.reason, reported.message) == (truth.reason, truth.message)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_machines_and_quotas_hold_and_reasons_are_true(seed: int) -> None:
     scenario = begin(seed=seed)
     check_machines(scenario.world)
