@@ -6,11 +6,12 @@ WATCHBILL_TEST_NO_SKIP=1 it fails instead.
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -63,6 +64,41 @@ structlog.configure(  # the default draws every frame's variables: a second for 
 )
 
 
+_FOLDER = re.compile(r"watchbill-test-(\d+)-\w+")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """One that other system users may pass through, as a data directory's parent must be. Not below pytest's
+    own, which they may not."""
+    folder = Path(tempfile.mkdtemp(prefix=f"watchbill-test-{os.getpid()}-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Clears up after runs that were killed: a few of them fill a disk with databases."""
+    if hasattr(config, "workerinput"):
+        return
+    for folder in Path("/tmp").glob("watchbill-test-*"):
+        named = _FOLDER.fullmatch(folder.name)
+        if named is not None and not _runs(int(named[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def require(component: str) -> Path:
     """The path of a component, or a skip (a failure where skips are forbidden)."""
     path, how = COMPONENTS[component]
@@ -97,7 +133,8 @@ class Engine:
 async def _with_template(name: str, url: str) -> Engine:
     engine = Engine(name, url)
     connection = await asyncpg.connect(engine.database("postgres"))
-    await connection.execute("ALTER SYSTEM SET fsync = off")  # nobody wants these data tomorrow
+    for careless in ("fsync", "full_page_writes"):  # nobody wants these data tomorrow
+        await connection.execute(f"ALTER SYSTEM SET {careless} = off")
     await connection.execute("SELECT pg_reload_conf()")
     await connection.execute("CREATE DATABASE watchbill_template")
     await connection.close()
@@ -122,9 +159,8 @@ def statements_name_their_tenant() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="session")
 async def embedded_engine() -> AsyncIterator[Engine]:
-    with tempfile.TemporaryDirectory(prefix="watchbill-test-", dir="/tmp") as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedPostgres(Path(folder))
+    with temporary_folder() as folder:
+        server = EmbeddedPostgres(folder)
         url = await server.start()
         yield await _with_template("embedded", url.replace("@/watchbill?", "@/DATABASE?"))
         await server.stop()
@@ -134,11 +170,10 @@ async def embedded_engine() -> AsyncIterator[Engine]:
 async def debian_engine() -> AsyncIterator[Engine]:
     require("PostgreSQL 15")
     owner = process_owner(None)
-    with tempfile.TemporaryDirectory(prefix="wb15-", dir="/tmp") as folder:
-        Path(folder).chmod(0o711)
-        data = Path(folder) / "data"
+    with temporary_folder() as folder:
+        data = folder / "data"
         data.mkdir(mode=0o700)
-        sockets = Path(folder) / "s"
+        sockets = folder / "s"
         sockets.mkdir(mode=0o700)
         for path in (data, sockets):
             owner.give(path)
@@ -195,16 +230,29 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 async def fresh_database(engine: Engine) -> str:
     """The URL of a new, migrated, empty database; it goes with its engine."""
+    return engine.database(await _created(engine))
+
+
+async def _created(engine: Engine) -> str:
     name = f"test_{uuid4().hex[:12]}"
+    await _as_owner(
+        engine, f"CREATE DATABASE {name} TEMPLATE watchbill_template STRATEGY FILE_COPY"
+    )
+    return name
+
+
+async def _as_owner(engine: Engine, statement: str) -> None:
     connection = await asyncpg.connect(engine.database("postgres"))
-    await connection.execute(f"CREATE DATABASE {name} TEMPLATE watchbill_template")
+    await connection.execute(statement)
     await connection.close()
-    return engine.database(name)
 
 
 @pytest_asyncio.fixture
-async def database_url(engine: Engine) -> str:
-    return await fresh_database(engine)
+async def database_url(engine: Engine) -> AsyncIterator[str]:
+    """Of a new, migrated, empty database; it goes with its test: thousands of them would fill a disk."""
+    name = await _created(engine)
+    yield engine.database(name)
+    await _as_owner(engine, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest_asyncio.fixture
@@ -215,12 +263,9 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def private_dir() -> AsyncIterator[Path]:
-    """A folder that other system users may pass through, as a data directory's parent must be."""
-    folder = Path(tempfile.mkdtemp(prefix="watchbill-test-", dir="/tmp"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def private_dir() -> Iterator[Path]:
+    with temporary_folder() as folder:
+        yield folder
 
 
 @dataclass(frozen=True)

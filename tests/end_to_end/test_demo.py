@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 
 from simulator.model.mixture import UNKNOWN
+from tests.conftest import temporary_folder
 from watchbill.kinds.definition.loader import load_definitions
 
 READY_SECONDS = 240.0
@@ -143,11 +142,9 @@ def demo(folder: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterato
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Not below pytest's own, which the database's user may not pass through."""
-    result = Path(tempfile.mkdtemp(prefix="watchbill-test-", dir="/tmp"))
-    result.chmod(0o755)
-    yield result
-    shutil.rmtree(result)
+    with temporary_folder() as result:
+        result.chmod(0o755)
+        yield result
 
 
 def test_it_fills_tells_how_to_log_in_and_leaves_nothing(folder: Path) -> None:

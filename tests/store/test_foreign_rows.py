@@ -25,6 +25,8 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account
 
 NOW = datetime(2026, 11, 23, 12, 5, tzinfo=UTC)
+OBSERVED_MINUTES = 30
+"""Longer than accounting waits for what an agent may still tell."""
 LATER = NOW + timedelta(hours=2)
 ROWS = {
     "workload": "w.id",
@@ -88,7 +90,8 @@ async def _reported(db: Database, own: str, objects: list[Json]) -> dict[str, li
         batch = Batch(stream_id=agent.stream_id, seq=seq, **members)  # type: ignore[arg-type]
         await batch_apply(db, agent.identity, batch, NOW)
     agent.seq = 2
-    await agent.beat(LATER)
+    for minute in range(1, OBSERVED_MINUTES):
+        await agent.beat(NOW + timedelta(minutes=minute))
     await usage_account(db, tenant_id, LATER)
     ids = [each.record.workload.id for each in derived if each.record.workload.namespace == own]
     return await _rows(db, tenant_id, ids)
