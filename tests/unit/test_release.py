@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -38,6 +39,21 @@ def test_a_release_is_complete(tmp_path: Path) -> None:
     constraints = (PROJECT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()
     assert f"asyncpg=={parts['asyncpg']['version']}" in constraints
     assert parts["asyncpg"]["purl"].startswith("pkg:pypi/asyncpg@")
+
+
+def test_images_are_named_by_the_version() -> None:
+    """Wherever a manifest, the image or a page names one: what a release changes besides `__version__`."""
+    files = [path for path in (PROJECT / "deploy").rglob("*") if path.is_file()]
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    named = {
+        (file.name, version)
+        for file in (*files, *pages)
+        for version in re.findall(
+            r"(?:watchbill:|newTag: |ARG VERSION=)(\d+\.\d+\.\d+)", file.read_text(encoding="utf-8")
+        )
+    }
+    assert {"Dockerfile", "compose.yaml", "kustomization.yaml"} <= {name for name, _ in named}
+    assert {version for _, version in named} == {__version__}
 
 
 def test_the_image_is_small() -> None:

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from watchbill.errors import Unavailable
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Database, allow_seconds
 from watchbill.store.postgres.errors import FailureKind, failure_of
 from watchbill.store.postgres.migrate import migrate
 
@@ -53,6 +53,22 @@ async def test_a_failure_of_the_database_is_unavailability(
     assert "secret row" not in f"{raised.value.message} {raised.value.details}"
     assert (raised.value.retry_after_seconds is None) == (code == "57014")
     await db.check_ready()
+
+
+async def test_who_waits_for_a_lock_is_told_of_it_before_the_statement_times_out(
+    db: Database,
+) -> None:
+    async with db.transaction(1) as connection:
+        for seconds in (None, 60):
+            if seconds is not None:
+                await allow_seconds(connection, seconds)
+            limits = [
+                await connection.fetchval(
+                    "SELECT extract(epoch FROM current_setting($1)::interval)", name
+                )
+                for name in ("lock_timeout", "statement_timeout")
+            ]
+            assert limits == ([60, 60] if seconds else [4.5, 5])
 
 
 @pytest.mark.parametrize("code", OURS)

@@ -3,6 +3,8 @@
 So does every statement: `tests/conftest.py` looks at those of every test, and here is tried how it looks.
 """
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import Engine
@@ -16,7 +18,17 @@ KEYS_WITHOUT_TENANT = {
     ("session", "token_hash"): "a cookie names its session alone",
     ("refresh_token", "token_hash"): "a refresh token names its login alone",
 }
-"""Unique over all tenants, each with the reason: a directory of these would stay on one machine."""
+"""Unique over all tenants, each with the reason: their tables would be copied to every machine."""
+REFERENCE_TABLES = {"tenant", *(table for table, _ in KEYS_WITHOUT_TENANT)}
+TABLES_OF_ONE_MACHINE = {
+    "alembic_version": "which migrations have run",
+    "device_login": "a login that nobody has confirmed has no tenant yet",
+    "signing_key": "signs the tokens of all tenants",
+    "table_size": "how large each table was",
+    "upkeep": "when each background task ran last",
+}
+"""Without a tenant, each with what it holds."""
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 _UNIQUE = """
     SELECT t.relname AS table_name, string_agg(a.attname, ', ' ORDER BY a.attnum) AS columns,
            bool_or(a.attname = 'tenant_id') AS has_tenant
@@ -27,11 +39,24 @@ _UNIQUE = """
     GROUP BY i.indexrelid, t.relname
 """
 _REFERENCES = """
-    SELECT c.conrelid::regclass::text AS table_name, c.conname AS name,
-           bool_or(a.attname = 'tenant_id') AS has_tenant
-    FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)
+    SELECT c.conname AS name, c.confrelid::regclass::text AS referenced,
+           bool_or(own.attname = 'tenant_id' AND other.attname = 'tenant_id') AS has_tenant
+    FROM pg_constraint c
+    CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS pair (own_number, other_number)
+    JOIN pg_attribute own ON own.attrelid = c.conrelid AND own.attnum = pair.own_number
+    JOIN pg_attribute other ON other.attrelid = c.confrelid AND other.attnum = pair.other_number
     WHERE c.contype = 'f' AND c.conparentid = 0 AND c.connamespace = 'public'::regnamespace
-    GROUP BY c.oid, c.conrelid, c.conname
+    GROUP BY c.oid, c.conname, c.confrelid
+"""
+_WITHOUT_TENANT = """
+    SELECT t.relname AS table_name FROM pg_class t
+    WHERE t.relkind IN ('r', 'p') AND NOT t.relispartition AND t.relnamespace = 'public'::regnamespace
+    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = 'tenant_id')
+"""
+_STATEMENT_TRIGGERS = """
+    SELECT DISTINCT t.tgrelid::regclass::text AS table_name FROM pg_trigger t
+    JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE NOT t.tgisinternal AND t.tgtype & 1 = 0 AND c.relnamespace = 'public'::regnamespace
 """
 
 
@@ -44,9 +69,31 @@ async def test_what_is_unique_is_so_within_a_tenant(db: Database) -> None:
 
 
 async def test_what_refers_to_a_row_names_its_tenant(db: Database) -> None:
+    """On both sides, or the row is one that every machine has."""
     async with db.acquire(1) as connection:
         rows = await connection.fetch(_REFERENCES)
-    assert [row["name"] for row in rows if not row["has_tenant"]] == []
+    assert len(rows) >= 8
+    far = [row for row in rows if row["referenced"] not in REFERENCE_TABLES]
+    assert [row["name"] for row in far if not row["has_tenant"]] == []
+
+
+async def test_every_table_has_its_place(db: Database) -> None:
+    """By tenant, on every machine or on one; the page about operations names those that are not by tenant."""
+    async with db.acquire(1) as connection:
+        rows = await connection.fetch(_WITHOUT_TENANT)
+    assert {row["table_name"] for row in rows} == {"tenant", *TABLES_OF_ONE_MACHINE}
+    page = OPERATIONS.read_text(encoding="utf-8")
+    named = REFERENCE_TABLES | TABLES_OF_ONE_MACHINE.keys()
+    assert [table for table in sorted(named) if f"`{table}`" not in page] == []
+
+
+async def test_what_citus_does_not_have_is_named(db: Database) -> None:
+    """Triggers for each statement: the page about operations names the tables that have some."""
+    async with db.acquire(1) as connection:
+        rows = await connection.fetch(_STATEMENT_TRIGGERS)
+    assert len(rows) >= 5
+    page = OPERATIONS.read_text(encoding="utf-8")
+    assert [name for (name,) in rows if f"`{name}`" not in page] == []
 
 
 BOUND = (

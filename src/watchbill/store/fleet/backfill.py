@@ -16,7 +16,7 @@ from watchbill.store.fleet.fleet import (
     WRITE_TIMEOUT_SECONDS,
     fleet_capacities,
 )
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, allow_seconds
 
 _KEY: Final = "number, cluster_id, project_id, department_id"
 _NUMBER: Final = f"ceil(extract(epoch FROM {{at}}) / {STEP_SECONDS})::bigint"
@@ -91,7 +91,7 @@ async def fleet_backfill(db: Database, tenant_id: int, *, start: datetime, end: 
     """Fill the instants in [start, end) that were not recorded; of each cluster with the GPUs it has now."""
     first, last = (-(-int(at.timestamp()) // STEP_SECONDS) for at in (start, end))
     async with db.transaction(tenant_id) as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{WRITE_TIMEOUT_SECONDS}s'")
+        await allow_seconds(connection, WRITE_TIMEOUT_SECONDS)
         await connection.execute(_FILL, tenant_id, first, last - 1, end, list(WAIT_BOUNDS))
         await _fill_clusters(connection, tenant_id, first, last - 1)
 

@@ -19,7 +19,7 @@ from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.responses.fleet import FleetGpus, FleetMoment, FleetPending
 from watchbill.store.organisation.series import quota_record
-from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
 from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
 from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
 
@@ -263,7 +263,7 @@ async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
     """Keep the figures of one instant, and forget those that are too old. False = another server did, or
     there is no cluster to tell of."""
     async with db.transaction(tenant_id) as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{WRITE_TIMEOUT_SECONDS}s'")
+        await allow_seconds(connection, WRITE_TIMEOUT_SECONDS)
         is_ours = await connection.fetchval(
             "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, tenant_id
         )

@@ -41,6 +41,8 @@ class Session(asyncpg.Connection):
         self._settings = (
             f"ROLE {APP_ROLE}",
             f"statement_timeout = {int(statement_timeout_seconds * 1000)}",
+            # Sooner, so that whoever waits for a migration is told so, and not to narrow the query.
+            f"lock_timeout = {int(statement_timeout_seconds * 900)}",
             "timezone = 'UTC'",
             "jit = off",
         )
@@ -144,6 +146,14 @@ Row = asyncpg.Record
 
 LISTENER_TIMEOUT_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 2.0
+
+
+async def allow_seconds(connection: Connection, seconds: float) -> None:
+    """How long each further statement of this transaction may take, and wait for locks."""
+    milliseconds = int(seconds * 1000)
+    await connection.execute(
+        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {milliseconds}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

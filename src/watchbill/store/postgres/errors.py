@@ -101,7 +101,11 @@ FAILURES: dict[str, DatabaseFailure] = {
         "Raise max_connections, or lower WATCHBILL_POOL_SIZE.",
     ),
     "53": DatabaseFailure(_RETRYABLE, "The database is short of a resource.", "Its log names it."),
-    "55P03": _CONFLICT,
+    "55P03": DatabaseFailure(
+        _RETRYABLE,
+        "The database is busy with a conflicting change.",
+        "Something holds a lock for long, perhaps the migration to a newer version: try again.",
+    ),
     "57014": DatabaseFailure(
         FailureKind.TIMEOUT,
         "The query timed out.",

@@ -7,7 +7,7 @@ workload's, so conditions hold for all three; this module knows which questions 
 from datetime import datetime
 
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Database, allow_seconds
 from watchbill.store.workloads.search import INDEXED_NAMES
 from watchbill.store.workloads.select import (
     DELETED_TALLY,
@@ -45,7 +45,7 @@ def count_table(query: WorkloadQuery, *, by: str | None = None) -> str:
 async def tally_rebuild(db: Database, tenant_id: int) -> None:
     """Count everything anew; writers wait meanwhile."""
     async with db.transaction(tenant_id) as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{REBUILD_TIMEOUT_SECONDS}s'")
+        await allow_seconds(connection, REBUILD_TIMEOUT_SECONDS)
         for table in sorted(TALLIES):
             await connection.execute(f"SELECT {table}_rebuild()")
 

@@ -17,7 +17,7 @@ import msgspec
 from watchbill.protocol import DEGRADED_AFTER_SECONDS
 from watchbill.query import Scope, WorkloadQuery, ascii_lower
 from watchbill.responses.workloads import PhaseInterval
-from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
 from watchbill.store.workloads.document import (
     PAGE_BYTES,
     DocumentCache,
@@ -381,7 +381,7 @@ async def workload_export(
         f"WHERE {statement.where} ORDER BY {order}"
     )
     async with db.snapshot(scope.tenant_id) as connection:
-        await connection.execute(f"SET LOCAL statement_timeout = '{EXPORT_TIMEOUT_SECONDS}s'")
+        await allow_seconds(connection, EXPORT_TIMEOUT_SECONDS)
         cursor = await connection.cursor(sql, *statement.parameters)
         while rows := await cursor.fetch(EXPORT_BATCH):
             yield [finish_document(row[0], row[1], row[2], row[3]) for row in rows]
