@@ -20,13 +20,16 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
+import structlog
 
 from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
 from simulator.model.names import cluster_name
+from simulator.past.patience import repeated
 from watchbill.client import Client, Selection
 from watchbill.errors import Conflict, Unavailable
 from watchbill.files import write_private
@@ -36,6 +39,8 @@ from watchbill.settings.server import ServerSettings
 from watchbill.store.fleet.backfill import fleet_backfill
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account, usage_rebuild
+
+log = structlog.get_logger(__name__)
 
 _PREFIX = "watchbill-demo-"
 _LOCK = "demo.lock"
@@ -253,18 +258,17 @@ async def _database(url: str) -> AsyncIterator[Database]:
 async def _prepare(database_url: str, *, start: datetime, end: datetime) -> None:
     """The first round of accounting knew nothing of the past: until it is accounted, nobody says that it is."""
     async with _database(database_url) as db:
-        await usage_rebuild(db, FIRST_TENANT_ID)
-        await fleet_backfill(db, FIRST_TENANT_ID, start=start, end=end)
+        await repeated(partial(usage_rebuild, db, FIRST_TENANT_ID))
+        await repeated(partial(fleet_backfill, db, FIRST_TENANT_ID, start=start, end=end))
 
 
 async def _settle(database_url: str, now: datetime) -> None:
     """What may take some seconds more: the month's usage, and the fleet's series before the last day."""
     async with _database(database_url) as db:
-        await usage_account(db, FIRST_TENANT_ID, datetime.now(UTC))
+        await repeated(partial(usage_account, db, FIRST_TENANT_ID, datetime.now(UTC)))
         for day in range(1, _SERIES_DAYS):
-            await fleet_backfill(
-                db, FIRST_TENANT_ID, start=now - (day + 1) * _DAY, end=now - day * _DAY
-            )
+            start, end = now - (day + 1) * _DAY, now - day * _DAY
+            await repeated(partial(fleet_backfill, db, FIRST_TENANT_ID, start=start, end=end))
 
 
 async def _register(client: Client, home: Path, names: list[str]) -> dict[str, str]:
@@ -292,13 +296,21 @@ async def _fill(client: Client, expected: int, progress: Progress) -> None:
     """Wait until the agents have reported what there is."""
     deadline = asyncio.get_running_loop().time() + _FILL_SECONDS
     while asyncio.get_running_loop().time() < deadline:
-        count = await client.workload_count(Selection())
-        progress.count(min(count, expected), expected)
-        is_full = count >= expected - max(_MISSING, expected * _MISSING_SHARE)
-        if is_full and all(cluster.state == "connected" for cluster in await client.clusters()):
-            return
+        try:
+            if await _is_filled(client, expected, progress):
+                return
+        except Unavailable as error:  # of a question that is asked again
+            log.warning("the server did not answer yet", reason=error.message)
         await asyncio.sleep(0.2)
     progress.warn("The agents have not reported everything yet; the rest follows.")
+
+
+async def _is_filled(client: Client, expected: int, progress: Progress) -> bool:
+    count = await client.workload_count(Selection())
+    progress.count(min(count, expected), expected)
+    if count < expected - max(_MISSING, expected * _MISSING_SHARE):
+        return False
+    return all(cluster.state == "connected" for cluster in await client.clusters())
 
 
 def _plan(options: DemoOptions, home: Path) -> Plan:

@@ -130,7 +130,8 @@ def demo(folder: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterato
             READY_SECONDS,
             "the demo did not become ready",
         )
-        assert process.poll() is None, output.read_text()
+        if process.poll() is not None:
+            pytest.fail(f"the demo ended with {process.returncode}:\n{output.read_text()}")
         yield result
     finally:
         family = result.family()

@@ -1,5 +1,6 @@
 """What is filled in later is what would have been recorded at the time."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -10,7 +11,13 @@ from watchbill.protocol import Delete
 from watchbill.query import Scope
 from watchbill.store.fleet.backfill import fleet_backfill
 from watchbill.store.fleet.fleet import STEP_SECONDS, FleetSeries, fleet_record, fleet_series
-from watchbill.store.metrics.measured import PastSamples, measured_backfill, measured_list
+from watchbill.store.metrics.measured import (
+    PastSamples,
+    measured_backfill,
+    measured_list,
+    measured_purge,
+    partitions_make,
+)
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 
@@ -71,6 +78,7 @@ async def test_samples_filled_in_are_read_like_those_that_came(db: Database) -> 
         at=moments,
         figures=[float(10 * row + column) for row in range(9) for column in range(3)],
     )
+    await partitions_make(db, moments[0], moments[-1])
     for _ in range(2):  # what is there already stays
         async with db.transaction(1) as connection:
             await measured_backfill(connection, 1, past)
@@ -87,3 +95,17 @@ async def test_samples_filled_in_are_read_like_those_that_came(db: Database) -> 
     )
     assert [point.at for point in points] == moments
     assert dict(points[4].figures) == {series[0]: 40.0, series[1]: 41.0, series[2]: 42.0}
+
+
+async def test_those_that_find_a_partition_missing_at_once_make_it_once(db: Database) -> None:
+    """As the simulated clusters of a demo do, each beside its agent."""
+    last = FIRST + timedelta(days=3)
+    await asyncio.gather(
+        *(partitions_make(db, FIRST, last) for _ in range(3)),
+        measured_purge(db, 1, days=7, now=FIRST),
+    )
+    async with db.acquire(1) as connection:
+        made = await connection.fetchval(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'measured_sample'::regclass"
+        )
+    assert made == 6, "of the four days and of the one on each side"

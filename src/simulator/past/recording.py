@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from simulator.model.hardware import Node
 from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 from simulator.past.ended import MOST_ENDED, draw_ended
 from simulator.past.history import Historian, PastItems, in_rounds
+from simulator.past.patience import repeated
 from simulator.simulation.exporters import (
     NVLINK_BYTES,
     NVLINK_POOLS,
@@ -33,7 +35,13 @@ from simulator.simulation.exporters import (
 from simulator.simulation.world import World
 from watchbill.identity import FIRST_TENANT_ID
 from watchbill.metric_types import MAX_DEVICES, MetricType
-from watchbill.store.metrics.measured import PastSamples, Series, measured_backfill
+from watchbill.protocol import Delete, Upsert
+from watchbill.store.metrics.measured import (
+    PastSamples,
+    Series,
+    measured_backfill,
+    partitions_make,
+)
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.write import record_write
@@ -203,23 +211,35 @@ async def record_histories(
 async def _write(
     db: Database, cluster_id: UUID, histories: Sequence[PastItems], now: datetime
 ) -> None:
+    async def write(batch: Sequence[Upsert]) -> None:
+        async with db.transaction(FIRST_TENANT_ID) as connection:
+            await record_write(connection, FIRST_TENANT_ID, cluster_id, batch, now)
+
+    async def delete(batch: Sequence[Delete]) -> None:
+        async with db.transaction(FIRST_TENANT_ID) as connection:
+            await workload_delete(connection, FIRST_TENANT_ID, cluster_id, batch, now)
+
     for upserts in in_rounds(histories):
         for batch in _batches(upserts):
-            async with db.transaction(FIRST_TENANT_ID) as connection:
-                await record_write(connection, FIRST_TENANT_ID, cluster_id, batch, now)
+            await repeated(partial(write, batch))
     deletes = [history.delete for history in histories if history.delete is not None]
     for removed in _batches(deletes):
-        async with db.transaction(FIRST_TENANT_ID) as connection:
-            await workload_delete(connection, FIRST_TENANT_ID, cluster_id, removed, now)
+        await repeated(partial(delete, removed))
 
 
 async def record_samples(db: Database, world: World, *, now: Seconds, stop: asyncio.Event) -> None:
     """Write a day of what exporters told, until `stop` is set."""
+
+    async def write(past: PastSamples) -> None:
+        async with db.transaction(FIRST_TENANT_ID) as connection:
+            await measured_backfill(connection, FIRST_TENANT_ID, past)
+
+    first, last = (datetime.fromtimestamp(at, UTC) for at in (now - PAST_SECONDS, now))
+    await repeated(partial(partitions_make, db, first, last))
     for past in past_samples(world, now=now):
         if stop.is_set():
             return
-        async with db.transaction(FIRST_TENANT_ID) as connection:
-            await measured_backfill(connection, FIRST_TENANT_ID, past)
+        await repeated(partial(write, past))
 
 
 def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:

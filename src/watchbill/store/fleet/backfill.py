@@ -11,6 +11,7 @@ from uuid import UUID
 from watchbill.store.fleet.fleet import (
     COUNTS,
     PHASES,
+    RECORD_LOCK,
     STEP_SECONDS,
     WAIT_BOUNDS,
     WRITE_TIMEOUT_SECONDS,
@@ -92,6 +93,8 @@ async def fleet_backfill(db: Database, tenant_id: int, *, start: datetime, end: 
     first, last = (-(-int(at.timestamp()) // STEP_SECONDS) for at in (start, end))
     async with db.transaction(tenant_id) as connection:
         await allow_seconds(connection, WRITE_TIMEOUT_SECONDS)
+        # Who records an instant meanwhile would write the same rows in another order.
+        await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", RECORD_LOCK, tenant_id)
         await connection.execute(_FILL, tenant_id, first, last - 1, end, list(WAIT_BOUNDS))
         await _fill_clusters(connection, tenant_id, first, last - 1)
 

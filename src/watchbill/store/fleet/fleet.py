@@ -135,7 +135,7 @@ AT_INSTANTS = (
 )
 """The rows of projects that count at an instant `c.at`."""
 WRITE_TIMEOUT_SECONDS = 60
-_LOCK = 0x77666C  # any number that only this uses
+RECORD_LOCK = 0x77666C  # any number that only the fleet's series uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
     async with db.transaction(tenant_id) as connection:
         await allow_seconds(connection, WRITE_TIMEOUT_SECONDS)
         is_ours = await connection.fetchval(
-            "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, tenant_id
+            "SELECT pg_try_advisory_xact_lock($1, $2)", RECORD_LOCK, tenant_id
         )
         is_kept = is_ours and await connection.fetchval(
             "SELECT EXISTS (SELECT 1 FROM fleet_cluster WHERE tenant_id = $1 AND at = $2)",

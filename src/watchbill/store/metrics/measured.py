@@ -32,6 +32,8 @@ SEPARATOR = "\x1f"
 PURGED_AT_ONCE = 10_000
 ROWS_AT_ONCE = 100
 """Rows that are read together: as sent, one may hold `MAX_SERIES` figures and as many names."""
+PARTITIONS_LOCK = 0x776D73  # any number that only this uses
+_KEEP_ALL_DAYS = 36_500
 MAX_NAMES = 100_000
 """Names of series in one answer, over all its layouts; rows of further layouts, the oldest, are left out."""
 
@@ -106,7 +108,7 @@ async def scrape_write(
             await _insert(connection, tenant_id, cluster_id, rows, now.date())
     except CheckViolation:  # the day has no partition yet
         for day in sorted({row.at.date() for row in rows}):
-            await _make_partitions(connection, day)
+            await _partitions(connection, day)
         await _insert(connection, tenant_id, cluster_id, rows, now.date())
 
 
@@ -214,14 +216,13 @@ class PastSamples:
 
 
 async def measured_backfill(connection: Connection, tenant_id: int, past: PastSamples) -> None:
-    """Write samples of known types; those of moments that have a sample are left out."""
+    """Write samples of known types; those of moments that have a sample are left out. Their days must have
+    partitions (`partitions_make`)."""
     if not past.at:
         return
     names = tuple(f"{kind}{SEPARATOR}{label}" for kind, label in past.series)
     owner = past.workload_id
     layout = _Row(owner, owner, past.at[0], past.counted_since, names, []).layout
-    for day in sorted({at.date() for at in past.at}):
-        await _make_partitions(connection, day)
     await connection.execute(_INSERT_LAYOUT, tenant_id, layout, list(names), past.at[-1].date())
     await connection.execute(
         _BACKFILL,
@@ -235,8 +236,24 @@ async def measured_backfill(connection: Connection, tenant_id: int, past: PastSa
     )
 
 
-async def _make_partitions(connection: Connection, today: date) -> None:
-    await connection.execute("SELECT measured_partitions($1, 36500)", today)
+async def partitions_make(db: Database, first: datetime, last: datetime) -> None:
+    """Make the partitions of all days from `first` to `last`, in transactions of their own: the table is locked
+    as a whole meanwhile."""
+    day, end = first.astimezone(UTC).date(), last.astimezone(UTC).date()
+    while day <= end:
+        async with db.transaction(0) as connection:
+            await _partitions(connection, day)
+        day += timedelta(days=1)
+
+
+async def _partitions(connection: Connection, today: date, keep_days: int = _KEEP_ALL_DAYS) -> int:
+    """Make the partitions around a day, drop those `keep_days` before. Returns how many were dropped.
+
+    One at a time: two that find a partition missing at once would both make it.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITIONS_LOCK)
+    dropped: int = await connection.fetchval("SELECT measured_partitions($1, $2)", today, keep_days)
+    return dropped
 
 
 async def measured_purge(
@@ -250,9 +267,7 @@ async def measured_purge(
     longest_days = days if longest_days is None else longest_days
     today = now.astimezone(UTC).date()
     async with db.transaction(0) as connection:
-        dropped: int = await connection.fetchval(
-            "SELECT measured_partitions($1, $2)", today, longest_days
-        )
+        dropped = await _partitions(connection, today, longest_days)
     if days < longest_days:
         await _delete_samples(
             db, tenant_id, datetime.combine(today, time.min, UTC) - timedelta(days)
