@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -32,6 +33,9 @@ FIRST_RELEASE = (
 )
 DISK_BYTES = 256 * 2**20
 FULL_SECONDS = 20.0
+MASS = 2_000
+"""Pods of a namespace that goes while nobody watches: by far the most of all."""
+MASS_SECONDS = 300.0
 
 Fault = Callable[[Scene], Awaitable[str]]
 """Does it, ends it, and returns what was seen meanwhile."""
@@ -257,6 +261,28 @@ async def lose_the_right_to_jobs(made: Scene) -> str:
     return f"{cluster.state}; {', '.join(states)}; no job is deleted, though the pod of one is"
 
 
+async def delete_a_namespace(made: Scene) -> str:
+    """While the agent is down: too many to be believed at first sight. Others come and go on meanwhile."""
+    gone = made.create_namespace("gone", MASS)
+    await until(partial(made.are_shown, gone), seconds=MASS_SECONDS, what="the namespace is shown")
+    await made.agent.stop(signal.SIGKILL)
+    made.delete_namespace("gone")
+    made.agent.start()
+    took = await until(made.are_deletions_held, seconds=MASS_SECONDS, what="deletions are held")
+    seen = await made.state()
+    (cluster,) = await made.client.clusters()
+    assert cluster.held_deletions is not None
+    held = cluster.held_deletions.count
+    assert held >= MASS, "and those that went beside them"
+    newest = next(reversed(made.live))
+    other = await until(partial(made.are_shown, {newest}), seconds=60, what="others are shown")
+    assert "held" in await made.doctor()
+    return (
+        f"{seen}; {held} deletions are held {took:.0f} s after its start; "
+        f"a pod that came is shown within {other:.0f} s"
+    )
+
+
 async def fill_the_disk(made: Scene) -> str:
     """Of the database. Its operator starts it anew where it has given up."""
     ballast = made.database.data.parent / "ballast"
@@ -309,6 +335,7 @@ FAULTS: dict[str, Fault] = {
     "no right to pods for 75 s": lose_the_right_to_pods,
     "pods may be listed, not watched": list_pods_only,
     "no right to jobs for 75 s, the agent started anew": lose_the_right_to_jobs,
+    "namespace of 2,000 pods deleted while the agent is down": delete_a_namespace,
     "token revoked for 75 s": revoke_the_token,
     "events lost, history compacted": lose_events_and_history,
     "API server's clock an hour ahead": jump_the_cluster_s_clock,

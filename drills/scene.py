@@ -28,7 +28,7 @@ from drills.processes import (
     until_ready,
 )
 from drills.traffic import Cluster
-from simulator.resources import JOBS, PODS
+from simulator.resources import JOBS, NAMESPACES, PODS
 from watchbill.client import Client, Selection
 from watchbill.errors import WatchbillError
 
@@ -79,6 +79,8 @@ class Scene:
         """Pods without an owner, the oldest first."""
         self.jobs: dict[UUID, str] = {}
         """Jobs by UID, each with the name of its only pod."""
+        self.others: dict[UUID, str] = {}
+        """Names of pods outside the namespace `team`."""
         self.ended: dict[UUID, Life] = {}
         self.false_deletions: set[UUID] = set()
 
@@ -87,7 +89,7 @@ class Scene:
         self.live[self.cluster.create_pod()] = Life(name, datetime.now(UTC))
 
     def delete_oldest(self) -> None:
-        uid = next(iter(self.live))
+        uid = next(uid for uid in self.live if uid not in self.others)
         life = self.live.pop(uid)
         self.cluster.api.store.delete(PODS, "team", life.name)
         life.ended_at = datetime.now(UTC)
@@ -100,6 +102,31 @@ class Scene:
         job = {"metadata": metadata, "spec": {"template": template}, "status": {}}
         self.cluster.api.store.put(JOBS, job)
         self.jobs[uid] = self.cluster.create_pod_of("batch/v1", "Job", name, uid)
+
+    def create_namespace(self, name: str, pods: int) -> set[UUID]:
+        """With so many pods."""
+        began_at = datetime.now(UTC)
+        self.others = self.cluster.create_pods_in(name, pods)
+        self.live |= {uid: Life(pod, began_at) for uid, pod in self.others.items()}
+        return set(self.others)
+
+    def delete_namespace(self, name: str) -> None:
+        ended_at = datetime.now(UTC)
+        for uid, pod in self.others.items():
+            life = self.live.pop(uid)
+            self.cluster.api.store.delete(PODS, name, pod)
+            life.ended_at = ended_at
+            self.ended[uid] = life
+        self.cluster.api.store.delete(NAMESPACES, None, name)
+
+    async def are_shown(self, uids: set[UUID]) -> bool:
+        with contextlib.suppress(WatchbillError):
+            return uids <= {each.id for each in await self.client.workloads(Selection())}
+        return False
+
+    async def are_deletions_held(self) -> bool:
+        (cluster,) = await self.client.clusters()
+        return cluster.held_deletions is not None
 
     async def change(self) -> None:
         """Two come for each that goes, until cancelled."""

@@ -22,14 +22,18 @@ from watchbill.settings.agent import AgentSettings
 READERS = 3
 
 
+def _namespace(name: str) -> dict[str, object]:
+    metadata = {"name": name, "uid": str(uuid4())}
+    return {"metadata": metadata, "status": {"phase": "Active"}}
+
+
 class Cluster:
     """A simulated cluster whose real agent reports to `url`; it only ever gains pods."""
 
     def __init__(self) -> None:
         self.api = SimulatedCluster()
         for name in ("kube-system", "team"):
-            metadata = {"name": name, "uid": str(uuid4())}
-            self.api.store.put(NAMESPACES, {"metadata": metadata, "status": {"phase": "Active"}})
+            self.api.store.put(NAMESPACES, _namespace(name))
         self.pods: set[UUID] = set()
 
     def create_pod(self) -> UUID:
@@ -38,6 +42,14 @@ class Cluster:
         self._put_pod(f"pod-{len(self.pods)}", uid)
         self.pods.add(uid)
         return uid
+
+    def create_pods_in(self, namespace: str, number: int) -> dict[UUID, str]:
+        """In a namespace of their own; their names by UID."""
+        self.api.store.put(NAMESPACES, _namespace(namespace))
+        names = {uuid4(): f"{namespace}-{index}" for index in range(number)}
+        for uid, name in names.items():
+            self._put_pod(name, uid, namespace=namespace)
+        return names
 
     def create_pod_of(self, version: str, kind: str, name: str, owner: UUID) -> str:
         """The name of a pod that this object owns."""

@@ -257,6 +257,26 @@ async def test_only_what_both_inventories_miss_is_deleted(db: Database) -> None:
     assert await held(db) == (0, False)
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_what_is_held_waits_on_where_an_inventory_says_nothing_of_it(
+    db: Database, is_refused: bool
+) -> None:
+    """One between the two covers other namespaces alone, as while an owner is looked up in this one."""
+    agent = await connected_agent(db, START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    await take(db, agent, everything[:20], JOBS)
+    if is_refused:
+        await held_refuse(db, SCOPE, agent.identity.cluster_id, LATER)
+    elsewhere = msgspec.structs.replace(JOBS, namespaces=("other",))
+    _, between = await take(db, agent, everything[:20], elsewhere)
+    assert (between.deleted, between.held) == (0, not is_refused)
+    assert await held(db) == (100, is_refused)
+    _, second = await take(db, agent, everything[:20], JOBS, now=SECOND)
+    assert (second.deleted, second.held) == ((0, False) if is_refused else (100, False))
+    assert await held(db) == ((100, True) if is_refused else (0, False))
+
+
 async def test_an_administrator_decides_on_what_is_held(db: Database) -> None:
     agent = await connected_agent(db, START)
     everything = [upsert(workload(number)) for number in range(1, 121)]

@@ -7,6 +7,7 @@ decides: released ones are deleted, refused ones stay until they are seen again 
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from watchbill.identity import AgentIdentity
 from watchbill.protocol import Delete
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -23,15 +24,30 @@ _HELD = (
     "WHERE h.tenant_id = $1 AND h.cluster_id = $2 AND w.cluster_id = $2 AND w.deleted_at IS NULL"
 )
 
+_END = (
+    "DELETE FROM held_deletion h WHERE tenant_id = $1 AND cluster_id = $2 AND (workload_id = ANY($3::uuid[]) "
+    "OR EXISTS (SELECT FROM inventory_entry e WHERE e.tenant_id = $1 AND e.inventory_id = $4 "
+    "AND e.workload_id = h.workload_id) "
+    "OR NOT EXISTS (SELECT FROM workload w WHERE w.tenant_id = $1 AND w.id = h.workload_id "
+    "AND w.cluster_id = $2 AND w.deleted_at IS NULL)) RETURNING workload_id"
+)
+"""Those that are decided, that the inventory lists, or that are gone by another way."""
+
 
 async def absence_confirm(
-    connection: Connection, tenant_id: int, cluster_id: UUID, absent: list[Row], now: datetime
+    connection: Connection,
+    agent: AgentIdentity,
+    inventory_id: UUID,
+    absent: list[Row],
+    now: datetime,
 ) -> tuple[list[Delete], bool]:
     """What to delete of the workloads that an inventory finds absent, and whether others wait.
 
-    Waiting concerns only the workloads that wait. One that is seen again waits no more. What waits since a
-    time to come, for the clock was set back, begins to wait now.
+    Waiting concerns only the workloads that wait. One that is seen again waits no more; one of which the
+    inventory says nothing waits on. What waits since a time to come, for the clock was set back, begins to wait
+    now.
     """
+    tenant_id, cluster_id = agent.tenant_id, agent.cluster_id
     held = {
         row["workload_id"]: row
         for row in await connection.fetch(
@@ -46,14 +62,10 @@ async def absence_confirm(
     fresh = [row for row in absent if row["id"] not in held]
     confirmed = [row for row in known if _is_confirmed(held[row["id"]], now)]
     deletes = [_delete(row, held[row["id"]]["held_at"]) for row in confirmed]
-    kept = {row["id"] for row in known} - {row["id"] for row in confirmed}
-    await connection.execute(
-        "DELETE FROM held_deletion WHERE tenant_id = $1 AND cluster_id = $2 "
-        "AND NOT workload_id = ANY($3::uuid[])",
-        tenant_id,
-        cluster_id,
-        list(kept),
+    ended = await connection.fetch(
+        _END, tenant_id, cluster_id, [row["id"] for row in (*confirmed, *fresh)], inventory_id
     )
+    kept = held.keys() - {row["workload_id"] for row in ended}
     if await _is_suspect(connection, tenant_id, cluster_id, len(fresh)):
         await connection.execute(
             "INSERT INTO held_deletion (tenant_id, cluster_id, workload_id, held_at) "

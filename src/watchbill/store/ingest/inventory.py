@@ -119,9 +119,7 @@ async def inventory_commit(
                 f"The inventory holds {counted} entries, {request.count} were announced."
             )
         absent = await _absent(connection, agent, request.inventory_id, coverage)
-        deletes, held = await absence_confirm(
-            connection, agent.tenant_id, agent.cluster_id, absent, now
-        )
+        deletes, held = await absence_confirm(connection, agent, request.inventory_id, absent, now)
         if held:
             log.warning("deletions held", cluster_id=str(agent.cluster_id), absent=len(absent))
         deleted = await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
