@@ -257,7 +257,7 @@ class BatchEnvelope(Wire, frozen=True):
 class RefusedItem(Wire, frozen=True):
     """One item that was not taken, and why; the rest of its batch was.
 
-    `is_out_of_room`: it will be taken once there is room, which the reply to a heartbeat tells."""
+    `is_out_of_room`: it may be taken later, when the reply to a heartbeat asks for such workloads."""
 
     id: UUID
     reason: str

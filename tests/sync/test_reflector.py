@@ -402,9 +402,9 @@ async def test_a_deletion_that_nobody_watched_has_an_interval(
 
 
 async def test_what_may_have_come_and_gone_between_a_watch_and_a_list_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.0)
+    """However short the time between them was."""
     async with keeping(tmp_path, names=("a",)) as kept:
         await until(kept.api.watches)
         assert kept.reflector.unobserved == [], "the first list follows nothing"

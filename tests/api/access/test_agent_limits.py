@@ -40,6 +40,7 @@ from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
 from watchbill.store.ingest.left_out import MESSAGES_CHARACTERS
 from watchbill.store.workloads import quotas
+from watchbill.store.workloads.quotas import MAX_RETRIES, MAX_RETRIES_AMONG_UNITS
 from watchbill.store.workloads.write import ITEMS_PER_TURN
 
 
@@ -360,6 +361,11 @@ async def test_a_cluster_has_so_many_projects_and_departments(
     reply = await agent.send(*(named(n, f"queue-{n}") for n in range(1, 5)), now=NOW)
     assert {refused.id for refused in reply.refused} == {workload(3).id, workload(4).id}
     assert (await agent.send(named(5, "queue-1"), now=NOW)).refused == ()
+    assert all(refused.is_out_of_room for refused in reply.refused)
+    assert await room(server, agent) == MAX_RETRIES_AMONG_UNITS, "a few are tried again"
+    monkeypatch.setattr(quotas, "MAX_PROJECTS", 4)
+    assert await room(server, agent) == MAX_RETRIES, "as where an upgrade permits more"
+    assert (await agent.send(named(3, "queue-3"), now=NOW)).refused == ()
 
 
 async def test_bytes_beyond_an_agents_rate_wait() -> None:

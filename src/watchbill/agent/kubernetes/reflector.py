@@ -223,7 +223,7 @@ class Reflector:
         since = self._current_at
         if since is None or self._watch_error is not None:
             return
-        if (listed_at - since).total_seconds() > PAUSE_SECONDS:
+        if listed_at > since:
             self.unobserved.append((since, listed_at))
             del self.unobserved[:-MAX_UNOBSERVED]
 

@@ -21,6 +21,9 @@ _POD_SHARE = 0.5
 """Of these, what pods and events may take: workloads always have the rest."""
 MAX_RETRIES = 5 * BATCH_ITEMS
 """Of refused workloads with each heartbeat, so that a cluster near its limit does little else."""
+MAX_RETRIES_AMONG_UNITS = 20
+"""The same where a cluster has all the projects or departments that it may have: most would be refused again,
+but not those whose own has come to be known."""
 _FOLDED_ROWS = 50
 
 _UNKNOWN = (
@@ -65,12 +68,14 @@ async def within_quota(
         room = MAX_PROJECTS - await unit_count(connection, kind, tenant_id, cluster_id)
         excess = set(keys[max(0, room) :])
         reason = f"The cluster has {MAX_PROJECTS} {kind}s, and may have no more."
-        refused |= {
+        beyond = {
             upsert.record.workload.id: reason
             for upsert in upserts
             if (_project_key(upsert) if kind == "project" else upsert.record.department_key)
             in excess
         }
+        out_of_room |= beyond.keys()
+        refused |= beyond
     return (
         [upsert for upsert in upserts if upsert.record.workload.id not in refused],
         [
@@ -91,8 +96,12 @@ async def room(connection: Connection, tenant_id: int, cluster_id: UUID, *, most
         return 0
     if not (await stored_bytes(connection, tenant_id, cluster_id)).has_room(most_bytes):
         return 0
-    live = await _live_count(connection, tenant_id, cluster_id)
-    return min(MAX_RETRIES, max(0, MAX_LIVE_WORKLOADS - live))
+    free = MAX_LIVE_WORKLOADS - await _live_count(connection, tenant_id, cluster_id)
+    units = [
+        await unit_count(connection, kind, tenant_id, cluster_id)
+        for kind in ("project", "department")
+    ]
+    return min(MAX_RETRIES if max(units) < MAX_PROJECTS else MAX_RETRIES_AMONG_UNITS, max(0, free))
 
 
 @dataclass(frozen=True, slots=True)
