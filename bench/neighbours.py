@@ -66,11 +66,11 @@ FLOODS = {
 
 
 @contextlib.asynccontextmanager
-async def server_process(url: str) -> AsyncIterator[tuple[str, int]]:
+async def server_process(url: str, *, rate: int = RATE) -> AsyncIterator[tuple[str, int]]:
     """A server in a process of its own, as it is run, with that rate for every principal."""
     env = dict(os.environ) | {
-        "WATCHBILL_REQUESTS_PER_SECOND": str(RATE),
-        "WATCHBILL_REQUESTS_BURST": str(RATE),
+        "WATCHBILL_REQUESTS_PER_SECOND": str(rate),
+        "WATCHBILL_REQUESTS_BURST": str(rate),
         "WATCHBILL_DATABASE_URL": url,
     }
     process = await asyncio.create_subprocess_exec(

@@ -8,9 +8,18 @@ import msgspec
 import pytest
 
 from tests.fixtures.clusters import Agent, connected_agent
-from tests.fixtures.records import START, record, upsert, workload
+from tests.fixtures.records import START, pod, record, upsert, workload
 from watchbill.errors import Conflict, Forbidden, Invalid, Superseded, Unavailable
-from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest, KindState, Witness
+from watchbill.protocol import (
+    Batch,
+    Delete,
+    Heartbeat,
+    HelloRequest,
+    Item,
+    KindState,
+    Upsert,
+    Witness,
+)
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
@@ -27,6 +36,7 @@ from watchbill.store.workloads.workloads import (
     workload_get,
     workload_list,
 )
+from watchbill.tracing.tracing import Tracing
 from watchbill.workload import Element, PendingSchedulingMessage, Phase
 
 SCOPE = Scope(1, is_whole_tenant=True)
@@ -385,3 +395,50 @@ async def test_a_newer_servers_migration_interrupts_an_older_one_only_once(db: D
     await agent.send(upsert(workload(2)), now=START)
     async with db.acquire(1) as connection:
         assert await connection.fetchval("SELECT count(*) FROM workload") == 2
+
+
+class CountedQueries(Tracing):
+    is_on = True
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def record_query(self, sql: str, seconds: float, error: BaseException | None) -> None:
+        self.count += not sql.startswith("WITH folded")  # of sums that have become many
+
+
+async def test_a_batch_takes_as_many_statements_whatever_its_size(
+    db: Database, database_url: str
+) -> None:
+    """Of 20,000 workloads that changed while their server was away, a hundred batches are applied."""
+    queries = CountedQueries()
+    counted = await Database.open(database_url, pool_size=1, tracing=queries)
+    agent = Agent(counted, (await connected_agent(db, START)).identity)
+    await agent.hello(START)
+
+    async def statements(*items: Item) -> int:
+        queries.count = 0
+        assert (await agent.send(*items, now=START)).refused == ()
+        return queries.count
+
+    def made(numbers: range, name: str) -> list[Upsert]:
+        elements = (Element(id=UUID(int=7), name="worker", hierarchy_level=1),)
+        return [
+            upsert(
+                record(workload(number, name=name), elements=elements, elements_total=1),
+                pods=[pod(number)],
+            )
+            for number in numbers
+        ]
+
+    await statements(*made(range(1, 2), "the project's first"))
+    taken = [
+        (
+            await statements(*made(numbers, "new")),
+            await statements(*made(numbers, "changed")),
+            await statements(*(Delete(id=UUID(int=n), deleted_at=START) for n in numbers)),
+        )
+        for numbers in (range(2, 4), range(4, 104))
+    ]
+    await counted.close()
+    assert taken[0] == taken[1]
