@@ -22,6 +22,7 @@ from watchbill.agent.cache.cluster import (
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.plain_pods import PlainPods
+from watchbill.agent.cache.pod_body import decode_pod
 from watchbill.agent.cache.related import Related
 from watchbill.agent.cache.stored_objects import ObjectBudgets, compress, decompress, prune
 from watchbill.agent.cache.targets import ScrapeTargets
@@ -98,14 +99,15 @@ class Cache:
             return None
         return parent
 
-    def put_pod(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+    def put_pod(self, meta: ObjectMeta, obj: dict[str, Any], body: Body) -> None:
+        """`obj`: what is read of any pod; of one that nothing owns the whole `body` is kept."""
         pod = read_pod(obj, extra_annotations=self._settings.pod_annotations)
         parent = self.parent_of(pod.owners)
         if is_reservation(obj, self._settings.reservation_namespaces):
             self.remove(meta.uid, datetime.now(UTC))
             return
         if parent is None:
-            self._put_bare(meta, prune(obj, api_version="v1", kind="Pod"))
+            self._put_bare(meta, prune(decode_object(body), api_version="v1", kind="Pod"))
         else:
             self._drop_bare(meta.uid)
             stored = self.owner_tree.entries.get(meta.uid)
@@ -390,10 +392,10 @@ class PodSink:
     resource: ServedResource
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
-        obj = decode_object(body)
+        obj = decode_pod(meta, body)
         self.cache.targets.put(obj)
         if self.cache.includes(meta.namespace):
-            self.cache.put_pod(meta, obj)
+            self.cache.put_pod(meta, obj, body)
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         self.cache.targets.remove(uid)

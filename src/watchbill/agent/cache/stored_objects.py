@@ -22,7 +22,6 @@ def prune(obj: dict[str, Any], *, api_version: str, kind: str) -> dict[str, Any]
     """Drop what is never used; add the kind, which list items lack and metadata requests replace."""
     metadata = obj.get("metadata")
     if isinstance(metadata, dict):
-        metadata.pop("managedFields", None)
         annotations = metadata.get("annotations")
         if isinstance(annotations, dict):
             annotations.pop(_LAST_APPLIED, None)

@@ -117,7 +117,7 @@ def groups_of(pod_labels: Mapping[str, str]) -> frozenset[str]:
 
 def _exporter(obj: Mapping[str, Any]) -> ScrapeTarget | None:
     pod_labels = labels(obj)
-    if not any(pod_labels.get(key) in names for key, names in _EXPORTER_LABELS.items()):
+    if not any(text(pod_labels.get(key)) in names for key, names in _EXPORTER_LABELS.items()):
         return None
     ports = dict(_ports(obj))
     return _target(obj, ports.get("metrics") or next(iter(ports.values()), DCGM_PORT))

@@ -47,10 +47,13 @@ _OBJECT: BoundedDecoder[dict[str, Any]] = BoundedDecoder(dict[str, Any])
 def decode_object(body: Body) -> dict[str, Any]:
     """An object of at most `MAX_DEPTH` levels, those at the last one empty, with lists of at most `MAX_ITEMS`.
 
-    Raises msgspec.DecodeError, UnicodeDecodeError.
+    Who manages which of its fields is left out. Raises msgspec.DecodeError, UnicodeDecodeError.
     """
     obj = _OBJECT.decode(body)
-    _cut(obj)
+    metadata = obj.get("metadata")
+    if type(metadata) is dict:
+        metadata.pop("managedFields", None)
+    cut(obj)
     return obj
 
 
@@ -71,7 +74,8 @@ def without_deep_text(body: bytes, levels: int) -> bytes:
     return b"".join((*parts, body[start:])) if depth < levels else b"".join(parts)
 
 
-def _cut(obj: dict[str, Any]) -> None:
+def cut(obj: dict[str, Any]) -> None:
+    """Leave out, in place, what is nested deeper than `MAX_DEPTH`, and items beyond `MAX_ITEMS` of a list."""
     level: list[Any] = [obj]
     for _ in range(MAX_DEPTH - 1):
         for parent in level:

@@ -18,9 +18,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.config import incluster_config, kube_config
 
+from watchbill.agent.kubernetes.kubeconfig_readers import (
+    Configuration,
+    incluster_config,
+    kube_config,
+)
 from watchbill.client.proxies import proxy_for
 from watchbill.errors import Invalid
 
@@ -242,15 +245,13 @@ class Credentials:
         return True
 
     def _load_in_cluster(self, configuration: Any) -> None:
-        library: Any = incluster_config
-        library.load_incluster_config(client_configuration=configuration)
-        names = (library.SERVICE_TOKEN_FILENAME, library.SERVICE_CERT_FILENAME)
+        incluster_config.load_incluster_config(client_configuration=configuration)
+        names = (incluster_config.SERVICE_TOKEN_FILENAME, incluster_config.SERVICE_CERT_FILENAME)
         self._files = tuple(map(Path, names))
 
     async def _load_kubeconfig(self, path: Path, configuration: Any) -> None:
-        library: Any = kube_config
-        merged = library.KubeConfigMerger(str(path))
-        loader = library.KubeConfigLoader(
+        merged = kube_config.KubeConfigMerger(str(path))
+        loader = kube_config.KubeConfigLoader(
             config_dict=merged.config,
             active_context=self._context,
             config_base_path=None,

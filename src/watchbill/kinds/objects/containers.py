@@ -16,7 +16,7 @@ _TEXT_LENGTH = 1024
 CONTAINER_STATES: tuple[ContainerState, ...] = get_args(ContainerState)
 
 
-class LastExit(msgspec.Struct, frozen=True):
+class LastExit(msgspec.Struct, frozen=True, gc=False):
     """How a container that was started again had ended."""
 
     container: str
@@ -25,7 +25,7 @@ class LastExit(msgspec.Struct, frozen=True):
     at: datetime | None
 
 
-class Container(msgspec.Struct, frozen=True):
+class Container(msgspec.Struct, frozen=True, gc=False):
     """One container and how it fares. `state` None = not reported yet; `last`: how it ended before."""
 
     name: str

@@ -1,7 +1,8 @@
 """A pod, read once from JSON into about a kilobyte: all that derivation needs of it, no more.
 
 Pods are the most numerous objects. Strings are interned, sums, images and owners shared among pods of one
-template; commands and variables come from templates, so a pod keeps none.
+template; commands and variables come from templates, so a pod keeps none. Nothing here can refer to itself, so
+the garbage collector need not look (`gc=False`).
 """
 
 import sys
@@ -75,7 +76,7 @@ _NAME_LENGTH = 253
 _MAX_CLAIMS = 100
 
 
-class OwnerReference(msgspec.Struct, frozen=True):
+class OwnerReference(msgspec.Struct, frozen=True, gc=False):
     """One entry of `ownerReferences`."""
 
     group: str
@@ -86,14 +87,14 @@ class OwnerReference(msgspec.Struct, frozen=True):
     is_controller: bool
 
 
-class PodCondition(msgspec.Struct, frozen=True):
+class PodCondition(msgspec.Struct, frozen=True, gc=False):
     status: str
     reason: str
     message: str
     at: datetime | None
 
 
-class ContainerProblem(msgspec.Struct, frozen=True):
+class ContainerProblem(msgspec.Struct, frozen=True, gc=False):
     """The worst problem of any container: why it waits, or how it ended."""
 
     container: str
@@ -105,7 +106,7 @@ class ContainerProblem(msgspec.Struct, frozen=True):
     """Why the container last ended, where it waits to be started again."""
 
 
-class Pod(msgspec.Struct, frozen=True, kw_only=True):
+class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Equal pods give equal records: an update that changes nothing here needs no derivation."""
 
     uid: str
@@ -216,7 +217,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
     containers = _Containers(status)
     return Pod(
         uid=text(meta.get("uid")),
-        name=short(meta.get("name")),
+        name=text(meta.get("name"))[:_NAME_LENGTH],
         namespace=short(meta.get("namespace")),
         labels=_shared_labels(_flat(labels(obj))),
         annotations=_kept_annotations(annotations(obj), extra_annotations),
