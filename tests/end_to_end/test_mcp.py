@@ -228,7 +228,7 @@ async def test_over_http_everybody_asks_with_a_token_of_their_own(server: Runnin
         token = await ours.token()
     async with http_process(server) as url:
         async with over_http(url, Authorization=f"Bearer {token}") as client:
-            assert await call(client, "count_workloads") == {"count": 6}
+            assert (await call(client, "count_workloads"))["count"] == 6
         async with over_http(url) as client:
             assert "Send a token" in await refused(client, "count_workloads")
         async with over_http(url, Authorization="Bearer nonsense") as client:

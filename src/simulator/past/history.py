@@ -5,6 +5,7 @@ The records are derived by the product itself, from the objects as the cluster h
 """
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -53,10 +54,14 @@ class PastDeriver:
         self._definitions = load_definitions(None)
         self._settings = DeriveSettings(cluster_id=cluster_id)
         self._cluster = _cluster_objects(world.store)
+        self._versions = itertools.count(1)
 
     def derive(self, workload: SimulatedWorkload) -> Derived | None:
         """None for what has no object of its own."""
         rendered = render(workload, self._nodes)
+        version = str(next(self._versions))
+        for _, document in rendered:  # else each question reads the root anew
+            document["metadata"]["resourceVersion"] = version
         root = next(
             (obj for obj in _whole(rendered) if obj["metadata"]["uid"] == workload.uid), None
         )

@@ -24,6 +24,17 @@ class DeletedBetween(Wire, frozen=True, kw_only=True):
     not_after: Instant
 
 
+class QueuePosition(Wire, frozen=True, kw_only=True):
+    """Of a pending workload among the others that are pending in its project.
+
+    `ahead`: those of a higher priority, and those that wait longer with no lower one; a priority that is not
+    known counts as neither higher nor lower.
+    """
+
+    ahead: Count
+    others: Count
+
+
 class AdditionalFields(Wire, frozen=True, kw_only=True):
     """What a workload carries beyond the contract."""
 
@@ -34,6 +45,8 @@ class AdditionalFields(Wire, frozen=True, kw_only=True):
     is_owner_unreadable: bool = False
     observed_until: Instant | None = None
     """Only while the workload's cluster is not observed: all else is as of then."""
+    queue_position: QueuePosition | None = None
+    """Only of one workload that is asked for alone, while it is pending."""
     workload_class: WorkloadClass | None = None
     """Absent where an agent of an earlier version reported the workload."""
     truncated: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from unittest import mock
 import pytest
 
 from tests.fixtures.command_line import FakeServer, aged, document, watchbill
+from tests.unit.cli.test_failures import commands
+from watchbill.cli.connection.kubectl_words import COMMANDS, OPTIONS, RESOURCES
 from watchbill.client import Client
 
 ME = (sys.executable, "-m", "watchbill")
+KNOWN = dict(commands())
 NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", "b")
 
 
@@ -52,6 +56,83 @@ async def test_exit_codes_and_first_words(
     outcome = await watchbill(*arguments)
     assert (outcome.code, outcome.err[: len(message)]) == (code, message)
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("get", "--columns", "name,colour"), "error: There is no column 'colour'."),
+        (("idle", "--columns", "colour"), "error: There is no column 'colour'."),
+        (("export", "--since", "yesterday"), "error: --since must be a date, got 'yesterday'."),
+        (("usage", "--since", "yesterday"), "error: --since must be a date, got 'yesterday'."),
+        (("usage", "--until", "12h"), "error: --until counts whole days, got '12h'."),
+        (("admin", "audit", "--until", "x"), "error: --until must be a date, got 'x'."),
+        (("top", "--pod", "a"), "error: --pod takes the NAME of its workload as well."),
+        (("pods", "-p", "a"), "error: --project narrows by a workload's name only"),
+        (("get", "--watch", "-o", "json"), "error: --watch works with lists"),
+        (("get", "-l", "a in (b)"), "error: --label takes one KEY=VALUE"),
+        (("compare", "a"), "error: From two to 5 workloads can be compared, not 1."),
+        (("why", "--deleted"), "error: A deleted workload is not pending."),
+        (("get", "--time-zone", "Mars"), "error: There is no time zone 'Mars'."),
+    ],
+)
+async def test_a_mistyped_option_is_told_before_a_missing_login(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    outcome = await watchbill(*arguments)
+    assert (outcome.code, outcome.err[: len(message)]) == (2, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("list",), "`watchbill get` lists workloads"),
+        (("ps",), "`watchbill get` lists workloads"),
+        (("delete", "pod", "x"), "Watchbill changes nothing in a cluster; that is kubectl's"),
+        (("get", "-n", "vision"), "-p NAME (--project) lists one project; without queues"),
+        (("get", "--all-namespaces"), "-A (--all-projects) lists every project"),
+        (("get", "pod", "x"), "`watchbill pods` lists pods"),
+        (("describe", "node", "x"), "`watchbill nodes` lists nodes"),
+        (("describe",), "`watchbill get` lists the names"),
+        (("logs", "--follow", "x"), "`watchbill logs NAME` prints the kubectl lines"),
+        (("get", "--nope"), "see `watchbill get --help`"),
+        (("frobnicate",), "see `watchbill --help`"),
+    ],
+)
+async def test_words_of_kubectl_end_with_the_command_for_them(
+    arguments: tuple[str, ...], hint: str
+) -> None:
+    outcome = await watchbill(*arguments)
+    error, advice = outcome.err.splitlines()
+    assert (outcome.code, error[:7]) == (2, "error: ")
+    assert advice.startswith(f"hint: {hint}")
+
+
+@pytest.mark.parametrize(
+    ("word", "command"), [("pods", "pods"), ("nodes", "nodes"), ("NS", "projects")]
+)
+async def test_a_resource_where_a_name_belongs_is_answered_by_its_command(
+    word: str, command: str
+) -> None:
+    async with FakeServer().running() as fake:
+        outcome = await fake("get", word)
+    assert outcome.code == 1
+    assert f"`watchbill {command}`" in outcome.err
+
+
+async def test_a_workload_may_bear_the_name_of_a_resource() -> None:
+    async with FakeServer(live=[document(aged(1, name="pods"))]).running() as fake:
+        outcome = await fake("get", "pods")
+    assert outcome.code == 0
+
+
+def test_every_hint_names_a_command_that_there_is() -> None:
+    hints = [*COMMANDS.values(), *OPTIONS.values(), *RESOURCES.values()]
+    for hint in hints:
+        for line in re.findall("`watchbill ([a-z -]+)", hint):
+            path = [word for word in line.split() if word.isalpha()]
+            assert any(known.split()[: len(path)] == path for known in KNOWN), hint
+    assert not set(COMMANDS) & {known.split()[0] for known in KNOWN}
 
 
 async def test_a_wrong_secret_is_exit_code_3() -> None:

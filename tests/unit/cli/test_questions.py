@@ -69,6 +69,28 @@ async def test_why_for_programs_has_the_evidence_under_the_apis_names() -> None:
     assert every == {"workloads": [single]}
 
 
+@pytest.mark.parametrize(
+    ("position", "line"),
+    [
+        (
+            {"ahead": 3, "others": 1200},
+            "Ahead of it by priority and time waited: 3 of 1,200 other workloads pending in its project; "
+            "its scheduler may order them differently.",
+        ),
+        ({"ahead": 0, "others": 0}, ""),
+    ],
+)
+async def test_why_counts_those_ahead(position: dict[str, int], line: str) -> None:
+    waiting = document(aged(1, phase=Phase.PENDING, additional_fields={"queuePosition": position}))
+    async with FakeServer(live=[waiting]).running() as fake:
+        outcome = await fake("why", "llama-sft-1")
+        single = json.loads((await fake("why", "llama-sft-1", "-o", "json")).out)
+    assert [text for text in outcome.out.splitlines() if "Ahead of it" in text] == [line][
+        : bool(line)
+    ]
+    assert single["queuePosition"] == position
+
+
 async def test_nothing_waits() -> None:
     async with FakeServer().running() as fake:
         outcome = await fake("why")

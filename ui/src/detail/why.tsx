@@ -5,7 +5,7 @@ import type { ComponentChildren } from "preact";
 import type { PendingReason, Workload } from "../api/shapes";
 import { CopyButton } from "../components/copy";
 import { eventsCommand } from "../model/commands";
-import { decimal, plural } from "../model/format";
+import { count, decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
@@ -92,6 +92,7 @@ function Pending({ workload }: { readonly workload: Workload }) {
           ))}
         </details>
       )}
+      <QueuePosition workload={workload} />
       <WhoHolds workload={workload} nodePools={nodePools(reasons)} />
       <Events workload={workload} />
     </Box>
@@ -100,6 +101,28 @@ function Pending({ workload }: { readonly workload: Workload }) {
 
 function nodePools(reasons: readonly PendingReason[]): string[] {
   return [...new Set(reasons.map(({ nodePool }) => nodePool).filter((name): name is string => !!name))];
+}
+
+/** Counted by the server from what it knows; no scheduler tells it. */
+function QueuePosition({ workload }: { readonly workload: Workload }) {
+  const position = workload.additionalFields?.queuePosition;
+  if (!position || position.others === 0) return null;
+  const { projectName, clusterId } = workload;
+  const pending = listUrl(
+    [
+      ["projectName", "==", projectName],
+      ["clusterId", "==", clusterId],
+      ["phase", "==", "Pending"],
+    ],
+    { sortBy: "phaseUpdatedAt", isDescending: false },
+  );
+  return (
+    <p class="why-source">
+      Ahead of it by priority and time waited: {count(position.ahead)} of{" "}
+      <Link to={pending}>{plural(position.others, "other workload", "other workloads")} pending in its project</Link>; its scheduler
+      may order them differently.
+    </p>
+  );
 }
 
 const LARGEST_FIRST = { sortBy: "allocatedGPU", isDescending: true } as const;

@@ -19,7 +19,7 @@ const WITHOUT_ANSWER: Readonly<Record<NoAnswer, Explanation>> = {
   },
   timeout: {
     title: "The server is slow to respond",
-    hint: `The server may be overloaded, or the network path to it slow. ${RETRYING}`,
+    hint: `The server may be overloaded, the network path to it slow, or other tabs of this browser may use all of its connections to the server. ${RETRYING}`,
     canRetry: true,
   },
   unreachable: {

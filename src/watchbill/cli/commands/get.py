@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,6 +21,7 @@ from watchbill.cli.connection.lookup import (
 )
 from watchbill.cli.connection.options import sort_field
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.moments import parse_moment
 from watchbill.cli.output.columns import (
     COLUMNS,
     TABLE,
@@ -327,8 +328,8 @@ async def export(
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="SPAN",
-            help="Only those whose phase began in the last 7d, 12h or 30m.",
+            metavar="AGO|DATE",
+            help="Only those whose phase began since then: 30m, 12h, 7d or 2026-11-01.",
             show_default=False,
         ),
     ] = None,
@@ -343,7 +344,10 @@ async def export(
     from watchbill.client import Selection
 
     scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
-    recent = () if since is None else (f"phaseUpdatedAt>={_start(since)}",)
+    recent: tuple[str, ...] = ()
+    if since is not None:
+        start = parse_moment("--since", since, datetime.now(UTC))
+        recent = (f"phaseUpdatedAt>={rfc3339(start)}",)
     names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
     narrowing = (*(filters or ()), *names, *recent, *await scope_filters(session.client, scope))
     has_header = output is ExportFormat.CSV
@@ -368,17 +372,6 @@ async def _export(
                 _, separator, rows = before.partition(ending)
                 before = None if separator else before
             session.terminal.write(rows)
-
-
-_SPANS = {"m": "minutes", "h": "hours", "d": "days"}
-
-
-def _start(since: str) -> str:
-    """The instant so long ago, as a filter has it."""
-    number, unit = since[:-1], since[-1:]
-    if not number.isdecimal() or not 0 < len(number) <= 5 or unit not in _SPANS:
-        usage_error(f"'{since}' is not a duration.", hint="write it as 7d, 12h or 30m")
-    return rfc3339(datetime.now(UTC) - timedelta(**{_SPANS[unit]: int(number)}))
 
 
 _LINE_ENDS = {ExportFormat.CSV: b"\r\n", ExportFormat.NDJSON: b"\n"}

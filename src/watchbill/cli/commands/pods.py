@@ -55,16 +55,16 @@ async def pods(
 
     Deleted pods are kept for 14 days. --project tells workloads of one NAME apart.
     """
+    if name is None and project is not None:
+        if not _is_from_environment(typed, "project"):
+            usage_error("--project narrows by a workload's name only; use --search or --cluster.")
+        session.terminal.note("Pods of all projects: WATCHBILL_PROJECT does not narrow this list.")
     client = session.client
     workload_id = None
     filters: tuple[str, ...] = ()
     if name is not None:
         scope = LookupScope(project=project, cluster=cluster)
         workload_id = (await find_workload(client, name, scope)).workload.id
-    elif project is not None and _is_from_environment(typed, "project"):
-        session.terminal.note("Pods of all projects: WATCHBILL_PROJECT does not narrow this list.")
-    elif project is not None:
-        usage_error("--project narrows by a workload's name only; use --search or --cluster.")
     if name is None and cluster is not None:
         filters = (f"clusterId=={(await find_cluster(client, cluster)).id}",)
     most = limit or (SHOWN_PODS if output is AnswerFormat.TABLE else None)

@@ -1,6 +1,5 @@
 """`usage`: GPU-hours over days, by project, owner or any other group."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.moments import parse_moment, parse_span
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
 from watchbill.errors import Invalid
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from watchbill.responses.usage import UsageFigures, UsageReport
 
 TABLE_ROWS = 50
-_AGO = re.compile(r"([1-9][0-9]{0,4})([dw])")
-_DAYS = {"d": 1, "w": 7}
+_DAY = timedelta(days=1)
+_HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
 
 
 class UsageFormat(StrEnum):
@@ -31,17 +31,14 @@ class UsageFormat(StrEnum):
     CSV = "csv"
 
 
-def _moment(text: str) -> datetime:
-    """A number of days or weeks ago (`30d`, `4w`), or a date. Raises Invalid."""
-    from watchbill.query import parse_instant
-
-    match = _AGO.fullmatch(text)
-    if match is None:
-        try:
-            return parse_instant("--since and --until", text)
-        except Invalid as error:
-            raise Invalid(error.message, details="write 30d, 4w or 2026-11-01") from error
-    return datetime.now(UTC) - timedelta(days=int(match[1]) * _DAYS[match[2]] - 1)
+def _moment(option: str, text: str) -> datetime:
+    """The first of so many days, the last of which is today (`30d`, `4w`), or a date. Raises Invalid."""
+    now, span = datetime.now(UTC), parse_span(text)
+    if span is None:
+        return parse_moment(option, text, now, hint=_HOW_TO_WRITE)
+    if span < _DAY:
+        raise Invalid(f"{option} counts whole days, got '{text}'.", details=_HOW_TO_WRITE)
+    return now - span + _DAY
 
 
 def _group(word: str) -> str:
@@ -96,12 +93,9 @@ async def usage(
     GPUs that pending workloads requested.
     """
     groups = [_group(name) for name in by.split(",") if name.strip()]
-    report = await session.client.usage(
-        start=_moment(since),
-        end=None if until is None else _moment(until),
-        groups=groups,
-        filters=filters or (),
-    )
+    start = _moment("--since", since)
+    end = None if until is None else _moment("--until", until)
+    report = await session.client.usage(start=start, end=end, groups=groups, filters=filters or ())
     if output is UsageFormat.CSV:
         from watchbill.responses.usage import usage_table
         from watchbill.tabular import rows_as_csv

@@ -26,6 +26,7 @@ from watchbill.cli.output.humanize import (
     format_duration,
     format_number,
     format_time,
+    plural,
 )
 from watchbill.cli.output.kubectl import kubectl_lines
 from watchbill.cli.output.terminal import (
@@ -163,6 +164,7 @@ def evidence(workload: "WorkloadResponse") -> dict[str, Any]:
         "totalPendingTimeSeconds": workload.total_pending_time_seconds,
         "totalRunningTimeSeconds": workload.total_running_time_seconds,
         "observedUntil": workload.extra.observed_until,
+        "queuePosition": workload.extra.queue_position,
         "pendingReasons": workload.extra.pending_reasons,
         "conditions": workload.conditions,
     }
@@ -208,12 +210,24 @@ def _pending(workload: "WorkloadResponse", view: ColumnView) -> Iterator[str]:
         if workload.phase_message:
             yield f"Message: {safe(workload.phase_message)}"
         yield "No scheduler and no queue has given a reason yet."
+    yield from _queue(workload)
     for position, reason in enumerate(reasons):
         yield ""
         yield ("Because: " if position == 0 else "Also: ") + safe(
             reason.user_message or reason.message or reason.reason
         )
         yield from _evidence(reason, view)
+
+
+def _queue(workload: "WorkloadResponse") -> Iterator[str]:
+    """Counted by the server from what it knows; no scheduler tells it."""
+    position = workload.extra.queue_position
+    if position is not None and position.others:
+        yield (
+            f"Ahead of it by priority and time waited: {format_count(position.ahead)} of "
+            f"{plural(position.others, 'other workload')} pending in its project; "
+            "its scheduler may order them differently."
+        )
 
 
 def _evidence(reason: "PendingReason", view: ColumnView) -> Iterator[str]:

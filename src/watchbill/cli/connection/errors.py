@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import typer
 
+from watchbill.cli.connection.kubectl_words import usage_hint
 from watchbill.cli.output.terminal import safe
 from watchbill.errors import (
     Forbidden,
@@ -87,7 +88,7 @@ def report_error(error: Exception) -> int:
         return USAGE
     if isinstance(error, UsageError):
         print_message("error", _usage_message(error))
-        print_message("hint", f"see `{_usage_command(error)} --help`")
+        print_message("hint", usage_hint(error) or f"see `{_usage_command(error)} --help`")
         return USAGE
     if isinstance(error, OSError):
         return _report_system_error(error)

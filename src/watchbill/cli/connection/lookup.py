@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.connection.errors import Ambiguous, usage_error
+from watchbill.cli.connection.kubectl_words import RESOURCES
 from watchbill.cli.connection.session import CommandContext
 from watchbill.cli.output.columns import ColumnView, note_stale, select_columns
 from watchbill.cli.output.terminal import Terminal, table_lines
@@ -179,7 +180,10 @@ async def _absent(client: "Client", name: str, scope: LookupScope) -> NotFound:
         document.workload.name for document in (*live.documents, *deleted.documents)
     )
     near = f"similar: {', '.join(names)}\n" if names else ""
+    how = RESOURCES.get(
+        name.lower(), "list what there is with `watchbill get --search TEXT`, or with --deleted"
+    )
     return NotFound(
         f"There is no workload named '{name}'{where}, neither live nor deleted.",
-        details=f"{near}list what there is with `watchbill get --search TEXT`, or with --deleted",
+        details=f"{near}{how}",
     )

@@ -286,15 +286,28 @@ def _completed(flags: CliLogin, name: str, context: CliLogin) -> CliLogin:
 P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommandContext:
     """One command's client and where it writes."""
 
-    client: "Client"
+    open_client: Callable[[], "Client"]
+    """Raises Invalid where nothing says which server, or as whom."""
     terminal: Terminal
     time_zone: tzinfo = UTC
     ca_file: Path | None = None
     """Certificates that the command was told to trust."""
+    _client: "Client | None" = None
+
+    @property
+    def client(self) -> "Client":
+        """Made where it is first needed: whoever mistyped an option reads that before a login is missing."""
+        if self._client is None:
+            self._client = self.open_client()
+        return self._client
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
 
     def now(self) -> datetime:
         """In the time zone that times are shown in."""
@@ -405,16 +418,6 @@ def _run(
     *,
     is_address_enough: bool,
 ) -> None:
-    given = CliLogin(
-        url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
-    )
-    flags = with_context(given, common["context"], common["credentials"], os.environ)
-    open_client = client_factory(
-        flags,
-        common["credentials"],
-        ca_file=common["ca_file"],
-        is_address_enough=is_address_enough,
-    )
     screen = terminal(
         os.environ, no_color=common["no_color"], is_wide=options.get("output") == "wide"
     )
@@ -425,10 +428,26 @@ def _run(
     import asyncio
 
     async def ask() -> None:
-        async with open_client() as client:
-            await command(CommandContext(client, screen, time_zone, common["ca_file"]), **options)
+        open_client = functools.partial(_open_client, common, is_address_enough=is_address_enough)
+        context = CommandContext(open_client, screen, time_zone, common["ca_file"])
+        try:
+            await command(context, **options)
+        finally:
+            await context.close()
 
     asyncio.run(ask())
+
+
+def _open_client(common: Mapping[str, Any], *, is_address_enough: bool) -> "Client":
+    """By the common flags, else by whatever names a server and a login. Raises Invalid, NotFound."""
+    credentials = common["credentials"]
+    given = CliLogin(
+        url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
+    )
+    flags = with_context(given, common["context"], credentials, os.environ)
+    return client_factory(
+        flags, credentials, ca_file=common["ca_file"], is_address_enough=is_address_enough
+    )()
 
 
 def client_factory(

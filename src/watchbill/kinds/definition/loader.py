@@ -253,12 +253,18 @@ def _expression(section: Section, name: str) -> str:
 
 def load_definitions(extra_dir: Path | None = None) -> Definitions:
     """The built-in definitions and those of `extra_dir`, which win. Raises Invalid."""
-    definitions = {definition.key: definition for definition in _load_folder(BUILT_IN)}
+    definitions = {definition.key: definition for definition in _built_in()}
     if extra_dir is not None:
         if not extra_dir.is_dir():
             raise Invalid(f"{extra_dir} is not a directory of kind definitions")
         definitions |= {definition.key: definition for definition in _load_folder(extra_dir)}
     return Definitions(definitions.values())
+
+
+@cache
+def _built_in() -> tuple[Definition, ...]:
+    """Compiled once, however many agents this process runs."""
+    return tuple(_load_folder(BUILT_IN))
 
 
 class KindHeader(NamedTuple):

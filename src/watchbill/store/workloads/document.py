@@ -92,15 +92,20 @@ def finish_document(
 ) -> bytes:
     """The document as an element of a list reply. `observed_until`: of a cluster whose data is old."""
     if observed_until is not None:
-        before, name, after = document.partition(_ADDITIONAL)
-        comma = b"" if after.startswith(b"}") else b","
-        observed = _ENCODER.encode(observed_until)
-        document = before + name + b'"observedUntil":' + observed + comma + after
+        document = with_additional_field(document, "observedUntil", observed_until)
     return b'%b,"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}' % (
         document,
         pending_seconds,
         running_seconds,
     )
+
+
+def with_additional_field(document: bytes, name: str, value: object) -> bytes:
+    """The document with one more member of its `additionalFields`."""
+    before, opening, after = document.partition(_ADDITIONAL)
+    comma = b"" if after.startswith(b"}") else b","
+    member = _ENCODER.encode(name) + b":" + _ENCODER.encode(value)
+    return before + opening + member + comma + after
 
 
 class DocumentCache:

@@ -16,6 +16,7 @@ import msgspec
 
 from watchbill.protocol import DEGRADED_AFTER_SECONDS
 from watchbill.query import Scope, WorkloadQuery, ascii_lower
+from watchbill.responses.contract import QueuePosition
 from watchbill.responses.workloads import PhaseInterval
 from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
 from watchbill.store.workloads.document import (
@@ -24,6 +25,7 @@ from watchbill.store.workloads.document import (
     document_list,
     finish_document,
     fitting,
+    with_additional_field,
 )
 from watchbill.store.workloads.page import (
     PageStatement,
@@ -57,7 +59,7 @@ from watchbill.store.workloads.select import (
     sorted_statement,
 )
 from watchbill.store.workloads.tally import IN_SEARCH_TABLE, count_table, counting
-from watchbill.workload import Wire
+from watchbill.workload import Phase, Wire
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 
@@ -213,18 +215,55 @@ async def workload_get(
     statement = one_workload(scope, workload_id, now)
     sql = (
         f"SELECT w.document, w.details, w.revision, {_TOTALS}, "
-        "w.pending_since IS NULL AND w.running_since IS NULL AS is_still "
+        "w.pending_since IS NULL AND w.running_since IS NULL AS is_still, "
+        "w.id, w.project_id, w.project_name, w.priority, w.phase_updated_at, "
+        f"w.phase = '{Phase.PENDING}' AND {LIVE} AS is_waiting "
         f"FROM workload w {CLUSTER_JOIN} WHERE {statement.where}"
     )
     async with db.acquire(scope.tenant_id) as connection:
         row = await connection.fetchrow(sql, *statement.parameters)
-    if row is None:
-        return None
-    body = finish_document(row["document"], row["pending"], row["running"], row["observed"])
+        if row is None:
+            return None
+        position = await _queue_position(connection, scope, row, now) if row["is_waiting"] else None
+    document = row["document"]
+    if position is not None:
+        document = with_additional_field(document, "queuePosition", position)
+    body = finish_document(document, row["pending"], row["running"], row["observed"])
     messages = row["details"] or b"[]"
     body = body[:-1] + b',"pendingSchedulingMessages":' + messages + b"}"
     is_constant = row["is_still"] and row["observed"] is None
     return WorkloadReply(body, f'"{row["revision"].hex()}"' if is_constant else None)
+
+
+async def _queue_position(
+    connection: Connection, scope: Scope, workload: Row, now: datetime
+) -> QueuePosition:
+    """Where priority and age put it; who sees a workload sees all of its project, or less of it."""
+    statement = Statement(now)
+    in_scope(statement, scope)
+    own = {
+        name: statement.bind(workload[name], cast)
+        for name, cast in (
+            ("project_name", "::text"),
+            ("project_id", "::int"),
+            ("id", "::uuid"),
+            ("priority", "::bigint"),
+            ("phase_updated_at", "::timestamptz"),
+        )
+    }
+    ahead = (
+        f"w.priority > {own['priority']} OR (w.priority < {own['priority']}) IS NOT TRUE "
+        f"AND (w.phase_updated_at, w.id) < ({own['phase_updated_at']}, {own['id']})"
+    )
+    row = await connection.fetchrow(
+        f"SELECT count(*) AS others, count(*) FILTER (WHERE {ahead}) AS ahead FROM workload w "
+        f"WHERE {statement.where} AND {LIVE} AND w.phase = '{Phase.PENDING}' "
+        f"AND w.project_name = {own['project_name']} AND w.project_id = {own['project_id']} "
+        f"AND w.id <> {own['id']}",
+        *statement.parameters,
+    )
+    assert row is not None
+    return QueuePosition(ahead=row["ahead"], others=row["others"])
 
 
 async def workload_facets(

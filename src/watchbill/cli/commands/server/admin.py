@@ -1,6 +1,7 @@
 """`admin account|user|rule|role|keys|tenant|apply|audit`: who may do what, and who did what."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.moments import parse_moment
 from watchbill.cli.output.humanize import rfc3339
 from watchbill.cli.output.terminal import credential_document, json_document, table_lines
 
@@ -287,10 +289,13 @@ async def audit(
     subject: Annotated[str | None, typer.Option(help="Only what this subject did.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="From this time on, as in 2026-11-01T00:00:00Z.")
+        str | None,
+        typer.Option(
+            metavar="AGO|DATE", help="From then on: 30m, 12h, 7d or 2026-11-01T08:00:00Z."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Before this time, as in 2026-12-01T00:00:00Z.")
+        str | None, typer.Option(metavar="AGO|DATE", help="Before then, as in --since.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many events.")] = 100,
     as_json: AsJson = False,
@@ -298,7 +303,11 @@ async def audit(
     """Show the audit log: who did what, by which rules, from where, with which outcome; latest first."""
     from watchbill.responses.access import AuditEvents
 
-    wanted = {"subject": subject, "operation": operation, "since": since, "until": until}
+    wanted = {"subject": subject, "operation": operation}
+    now = datetime.now(UTC)
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None:
+            wanted[name] = rfc3339(parse_moment(f"--{name}", moment, now))
     parameters = [(name, value) for name, value in wanted.items() if value]
     answer = await session.client.get(
         f"{ADMIN}/audit", AuditEvents, [*parameters, ("limit", str(limit))]
