@@ -244,16 +244,6 @@ class Batch(Wire, frozen=True):
     events: Events = ()
 
 
-class BatchEnvelope(Wire, frozen=True):
-    """A batch whose items are not decoded yet, so that they can be one by one."""
-
-    stream_id: StreamId
-    seq: Sequence
-    items: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
-    scrapes: Scrapes = ()
-    events: Events = ()
-
-
 class RefusedItem(Wire, frozen=True):
     """One item that was not taken, and why; the rest of its batch was.
 
@@ -384,16 +374,6 @@ class NodeChanges(Wire, frozen=True):
     names: NodeNames = ()
 
 
-class NodeChangesEnvelope(Wire, frozen=True):
-    """The same before its nodes are decoded, so that they can be one by one."""
-
-    digest: Annotated[str, msgspec.Meta(max_length=32)]
-    since: Annotated[str, msgspec.Meta(max_length=32)] | None = None
-    changed: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODES)] = ()
-    removed: NodeNames = ()
-    names: NodeNames = ()
-
-
 Queues = Annotated[tuple[SchedulerQueue, ...], msgspec.Meta(max_length=MAX_QUEUES)]
 
 
@@ -437,24 +417,6 @@ class Heartbeat(Wire, frozen=True):
     queues: Queues | None = None
     unobserved: UnobservedTimes = ()
     """Since the last heartbeat that was answered."""
-    unbroken_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
-
-
-class HeartbeatEnvelope(Wire, frozen=True):
-    """A heartbeat whose node pools, nodes and queues are not decoded yet, so that they can be one by one."""
-
-    stream_id: StreamId
-    seq: Sequence
-    kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
-    node_pools: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)] = ()
-    observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
-    backlog: Count = 0
-    sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
-    digest: Hash | None = None
-    nodes: NodeChangesEnvelope | None = None
-    queues: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_QUEUES)] | None = None
-    unobserved: UnobservedTimes = ()
     unbroken_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
 

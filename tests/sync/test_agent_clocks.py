@@ -8,8 +8,9 @@ import msgspec
 from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.kube_api import kube_api
 from tests.fixtures.receiver import receiver
+from watchbill.api.agent_envelopes import HeartbeatEnvelope
 from watchbill.api.resources.ingest import decode_heartbeat
-from watchbill.protocol import Heartbeat, HeartbeatEnvelope
+from watchbill.protocol import Heartbeat
 
 
 async def test_a_clock_that_is_ahead_is_told_with_the_heartbeat(tmp_path: Path) -> None:

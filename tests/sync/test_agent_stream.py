@@ -60,7 +60,7 @@ async def test_a_heartbeat_tells_that_nothing_was_missed_once_all_is_told() -> N
         async with streaming(server, cluster):
             await until(lambda: server.beats and server.beats[-1].unbroken_seconds == 500.0)
             assert server.beats[0].unbroken_seconds is None, "the first one comes before all else"
-            cluster.pending.dropped_steps += 1
+            cluster.pending.dropped_deletions += 1
             await until(lambda: (server.beats[-1].unbroken_seconds or 500.0) < 500.0)
             cluster.unbroken = None
             await until(lambda: server.beats[-1].unbroken_seconds is None)

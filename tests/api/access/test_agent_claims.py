@@ -11,7 +11,7 @@ import pytest
 from tests.api.access.test_agent_limits import credential, post
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
-from tests.fixtures.records import node, upsert, workload
+from tests.fixtures.records import node, record, upsert, workload
 from tests.fixtures.serving import Served
 from watchbill.api.resources import ingest
 from watchbill.errors import Invalid
@@ -37,7 +37,7 @@ from watchbill.store.workloads.validation import (
     valid_scrape,
     valid_scrapes,
 )
-from watchbill.workload import GPU_MILLIONTHS
+from watchbill.workload import GPU_MILLIONTHS, MAX_STEPS
 
 
 async def fleet_is_fine(served: Served) -> None:
@@ -192,6 +192,34 @@ async def test_phases_of_a_batch_are_bounded_and_the_newest_stay(server: Served)
     (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
     assert len(cluster.refused) == 15
     assert "phases" in cluster.refused[0].reason
+
+
+async def test_steps_of_a_workload_are_bounded(server: Served) -> None:
+    """An honest agent keeps 1,000 of a workload; this one names it twice with 3,000 each."""
+    agent = await connected_agent(server.db, NOW)
+    made = record(workload(1))
+    steps = tuple(
+        msgspec.structs.replace(
+            made.step(NOW - timedelta(seconds=number)), requested_gpu=number % 7 * 1_000_000
+        )
+        for number in range(6_000, 0, -1)
+    )
+    first = msgspec.structs.replace(upsert(workload(1), observed_at=NOW), steps=steps[3_000:])
+    reply = await agent.send(
+        msgspec.structs.replace(first, steps=steps[:3_000]),
+        first,
+        upsert(workload(2)),
+        now=NOW,
+    )
+    assert reply.refused == ()
+    async with server.db.acquire(1) as connection:
+        stored = await connection.fetch(
+            "SELECT at FROM usage_step WHERE workload_id = $1", made.workload.id
+        )
+    assert 1_000 <= len(stored) <= MAX_STEPS + 2
+    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
+    assert [refusal.id for refusal in cluster.refused] == [made.workload.id]
+    assert "steps" in cluster.refused[0].reason
 
 
 def test_readings_of_a_batch_are_bounded() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.clusters import Agent, connected_agent
-from tests.fixtures.large_items import NOW, nested
-from tests.fixtures.records import upsert, workload
+from tests.fixtures.large_items import NOW, flapping, nested
+from tests.fixtures.records import pod, upsert, workload
 from tests.fixtures.serving import Answer, Served
 from watchbill.api import limits
 from watchbill.api.http import call, guard
@@ -38,6 +38,7 @@ from watchbill.protocol import (
 from watchbill.query import Scope
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
+from watchbill.store.ingest.item_runs import runs_of
 from watchbill.store.ingest.left_out import MESSAGES_CHARACTERS
 from watchbill.store.workloads import quotas
 from watchbill.store.workloads.quotas import MAX_RETRIES, MAX_RETRIES_AMONG_UNITS
@@ -274,6 +275,18 @@ async def test_others_are_answered_while_a_batch_is_looked_at() -> None:
     await stream._valid_items(items, NOW)
     task.cancel()
     assert turns >= len(items) // ITEMS_PER_TURN - 1
+
+
+def test_rows_are_written_a_few_hundred_at_a_time() -> None:
+    """Items of a single row go together; what brings many rows goes with fewer others, in the same order."""
+    small = [upsert(workload(n)) for n in range(1, 201)]
+    assert [len(run) for run in runs_of(small)] == [200]
+    large = [flapping(n, 200) for n in range(1, 11)]
+    runs = runs_of(large)
+    assert [item for run in runs for item in run] == large
+    assert {len(run) for run in runs} == {2}
+    with_pods = [upsert(workload(n), pods=[pod(each) for each in range(600)]) for n in (1, 2)]
+    assert [len(run) for run in runs_of(with_pods)] == [1, 1]
 
 
 # Nesting

@@ -40,6 +40,10 @@ SELECT (SELECT sum(octet_length(document) + coalesce(octet_length(details), 0)) 
     JOIN workload w ON w.id = p.workload_id WHERE w.cluster_id = $1)
 + (SELECT coalesce(sum(200 + octet_length(concat(message, reason, source, object_name))), 0)
     FROM workload_event e JOIN workload w ON w.id = e.workload_id WHERE w.cluster_id = $1)
++ (SELECT coalesce(sum(150 + octet_length(s.gpu_by_model::text)), 0) FROM usage_step s
+    JOIN workload w ON w.id = s.workload_id WHERE w.cluster_id = $1)
++ (SELECT 150 * count(*) FROM usage_sample s JOIN workload w ON w.id = s.workload_id
+    WHERE w.cluster_id = $1)
 + (SELECT coalesce(sum(200 + octet_length(document)), 0) FROM cluster_node WHERE cluster_id = $1)
 + (SELECT coalesce(sum(octet_length(queue::text)), 0) FROM
     (SELECT cluster_id, queue FROM project UNION ALL SELECT cluster_id, queue FROM department) AS u
@@ -83,7 +87,10 @@ async def test_stored_bytes_follow_every_change(server: Served) -> None:
         await agents[0].send(upsert(workload(1)), now=NOW)
         for table in ("stored_bytes", "stored_pod_bytes"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") < 150
-        for table in ("workload_elements", "phase_transition", "workload_pod", "workload_event"):
+        for table in (
+            *("workload_elements", "phase_transition", "workload_pod", "workload_event"),
+            *("usage_step", "usage_sample"),
+        ):
             await connection.execute(f"DELETE FROM {table}")
         for table in ("workload", "cluster_node", "project", "department"):
             await connection.execute(f"DELETE FROM {table}")

@@ -2,17 +2,18 @@
 
 import asyncio
 import copy
+import gc
 import json
-import sys
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Self
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.kubernetes.agent_objects import made, pod
 from tests.fixtures.kubernetes.lives import SETTINGS
+from tests.fixtures.work import Calls
 from tests.unit.agent.foreign_objects import (
     _GPUS,
     OWN,
@@ -305,23 +306,6 @@ def test_foreign_objects_tell_no_event_and_silence_none(
 # Work: calls of functions, which no other process and no slow machine changes
 
 
-class Calls:
-    """Counts the calls, of Python's functions and of built-in ones, while it is entered."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        sys.setprofile(self._count)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-    def _count(self, frame: object, event: str, argument: object) -> None:
-        self.count += event in ("call", "c_call")
-
-
 def _copies(objects: Sequence[Json], count: int) -> list[Json]:
     """So many of each, with names and UIDs of their own that lead to one another as the first ones do."""
     copies = []
@@ -364,3 +348,57 @@ def test_four_times_the_objects_are_four_times_the_work(attack: tuple[str, list[
     assert many <= 4.4 * few + 100
     few, many = (_work(own, _copies(objects, count)) for count in (3, 12))
     assert many <= 16 * few
+
+
+@given(attacks())
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_what_deriving_costs_does_not_depend_on_other_namespaces(
+    attack: tuple[str, list[Json]],
+) -> None:
+    """Whatever is there besides, the namespace's workloads are gathered and derived in as many calls."""
+    own, objects = attack
+    alone, beside = (
+        _derivation(filled_with([*VICTIMS[own], *more]), own) for more in ([], objects)
+    )
+    assert beside <= 1.02 * alone + 20
+
+
+def _derivation(filled: Filled, own: str) -> int:
+    """Calls, once everything that is remembered of kinds and expressions is."""
+    for _ in range(2):
+        with Calls() as calls:
+            records(filled, own)
+    return calls.count
+
+
+# Memory: what Python holds, which no other process changes
+
+
+def _held_bytes(own: str, foreign: Sequence[Json]) -> tuple[int, int]:
+    """What the agent holds once it has the objects, and once they are gone."""
+    filled = filled_with(VICTIMS[own])
+    for root in filled.cache.owner_tree.in_namespace(own):
+        derive(filled.cache.gather(root), DEFINITIONS, SETTINGS)
+    held = []
+    tracemalloc.start()
+    try:
+        for steps in (lambda: filled.put(*foreign), lambda: list(map(filled.remove, foreign))):
+            steps()
+            filled.listener.changed.clear()
+            filled.listener.deleted.clear()
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    return held[0], held[1]
+
+
+@given(attacks())
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_four_times_the_objects_take_four_times_the_memory_and_give_it_back(
+    attack: tuple[str, list[Json]],
+) -> None:
+    own, objects = attack
+    few, many = (_held_bytes(own, _copies(objects, count)) for count in (2, 8))
+    assert many[0] <= 4.4 * few[0] + 100_000
+    assert many[1] <= 0.2 * many[0] + 100_000

@@ -1,8 +1,11 @@
 """What an agent observed between two records that the server takes: told later, and no more than is kept."""
 
+import random
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from tests.fixtures.records import record, workload
@@ -110,31 +113,135 @@ def test_a_record_that_is_refused_takes_its_steps_along() -> None:
     assert (len(pending), pending.step_count) == (0, 0)
 
 
-@pytest.mark.parametrize("limit", ["MAX_STEPS", "MAX_KEPT_STEPS"])
-def test_no_more_is_kept_than_there_is_room_for(
-    monkeypatch: pytest.MonkeyPatch, limit: str
+def gpu_minutes(pending: PendingChanges, until: float, root: str = ROOT) -> float:
+    """What is told of the time from the first step on."""
+    reported = [
+        *pending.workloads[root].steps,
+        msgspec.structs.replace(pending.workloads[root].step, at=at(until)),
+    ]
+    return sum(
+        (step.allocated_gpu or 0) / 1_000_000 * ((following.at - step.at) / timedelta(minutes=1))
+        for step, following in pairwise(reported)
+    )
+
+
+def test_too_many_steps_of_a_workload_become_fewer_that_hold_as_much(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, limit, 3)
+    monkeypatch.setattr(module, "MAX_STEPS", 3)
     pending = acknowledged()
     for minute in range(1, 8):
         observe(pending, minute, minute)
     (item,) = batch(pending).items
-    assert steps(item) == [(4, 4_000_000), (5, 5_000_000), (6, 6_000_000)]
-    assert (pending.step_count, pending.losses) == (3, 3)
+    assert steps(item) == [(1, 2_500_000), (5, 5_500_000)]
+    assert pending.step_count == 2
+    assert gpu_minutes(pending, 7) == 1 + 2 + 3 + 4 + 5 + 6
+    pending.acknowledge(batch(pending), ())
 
 
-def test_what_is_dropped_while_a_batch_is_on_its_way_takes_nothing_else_with_it(
+def observe_model(pending: PendingChanges, minutes: float, gpus: float, model: str) -> None:
+    models = {model: int(gpus * 1_000_000)} if gpus else {}
+    made = record(workload(1, gpus=gpus, created_at=NOW), gpu_millionths_by_model=models)
+    pending.update(ROOT, Derived(made, (Transition(phase=Phase.RUNNING, at=NOW),)), at(minutes))
+
+
+def test_whatever_is_joined_the_sums_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STEPS", 10)
+    draw = random.Random(11)
+    pending = acknowledged()
+    now, held, sums = 10.0, 3.0, 0.0
+    observe_model(pending, now, held, "A")
+    for _ in range(500):
+        after = now + draw.uniform(0.01, 9)
+        sums += held * (after - now)
+        now, held = after, (held + draw.randint(1, 7)) % 9
+        observe_model(pending, now, held, draw.choice("AB"))
+    assert len(pending.workloads[ROOT].steps) <= 10
+    assert gpu_minutes(pending, now) == pytest.approx(sums, rel=1e-4)
+    for step in pending.workloads[ROOT].steps:
+        assert sum(step.gpu_by_model.values()) == pytest.approx(step.allocated_gpu, abs=2)
+
+
+def test_who_changes_without_end_gives_up_steps_first_and_no_time_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Three steps are sent; two more push the oldest two out before the answer comes."""
-    monkeypatch.setattr(module, "MAX_STEPS", 3)
+    """Two workloads of another namespace with few changes keep each of theirs."""
+    monkeypatch.setattr(module, "MAX_KEPT_STEPS", 100)
+    pending = PendingChanges()
+    pending.is_synced = True
+
+    def change(number: int, minutes: float, gpus: float, namespace: str) -> None:
+        made = record(workload(number, gpus=gpus, created_at=NOW, namespace=namespace))
+        history = (Transition(phase=Phase.RUNNING, at=NOW),)
+        pending.update(str(UUID(int=number)), Derived(made, history), at(minutes))
+
+    for minute in range(11):
+        change(1, minute, minute, "quiet")
+        change(2, minute, 2 * minute, "quiet")
+    quiet = [tuple(pending.workloads[str(UUID(int=number))].steps) for number in (1, 2)]
+    for minute in range(11, 200):
+        for number in range(3, 13):
+            change(number, minute, minute % 8 + 1, "flood")
+    assert [len(each) for each in quiet] == [10, 10]
+    assert [tuple(pending.workloads[str(UUID(int=number))].steps) for number in (1, 2)] == quiet
+    assert pending.step_count == sum(len(each.steps) for each in pending.workloads.values()) <= 100
+    assert pending.dropped_deletions == 0
+
+
+def test_what_is_joined_while_a_batch_is_on_its_way_takes_nothing_else_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two steps and the record after them are sent; two more changes come before the answer."""
+    monkeypatch.setattr(module, "MAX_STEPS", 2)
     pending = acknowledged()
-    for minutes in range(1, 5):
+    for minutes in range(1, 4):
         observe(pending, minutes, minutes)
     sent = batch(pending)
+    observe(pending, 4, 4)
     observe(pending, 5, 5)
-    observe(pending, 6, 6)
     pending.acknowledge(sent, ())
     (item,) = batch(pending).items
-    assert steps(item) == [(4, 4_000_000), (5, 5_000_000)]
-    assert pending.step_count == 2
+    first = sent.items[0]
+    assert isinstance(first, Upsert)
+    assert [minute for minute, _ in steps(first)] == [1, 2]
+    assert first.observed_at == at(3)
+    assert steps(item)[-1] == (4, 4_000_000)
+    assert pending.step_count == len(pending.workloads[ROOT].steps)
+
+
+def test_what_was_observed_while_cut_off_is_told_though_changes_go_on() -> None:
+    """One workload that never comes to rest leaves nobody's gap open."""
+    pending = PendingChanges()
+    for number in range(1, 4):
+        made = record(workload(number, created_at=NOW))
+        pending.update(str(UUID(int=number)), Derived(made, ()), NOW)
+    server_is_back = pending.next_number
+    assert not pending.has_sent(server_is_back)
+    for minute in range(3):
+        sent = batch(pending)
+        observe(pending, minute + 1, minute)
+        if minute == 0:
+            pending.put_back(sent)
+            assert not pending.has_sent(server_is_back)
+            continue
+        pending.acknowledge(sent, ())
+        assert len(pending)
+        assert pending.has_sent(server_is_back)
+
+
+def test_deletions_are_dropped_of_the_namespace_that_has_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of workloads of which the server never knew nothing is missing that was anybody else's."""
+    monkeypatch.setattr(module, "MAX_DELETED", 20)
+    pending = PendingChanges()
+    pending.is_synced = True
+    for number in range(1, 200):
+        namespace = "quiet" if number <= 5 else "flood"
+        made = record(workload(number, created_at=NOW, namespace=namespace))
+        pending.update(str(UUID(int=number)), Derived(made, ()), NOW)
+        pending.delete(str(UUID(int=number)), at(1))
+    kept = [root for root, _ in pending.deleted.values()]
+    assert {str(UUID(int=number)) for number in range(1, 6)} <= set(kept)
+    assert str(UUID(int=199)) in kept
+    assert (len(kept) <= 20, pending.dropped_deletions) == (True, 0)

@@ -11,8 +11,8 @@ import pytest
 
 from tests.fixtures.kubernetes import agent_objects
 from tests.fixtures.kubernetes.lives import SETTINGS
+from tests.fixtures.work import Calls
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
-from tests.unit.agent.test_foreign_namespace import Calls
 from watchbill.agent.cache.routing_index import MAX_OF_WORKLOAD, RoutingIndex
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.pod import read_pod

@@ -6,14 +6,19 @@ import pytest
 
 from tests.fixtures.makers import (
     JSON,
+    SETTINGS,
     condition,
+    definitions,
     deployment,
+    gather,
     pod,
     root,
     template,
     uid,
     workload,
 )
+from tests.fixtures.work import Calls
+from watchbill.kinds.derive import derive
 
 
 def service(name: str = "web", **spec: Any) -> JSON:
@@ -127,3 +132,22 @@ def test_urls_are_the_endpoints_urls_without_their_secrets() -> None:
     assert derived_workload.urls == ("https://***@m.example.com/v1?token=***",)
     [endpoint] = derived_workload.endpoints
     assert (endpoint.host, endpoint.port, endpoint.tls_enabled) == ("m.example.com", 443, True)
+
+
+def test_services_and_pods_are_not_compared_pair_by_pair() -> None:
+    """Each service's labels are half of the pods' each, and no pod has both."""
+
+    def work(count: int) -> int:
+        pods = [
+            pod(n, meta_labels={"app": "w", "half" if n % 2 else "other": "x", "own": str(n)})
+            for n in range(count)
+        ]
+        services = [service(f"s{n}", selector={"half": "x", "other": "x"}) for n in range(count)]
+        objects = gather(deployment(1), pods, services=services)
+        with Calls() as calls:
+            endpoints_of_it = derive(objects, definitions(), SETTINGS).record.workload.endpoints
+        assert endpoints_of_it == ()
+        return calls.count
+
+    few, many = work(50), work(200)
+    assert many <= 4.4 * few

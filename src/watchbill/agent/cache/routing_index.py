@@ -14,6 +14,8 @@ from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.kinds.derivation.route_backends import (
     TARGET_KINDS,
     backends_of,
+    label_pairs,
+    selecting,
     selector_of,
 )
 from watchbill.kinds.objects.json_access import metadata, text
@@ -87,7 +89,7 @@ class RoutingIndex:
         own = _namespace(obj)
         for owner in owners(obj):
             yield _Key("owner", own, owner.uid, "")
-        labels = [_Key("label", own, name, value) for name, value in _pairs(selector)]
+        labels = [_Key("label", own, name, value) for name, value in label_pairs(selector)]
         if labels:
             # A pod that it selects has all of them: one is enough, best one that few others have.
             yield min(labels, key=lambda key: (len(self._uids.get(key, ())), key))
@@ -106,14 +108,15 @@ class RoutingIndex:
         labels = {
             _Key("label", pod.namespace, name, value)
             for pod in pods
-            for name, value in _pairs(pod.labels)
+            for name, value in label_pairs(pod.labels)
         }
+        is_selecting = selecting(pod.labels for pod in pods)
         of_chain = set(self._first(owned, lambda _: True))
-        selecting = self._first(
+        by_label = self._first(
             sorted(labels & self._uids.keys()),
-            _selecting(pods),
+            lambda placed: is_selecting(placed.selector),
         )
-        targets = [uid for uid in of_chain.union(selecting) if self._target(uid) is not None]
+        targets = [uid for uid in of_chain.union(by_label) if self._target(uid) is not None]
         names = sorted(filter(None, map(self._target, sorted(targets)[:MAX_OF_WORKLOAD])))
         self._remember(root, names)
         routes = of_chain.difference(targets).union(self._first(names, lambda _: True))
@@ -185,28 +188,6 @@ class Concerned(NamedTuple):
     owners: tuple[OwnerKey, ...] = ()
     namespace: str = ""
     selector: Mapping[str, Any] = {}
-
-
-def _selecting(pods: Iterable[Pod]) -> Callable[[_Placed], bool]:
-    """Whether an object selects one of the pods. A namespace may hold thousands of both, so no pod is looked at
-    for each object: a bit per pod says which have a label."""
-    having: dict[tuple[str, str], int] = {}
-    for number, pod in enumerate(pods):
-        for pair in _pairs(pod.labels):
-            having[pair] = having.get(pair, 0) | 1 << number
-
-    def is_selecting(placed: _Placed) -> bool:
-        pairs = tuple(_pairs(placed.selector))
-        left = -1 if len(pairs) == len(placed.selector) else 0
-        for pair in pairs:
-            left &= having.get(pair, 0)
-        return left != 0
-
-    return is_selecting
-
-
-def _pairs(labels: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    return ((name, value) for name, value in labels.items() if isinstance(value, str))
 
 
 def _namespace(obj: Object) -> str:

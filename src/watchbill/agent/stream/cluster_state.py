@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
+import msgspec
+
 from watchbill.agent.cache.nodes import PresentedNode
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.kinds.derive import Derived
-from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.protocol import (
+    STATE_MESSAGE_CHARACTERS,
+    Covered,
+    IdleHours,
+    KindState,
+    NodePoolCapacity,
+)
 from watchbill.scheduler_queue import SchedulerQueue
 
 
@@ -57,3 +65,14 @@ class ClusterState(Protocol):
 
     def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
         """What earlier agents of the cluster observed."""
+
+
+def bounded_state(state: KindState) -> KindState:
+    """With no longer a message than the server takes."""
+    message = state.message and state.message[:STATE_MESSAGE_CHARACTERS]
+    return msgspec.structs.replace(state, message=message)
+
+
+def covered_kinds(coverage: tuple[Covered, ...]) -> frozenset[tuple[str, str]]:
+    """The kinds that are covered in all namespaces."""
+    return frozenset((each.group, each.kind) for each in coverage if each.namespaces is None)

@@ -17,6 +17,12 @@ from uuid import UUID
 import msgspec
 
 from watchbill.agent.cache.owner_tree import OwnerKey
+from watchbill.agent.stream.fair_share import (
+    Deleted,
+    drop_deletions,
+    thin_out,
+    thin_out_largest,
+)
 from watchbill.agent.stream.object_changes import PodHashes, pod_changes
 from watchbill.history import new_transitions, not_after
 from watchbill.kinds.derive import Derived
@@ -37,11 +43,9 @@ from watchbill.workload_pod import WorkloadPod
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 """Of unsent records kept in memory, compressed; further ones are derived again when they are sent."""
 MAX_DELETED = 50_000
-"""Deletions kept for a server that does not answer; beyond it the oldest are dropped and counted."""
-
-
+"""Kept for a server that does not answer."""
 MAX_KEPT_STEPS = 50_000
-"""Of all workloads, about 1 KB each; beyond it the oldest of a workload that changes is dropped and counted."""
+"""Of all workloads, about 1 KB each."""
 
 
 class _Unsent(Wire, frozen=True):
@@ -61,6 +65,7 @@ Derive = Callable[[str], Derived | None]
 class WorkloadState:
     """What is sent and unsent of one live workload. `last`: the newest transition, sent or not."""
 
+    namespace: str = ""
     hash: str = ""
     acknowledged: str | None = None
     refused: str | None = None
@@ -84,17 +89,14 @@ class WorkloadState:
     """Of earlier ones that the server was not told of."""
 
     @property
+    def may_be_known(self) -> bool:
+        """Whether the server may have a record of it."""
+        return self.acknowledged is not None or not self.is_compared
+
+    @property
     def is_acknowledged(self) -> bool:
         has_history = bool(self.pending or self.steps)
         return not has_history and self.hash in (self.acknowledged, self.refused)
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """A deleted workload: its last record, compressed, if the server lacks it, and its deletion."""
-
-    compressed: bytes | None
-    delete: Delete
 
 
 @dataclass(slots=True)
@@ -132,32 +134,36 @@ class PendingChanges:
 
     def __init__(self) -> None:
         self.workloads: dict[str, WorkloadState] = {}
-        self.unsent: OrderedDict[str, None] = OrderedDict()
+        self.unsent: OrderedDict[str, int] = OrderedDict()
+        """Roots in the order in which they are sent, each with its number among all changes."""
         self.deleted: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
         self.out_of_room: OrderedDict[str, None] = OrderedDict()
         """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
-        self.dropped_steps = 0
+        """Of workloads that the server may have: it is never told when they ended."""
         self.step_count = 0
         """Of earlier records."""
         self.kept_bytes = 0
         """Of unsent records."""
         self.is_synced = False
         """Whether a workload seen for the first time is new. Before, the server may have it already."""
-        self._next_number = 0
+        self.next_number = 0
+        """Of the change that comes next."""
+        self._first_number = 0
 
     def __len__(self) -> int:
         return len(self.unsent) + len(self.deleted)
 
-    @property
-    def losses(self) -> int:
-        """How much of what was observed the server is never told."""
-        return self.dropped_deletions + self.dropped_steps
+    def has_sent(self, before: int) -> bool:
+        """Whether the server has all changes before the one with that number, if nothing is on its way."""
+        first = (*islice(self.unsent.values(), 1), *islice(self.deleted, 1))
+        return all(number >= before for number in first)
 
     def update(self, root: str, derived: Derived, now: datetime, *, is_last: bool = False) -> None:
         """A workload was derived again; `is_last`: it is about to be deleted and cannot be derived later."""
         state = self.workloads.setdefault(root, WorkloadState(is_compared=self.is_synced))
         record = derived.record
+        state.namespace = record.workload.namespace
         stated = new_transitions(
             state.last_stated,
             derived.transitions,
@@ -179,7 +185,7 @@ class PendingChanges:
         if state.is_acknowledged:
             self.unsent.pop(root, None)
             return
-        self.unsent.setdefault(root)
+        self._queue(root)
         if is_last or self.kept_bytes < MAX_KEPT_BYTES:
             self._keep(state, _compressed(encoded, derived.pods))
 
@@ -200,12 +206,12 @@ class PendingChanges:
         self._forget(root)
         if state is None:
             return
-        compressed = None
+        compressed, may_be_known = None, state.may_be_known
         if state.kept is not None and not state.is_acknowledged:
             upsert, _ = _upsert(state, _decompressed(state.kept))
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
         self._keep(state, None)
-        self._forget_steps(state, len(state.steps))
+        self._forget_steps(state, state.steps)
         delete = Delete(
             id=UUID(root),
             deleted_at=at,
@@ -213,7 +219,7 @@ class PendingChanges:
             not_before=not_before,
             is_owner_unreadable=is_owner_unreadable,
         )
-        self._queue_deleted(root, Deleted(compressed, delete))
+        self._queue_deleted(root, Deleted(state.namespace, compressed, delete, may_be_known))
 
     def withdraw(self, root: str, at: datetime) -> None:
         """It never was a workload of its own: whatever the server has of it is to be forgotten."""
@@ -221,9 +227,9 @@ class PendingChanges:
         state = self.workloads.pop(root, None)
         if state is not None:
             self._keep(state, None)
-            self._forget_steps(state, len(state.steps))
+            self._forget_steps(state, state.steps)
             delete = Delete(id=UUID(root), deleted_at=at, never_existed=True)
-            self._queue_deleted(root, Deleted(None, delete))
+            self._queue_deleted(root, Deleted(state.namespace, None, delete, state.may_be_known))
 
     def next_batch(self, *, max_workloads: int, max_bytes: int, derive: Derive) -> PreparedBatch:
         """The oldest changes first, deletions before updates. `derive` makes records that were not kept."""
@@ -239,7 +245,7 @@ class PendingChanges:
                 return True
             root, deleted = self.deleted.pop(number)
             prepared.deleted.append((root, deleted))
-            for part in _items(deleted):
+            for part in deleted.items():
                 prepared.add(part)
         if self.deleted:
             return prepared.is_full
@@ -275,11 +281,10 @@ class PendingChanges:
             if root in refused_roots and root in prepared.differences:
                 # Perhaps only because the server holds other pods: all of them are sent before it counts.
                 state.acknowledged = None
-                self.unsent.setdefault(root)
+                self._queue(root)
                 continue
             del state.pending[:transitions]
-            sent = set(map(id, steps))  # the oldest of them may have been dropped meanwhile
-            self._forget_steps(state, sum(id(step) in sent for step in state.steps))
+            self._forget_steps(state, steps)
             state.initial_transitions = 0
             state.is_compared = True
             if root in refused_roots:
@@ -292,7 +297,7 @@ class PendingChanges:
                 state.step = None
                 self.unsent.pop(root, None)
             else:
-                self.unsent.setdefault(root)
+                self._queue(root)
 
     def retry_out_of_room(self, count: int) -> None:
         """There is room for so many of the workloads that were refused for want of it."""
@@ -301,17 +306,18 @@ class PendingChanges:
             state = self.workloads.get(root)
             if state is not None and state.refused is not None:
                 state.refused, state.needs_full_history = None, True
-                self.unsent.setdefault(root)
+                self._queue(root)
 
     def put_back(self, prepared: PreparedBatch) -> None:
         """The batch was not applied: its changes are sent again, before anything newer."""
         for root, *_ in reversed(prepared.upserts):
             if root in self.workloads:
-                self.unsent[root] = None
+                self.unsent[root] = self._number_before_all()
                 self.unsent.move_to_end(root, last=False)
         for root, deleted in reversed(prepared.deleted):
-            self._queue_deleted(root, deleted)
-            self.deleted.move_to_end(self._next_number - 1, last=False)
+            number = self._number_before_all()
+            self.deleted[number] = (root, deleted)
+            self.deleted.move_to_end(number, last=False)
 
     def reset_acknowledged(self) -> None:
         """A new stream: the inventory tells what the server has."""
@@ -364,7 +370,7 @@ class PendingChanges:
                 state.step = None
                 self.unsent.pop(root, None)
             else:
-                self.unsent.setdefault(root)
+                self._queue(root)
 
     def _next_upsert(self, root: str, derive: Derive) -> tuple[Upsert, PodHashes] | None:
         del self.unsent[root]
@@ -393,14 +399,20 @@ class PendingChanges:
             return
         state.steps.append(before)
         self.step_count += 1
-        if len(state.steps) > MAX_STEPS or self.step_count > MAX_KEPT_STEPS:
-            self._forget_steps(state, 1)
-            self.dropped_steps += 1
+        if len(state.steps) > MAX_STEPS:
+            self.step_count -= len(state.steps)
+            thin_out(state)
+            self.step_count += len(state.steps)
+        if self.step_count > MAX_KEPT_STEPS:
+            thin_out_largest(self.workloads.values(), MAX_KEPT_STEPS)
+            self.step_count = sum(len(each.steps) for each in self.workloads.values())
 
-    def _forget_steps(self, state: WorkloadState, count: int) -> None:
-        """The oldest ones."""
-        self.step_count -= len(state.steps[:count])
-        del state.steps[:count]
+    def _forget_steps(self, state: WorkloadState, steps: Iterable[WorkloadStep]) -> None:
+        """Those that are still there: some may have been joined meanwhile."""
+        forgotten = set(map(id, steps))
+        left = [step for step in state.steps if id(step) not in forgotten]
+        self.step_count -= len(state.steps) - len(left)
+        state.steps = left
 
     def _keep(self, state: WorkloadState, kept: bytes | None) -> None:
         self.kept_bytes += len(kept or b"") - len(state.kept or b"")
@@ -410,12 +422,21 @@ class PendingChanges:
         self.unsent.pop(root, None)
         self.out_of_room.pop(root, None)
 
+    def _queue(self, root: str) -> None:
+        if root not in self.unsent:
+            self.unsent[root] = self._number()
+
     def _queue_deleted(self, root: str, deleted: Deleted) -> None:
-        self.deleted[self._next_number] = (root, deleted)
-        self._next_number += 1
-        if len(self.deleted) > MAX_DELETED:
-            self.deleted.popitem(last=False)
-            self.dropped_deletions += 1
+        self.deleted[self._number()] = (root, deleted)
+        self.dropped_deletions += drop_deletions(self.deleted, MAX_DELETED)
+
+    def _number(self) -> int:
+        self.next_number += 1
+        return self.next_number - 1
+
+    def _number_before_all(self) -> int:
+        self._first_number -= 1
+        return self._first_number
 
 
 def _full_history(history: Sequence[Transition], state: WorkloadState) -> list[Transition]:
@@ -457,12 +478,6 @@ def _compressed(record: bytes, pods: tuple[WorkloadPod, ...]) -> bytes:
 
 def _decompressed(kept: bytes) -> _Unsent:
     return _UNSENT.decode(zlib.decompress(kept))
-
-
-def _items(deleted: Deleted) -> Iterator[Item]:
-    if deleted.compressed is not None:
-        yield msgspec.json.decode(zlib.decompress(deleted.compressed), type=Upsert)
-    yield deleted.delete
 
 
 def _size(item: Item) -> int:

@@ -20,7 +20,7 @@ from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.stream.additions import NOTHING, Added, Additions, SampleQueue
-from watchbill.agent.stream.cluster_state import ClusterState
+from watchbill.agent.stream.cluster_state import ClusterState, bounded_state, covered_kinds
 from watchbill.agent.stream.object_changes import NodeChangeTracker
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.background import TimeSlice
@@ -42,7 +42,6 @@ from watchbill.protocol import (
     INVENTORY_ENTRIES,
     MAX_COUNT,
     PROTOCOL_VERSION,
-    STATE_MESSAGE_CHARACTERS,
     Batch,
     Covered,
     Heartbeat,
@@ -53,7 +52,6 @@ from watchbill.protocol import (
     InventoryCommit,
     InventoryEntries,
     InventoryEntry,
-    KindState,
     RefusedItem,
     unobserved_before,
 )
@@ -79,12 +77,6 @@ STALLED_SECONDS = 30.0
 """Changes wait for so long at most while batches are taken."""
 
 Reply = TypeVar("Reply")
-
-
-def _bounded(state: KindState) -> KindState:
-    """With no longer a message than the server takes."""
-    message = state.message and state.message[:STATE_MESSAGE_CHARACTERS]
-    return msgspec.structs.replace(state, message=message)
 
 
 @dataclass(slots=True)
@@ -138,7 +130,9 @@ class Stream:
         self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
         self._heartbeat_due = 0.0
-        self._has_caught_up, self._losses, self._lost_at = False, 0, -inf
+        self._to_catch_up, self._is_cut_off = 0, False
+        """The server was back when the change of this number came: those before it are of its absence."""
+        self._losses, self._lost_at = 0, -inf
         self._nodes = NodeChangeTracker()
         self._acknowledged_queues: tuple[SchedulerQueue, ...] | None = None
         self._resync_seconds = resync_seconds
@@ -209,7 +203,7 @@ class Stream:
         self._stream_id, self._seq, self._unconfirmed_seq = reply.stream_id, 0, None
         self._heartbeat_seconds = float(reply.heartbeat_seconds)
         self._heartbeat_due = 0.0
-        self._acknowledged_queues, self._has_caught_up = None, False
+        self._acknowledged_queues, self._to_catch_up = None, self._pending.next_number
         self._pending.reset_acknowledged()
         self._inventory_due, self._inventory = self._now(), None
         self._covered_kinds, self._digest_due = frozenset(), None
@@ -222,7 +216,7 @@ class Stream:
                 await self._hello()
             await self._heartbeat_if_due()
             if not len(self._pending):
-                self._progress_at, self._has_caught_up = self._now(), True
+                self._progress_at = self._now()
             self._changed.clear()
             if self._inventory is not None:
                 await self._continue_inventory(self._inventory)
@@ -276,7 +270,7 @@ class Stream:
         done = await self._call(lambda: self._client.inventory_commit(commit))
         self._inventory = None
         self._last_inventory_at = self._now()
-        self._covered_kinds |= _kinds(inventory.coverage)
+        self._covered_kinds |= covered_kinds(inventory.coverage)
         self._digest_due = self._now()
         self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
@@ -420,7 +414,7 @@ class Stream:
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
-            kinds=tuple(map(_bounded, self._cluster.states())),
+            kinds=tuple(map(bounded_state, self._cluster.states())),
             node_pools=self._cluster.node_pools(),
             observed_seconds_ago=self._observed_seconds_ago(),
             backlog=min(len(self._pending), MAX_COUNT),
@@ -435,12 +429,9 @@ class Stream:
         try:
             reply = await self._client.heartbeat(beat)
         except (Unavailable, TooMany, msgspec.DecodeError) as error:
-            if is_retrying:
-                soon = min(self._heartbeat_seconds, jittered(RETRY_HEARTBEAT_SECONDS))
-                self._heartbeat_due = self._now() + soon
-            else:
-                log.warning("heartbeat failed", reason=str(error))
+            self._note_failed_heartbeat(error, is_retrying=is_retrying)
             return False
+        self._is_cut_off = False
         if nodes is not None:
             self._nodes.acknowledge(wants_nodes=reply.wants_nodes)
             if self._nodes.has_more:
@@ -451,6 +442,14 @@ class Stream:
             self._digest_due = self._now() + DIGEST_SECONDS
         self._apply_reply(reply)
         return True
+
+    def _note_failed_heartbeat(self, error: Exception, *, is_retrying: bool) -> None:
+        self._is_cut_off = True
+        if is_retrying:
+            soon = min(self._heartbeat_seconds, jittered(RETRY_HEARTBEAT_SECONDS))
+            self._heartbeat_due = self._now() + soon
+        else:
+            log.warning("heartbeat failed", reason=str(error))
 
     def _apply_reply(self, reply: HeartbeatReply) -> None:
         """Raises Conflict where the server is at another batch."""
@@ -470,12 +469,16 @@ class Stream:
         return self._pending.digest() if is_due and is_at_rest else None
 
     def _unbroken_seconds(self) -> float | None:
-        """For how long nothing was missed, once the server has what was observed before this stream."""
+        """For how long nothing was missed, once the server has what was observed while it was away. What comes
+        later may be without end."""
         unbroken = self._cluster.unbroken_seconds()
-        if self._pending.losses != self._losses:
-            self._losses, self._lost_at = self._pending.losses, self._now()
-            log.warning("changes dropped: too many for one that is cut off", count=self._losses)
-        if unbroken is None or not self._has_caught_up or self._pending.step_count:
+        if self._is_cut_off:
+            self._to_catch_up = self._pending.next_number
+        if self._pending.dropped_deletions != self._losses:
+            self._losses, self._lost_at = self._pending.dropped_deletions, self._now()
+            log.warning("deletions dropped: too many for one that is cut off", count=self._losses)
+        is_on_its_way = self._unconfirmed_seq is not None
+        if unbroken is None or is_on_its_way or not self._pending.has_sent(self._to_catch_up):
             return None
         return min(unbroken, self._now() - self._lost_at)
 
@@ -490,10 +493,5 @@ class Stream:
     def _is_inventory_outdated(self) -> bool:
         """The last one is old, or a new one would cover more kinds."""
         return self._next_inventory_at <= self._now() or bool(
-            _kinds(self._cluster.coverage()) - self._covered_kinds
+            covered_kinds(self._cluster.coverage()) - self._covered_kinds
         )
-
-
-def _kinds(coverage: tuple[Covered, ...]) -> frozenset[tuple[str, str]]:
-    """The kinds that are covered in all namespaces."""
-    return frozenset((each.group, each.kind) for each in coverage if each.namespaces is None)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from watchbill.api.agent_envelopes import BatchEnvelope, HeartbeatEnvelope
 from watchbill.api.http.call import (
     AGENT_BATCH_BYTES,
     AGENT_MESSAGE_BYTES,
@@ -28,9 +29,7 @@ from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Batch,
-    BatchEnvelope,
     Heartbeat,
-    HeartbeatEnvelope,
     HeartbeatReply,
     HelloRequest,
     InventoryBegin,
@@ -38,8 +37,10 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
     Item,
+    Measured,
     NodeChanges,
     NodePoolCapacity,
+    Scrape,
 )
 from watchbill.scheduler_queue import MAX_QUEUE_BYTES, SchedulerQueue
 from watchbill.scheduler_queue import Name as QueueName
@@ -48,12 +49,16 @@ from watchbill.store.ingest.left_out import LeftOut
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Wire
+from watchbill.workload_event import WorkloadEvent
 
 Message = TypeVar("Message")
+Entry = TypeVar("Entry")
 HELLO_BYTES = 64 * 1024
-ITEM_BYTES = 4 * 1024 * 1024
+ENTRY_BYTES = 4 * 1024 * 1024
 
-_ITEM = msgspec.json.Decoder(Item)
+_ITEM: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
+_MEASURED = msgspec.json.Decoder(Measured)
+_EVENT = msgspec.json.Decoder(WorkloadEvent)
 
 
 class _NodeName(Wire, frozen=True):
@@ -140,12 +145,20 @@ async def agent_heartbeat(call: Call) -> Answer:
 def decode_batch(body: bytes) -> Batch:
     """Raises Invalid; its details name the member by its path."""
     envelope = decode_json(body, BatchEnvelope)
+    scrapes = (
+        Scrape(
+            at=scrape.at,
+            counted_since=scrape.counted_since,
+            workloads=_entries(_MEASURED, scrape.workloads, f"scrapes[{number}].workloads"),
+        )
+        for number, scrape in enumerate(envelope.scrapes)
+    )
     return Batch(
         stream_id=envelope.stream_id,
         seq=envelope.seq,
-        items=tuple(_item(number, item) for number, item in enumerate(envelope.items)),
-        scrapes=envelope.scrapes,
-        events=envelope.events,
+        items=_entries(_ITEM, envelope.items, "items"),
+        scrapes=tuple(scrapes),
+        events=_entries(_EVENT, envelope.events, "events"),
     )
 
 
@@ -196,14 +209,22 @@ def _entry_name(entry: msgspec.Raw, kind: _Entries) -> str:
     return ""
 
 
-def _item(number: int, item: msgspec.Raw) -> Item:
-    if len(memoryview(item)) > ITEM_BYTES:
-        raise Invalid(f"Item {number} of the batch is larger than {ITEM_BYTES} bytes.")
+def _entries(
+    decoder: msgspec.json.Decoder[Entry], entries: Iterable[msgspec.Raw], member: str
+) -> tuple[Entry, ...]:
+    """One by one: other threads, the event loop's among them, get their turn in between."""
+    return tuple(
+        _entry(decoder, entry, f"{member}[{number}]") for number, entry in enumerate(entries)
+    )
+
+
+def _entry(decoder: msgspec.json.Decoder[Entry], entry: msgspec.Raw, path: str) -> Entry:
+    if len(memoryview(entry)) > ENTRY_BYTES:
+        raise Invalid(f"{path} of the batch is larger than {ENTRY_BYTES} bytes.")
     try:
-        decoded: Item = _ITEM.decode(item)
-        return decoded
+        return decoder.decode(entry)
     except msgspec.ValidationError as error:
-        raise invalid_shape(str(error).replace("`$", f"`$.items[{number}]", 1)) from error
+        raise invalid_shape(str(error).replace("`$", f"`$.{path}", 1)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("The body is not JSON.") from error
 

@@ -4,13 +4,13 @@ A Service belongs to a workload that owns it or whose pods its selector finds. W
 the cluster is listed first.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.route_backends import TARGET_KINDS, selector_of, selects
+from watchbill.kinds.derivation.route_backends import TARGET_KINDS, selecting, selector_of
 from watchbill.kinds.derivation.routing import (
     MAX_COMBINATIONS,
     Backends,
@@ -19,7 +19,7 @@ from watchbill.kinds.derivation.routing import (
     route_endpoints,
 )
 from watchbill.kinds.objects.json_access import at, labels, metadata, objects, text, texts, whole
-from watchbill.kinds.objects.objects import Object, PodCounts
+from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import owners
 from watchbill.workload import Endpoint
 
@@ -43,12 +43,13 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
     ]
     chain = {text(metadata(obj).get("uid")) for obj in (view.root, *view.objects.children)} - {""}
     namespace = text(metadata(view.root).get("namespace"))
+    is_selecting = selecting(pod.labels for pod in view.pods.live)
     targets = [
         obj
         for obj in view.objects.services
         if text(obj.get("kind")) in TARGET_KINDS
         and text(metadata(obj).get("namespace")) == namespace
-        and _leads_to_workload(obj, chain, view.pods)
+        and _leads_to_workload(obj, chain, is_selecting)
     ]
     address = _node_address(view)
     for target in targets:
@@ -87,13 +88,14 @@ def _order(endpoint_: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int
     )
 
 
-def _leads_to_workload(target: Object, chain: Set[str], pods: PodCounts) -> bool:
+def _leads_to_workload(
+    target: Object, chain: Set[str], is_selecting: Callable[[Mapping[str, Any]], bool]
+) -> bool:
     if _KNATIVE_INTERNAL in labels(target):
         return False
     if _is_owned(target, chain, text(metadata(target).get("namespace"))):
         return True
-    selector = selector_of(target)
-    return bool(selector) and any(selects(selector, pod.labels) for pod in pods.live)
+    return is_selecting(selector_of(target))
 
 
 def _is_owned(obj: Object, chain: Set[str], namespace: str) -> bool:

@@ -1,6 +1,6 @@
 """What services, inference pools and routes name: the pods of a selector, backends, gateways."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -34,6 +34,33 @@ def selector_of(target: Object) -> Mapping[str, Any]:
 def selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
     """Whether a selector that is not empty finds a pod with the labels."""
     return all(labels.get(key) == value for key, value in selector.items())
+
+
+def selecting(label_sets: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a selector that is not empty finds one of many pods, by their labels.
+
+    A namespace may hold thousands of pods and of services, so no pod is looked at for each service: a bit per
+    pod says which have a label. Pods that share one mapping count once.
+    """
+    having: dict[tuple[str, str], int] = {}
+    for number, labels in enumerate({id(each): each for each in label_sets}.values()):
+        bit = 1 << number
+        for pair in label_pairs(labels):
+            having[pair] = having.get(pair, 0) | bit
+
+    def is_selecting(selector: Mapping[str, Any]) -> bool:
+        pairs = tuple(label_pairs(selector))
+        left = -1 if pairs and len(pairs) == len(selector) else 0
+        for pair in pairs:
+            left &= having.get(pair, 0)
+        return left != 0
+
+    return is_selecting
+
+
+def label_pairs(labels: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values; what is no text is no label."""
+    return ((name, value) for name, value in labels.items() if isinstance(value, str))
 
 
 def backends_of(route: Object) -> tuple[Backend, ...]:

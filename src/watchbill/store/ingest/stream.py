@@ -7,6 +7,7 @@ state; it never holds up the rest.
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from watchbill.protocol import (
 )
 from watchbill.store.ingest.digest import digest_compare
 from watchbill.store.ingest.gaps import reported_record, restart_record, silence_record
+from watchbill.store.ingest.item_runs import item_id, runs_of
 from watchbill.store.ingest.left_out import KeptReasons, LeftOut, kept_reasons, with_left_out
 from watchbill.store.ingest.node_write import NodeResult, node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
@@ -63,6 +65,7 @@ from watchbill.store.workloads.validation import (
     violation,
 )
 from watchbill.store.workloads.write import ITEMS_PER_TURN, record_write
+from watchbill.workload import MAX_STEPS
 
 CATCH_UP = timedelta(minutes=2)
 """How long after a time without contact an agent may still be reporting what happened during it."""
@@ -347,22 +350,27 @@ async def _valid_items(
     repaired: list[RefusedItem] = []
     valid: list[Item] = []
     transitions_left, steps_left = MAX_BATCH_TRANSITIONS, MAX_BATCH_STEPS
+    steps: Counter[UUID] = Counter()
+    """Of each workload: an agent may name one many times."""
     for number, item in enumerate(items, start=1):
         if number % ITEMS_PER_TURN == 0:
             await asyncio.sleep(0)
         reason = violation(item)
         if reason is not None:
-            refused.append(RefusedItem(id=_item_id(item), reason=reason))
+            refused.append(RefusedItem(id=item_id(item), reason=reason))
             continue
         bounded, shortened = newest_transitions(item, transitions_left)
-        bounded, without_steps = newest_steps(bounded, steps_left)
+        id_ = item_id(item)
+        bounded, without_steps = newest_steps(bounded, min(steps_left, MAX_STEPS - steps[id_]))
         transitions_left -= len(bounded.transitions)
-        steps_left -= len(bounded.steps) if isinstance(bounded, Upsert) else 0
+        step_count = len(bounded.steps) if isinstance(bounded, Upsert) else 0
+        steps_left -= step_count
+        steps[id_] += step_count
         possible, left_out = repair(bounded, now)
         valid.append(possible)
         if left_out or shortened or without_steps:
             sentences = " ".join(filter(None, (left_out, shortened, without_steps)))
-            repaired.append(RefusedItem(id=_item_id(item), reason=sentences))
+            repaired.append(RefusedItem(id=item_id(item), reason=sentences))
     return refused, repaired, valid
 
 
@@ -407,35 +415,19 @@ async def _without_new_pods(
 async def _apply_items(
     connection: Connection, agent: AgentIdentity, items: Sequence[Item], now: datetime
 ) -> list[RefusedItem]:
-    """Runs of the same action go together, in order; an id appears once in a run."""
+    """Each run (`runs_of`) is written together; where it cannot be, item by item."""
     refused: list[RefusedItem] = []
-    for run in _runs(items):
+    for run in runs_of(items):
         try:
             async with connection.transaction():
                 refused += await _apply_run(connection, agent, run, now)
         except VALUE_ERRORS as error:
             if len(run) == 1:
-                refused.append(RefusedItem(id=_item_id(run[0]), reason=value_reason(error)))
+                refused.append(RefusedItem(id=item_id(run[0]), reason=value_reason(error)))
                 continue
             for item in run:
                 refused += await _apply_items(connection, agent, [item], now)
     return refused
-
-
-def _runs(items: Sequence[Item]) -> list[list[Item]]:
-    runs: list[list[Item]] = []
-    seen: set[UUID] = set()
-    for item in items:
-        if not runs or type(item) is not type(runs[-1][0]) or _item_id(item) in seen:
-            runs.append([])
-            seen = set()
-        runs[-1].append(item)
-        seen.add(_item_id(item))
-    return runs
-
-
-def _item_id(item: Item) -> UUID:
-    return item.record.workload.id if isinstance(item, Upsert) else item.id
 
 
 async def _apply_run(
@@ -463,7 +455,7 @@ async def _show_problems(
         "WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id = ANY($3::uuid[])",
         agent.tenant_id,
         agent.cluster_id,
-        [id_ for item in items if (id_ := _item_id(item)) not in reasons],
+        [id_ for item in items if (id_ := item_id(item)) not in reasons],
     )
     await connection.executemany(
         "INSERT INTO refused_item (tenant_id, cluster_id, workload_id, reason, at) "

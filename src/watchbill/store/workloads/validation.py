@@ -27,7 +27,14 @@ from watchbill.protocol import (
     Record,
     Scrape,
 )
-from watchbill.workload import GPU_MILLIONTHS, Transition, Workload, WorkloadStep, idle_hours
+from watchbill.workload import (
+    GPU_MILLIONTHS,
+    MAX_STEPS,
+    Transition,
+    Workload,
+    WorkloadStep,
+    idle_hours,
+)
 from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import WorkloadPod
 
@@ -112,7 +119,8 @@ def newest_steps(item: Item, most: int) -> tuple[Item, str | None]:
         return item, None
     kept = item.steps[len(item.steps) - most :]
     reason = (
-        f"The batch lists more than {MAX_BATCH_STEPS} steps of usage: earlier ones are left out."
+        f"The batch lists more than {MAX_STEPS} steps of usage of a workload, or {MAX_BATCH_STEPS} in all: "
+        "earlier ones are left out."
     )
     return replace(item, steps=kept), reason
 

@@ -1,0 +1,138 @@
+"""What is kept for a server that does not answer, fewer where it is too much: of the namespaces that have most.
+
+Two steps of usage become one that lasts as long, with their means over time: what was held in all stays the
+same, only when is told less finely. So whoever changes a workload without end takes nothing from others, and
+leaves no time of which nothing is known. Pure.
+"""
+
+import heapq
+import zlib
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from watchbill.protocol import Delete, Item, Upsert
+from watchbill.workload import WorkloadStep
+
+DROPPED_SHARE = 0.1
+"""Of the most deletions, what is dropped at once: who has most is looked for among all of them."""
+
+KEPT_SHARE = 0.75
+"""Of the most that may be kept, what stays once it is exceeded: thinning out looks at every workload."""
+
+
+class WithSteps(Protocol):
+    """A workload: `step` of its present record, `steps` of earlier ones, the oldest first."""
+
+    namespace: str
+    steps: list[WorkloadStep]
+    step: WorkloadStep | None
+
+
+def thin_out(workload: WithSteps) -> None:
+    """About half of its steps stay. Of a single one nothing does: what was before it counts for its time."""
+    steps, present = workload.steps, workload.step
+    ends = [step.at for step in steps[2::2]]
+    if present is not None:
+        ends.append(present.at)
+    workload.steps = [
+        _joined(first, second, until)
+        for first, second, until in zip(steps[::2], steps[1::2], ends, strict=False)
+    ]
+    if len(steps) % 2 and len(steps) > 1:
+        workload.steps.append(steps[-1])
+
+
+def thin_out_largest(workloads: Iterable[WithSteps], most: int) -> None:
+    """Of all together fewer than `most` stay: the namespaces that have most steps give theirs up first."""
+    by_namespace: dict[str, list[WithSteps]] = defaultdict(list)
+    for workload in workloads:
+        if workload.steps:
+            by_namespace[workload.namespace].append(workload)
+    left = 0
+    largest: list[tuple[int, str]] = []
+    for namespace, having in by_namespace.items():
+        count = _count(having)
+        left += count
+        heapq.heappush(largest, (-count, namespace))
+    while left > most * KEPT_SHARE:
+        negative, namespace = heapq.heappop(largest)
+        for workload in by_namespace[namespace]:
+            thin_out(workload)
+        count = _count(by_namespace[namespace])
+        left += negative + count
+        heapq.heappush(largest, (-count, namespace))
+
+
+def _count(workloads: Iterable[WithSteps]) -> int:
+    return sum(len(each.steps) for each in workloads)
+
+
+def _joined(first: WorkloadStep, second: WorkloadStep, until: datetime) -> WorkloadStep:
+    """One from `first.at` to `until`: its names are the longer one's, idle hours go on as they began."""
+    seconds = (until - first.at).total_seconds()
+    before_second = (second.at - first.at).total_seconds()
+    share = min(1.0, max(0.0, before_second / seconds)) if seconds > 0 else 0.5
+
+    def mean(before: float, after: float) -> float:
+        return before * share + after * (1 - share)
+
+    longer = first if share >= 0.5 else second
+    allocated = None
+    if first.allocated_gpu is not None or second.allocated_gpu is not None:
+        allocated = round(mean(first.allocated_gpu or 0, second.allocated_gpu or 0))
+    models = {
+        name: gpus
+        for name in first.gpu_by_model | second.gpu_by_model
+        if (gpus := round(mean(*(step.gpu_by_model.get(name, 0) for step in (first, second)))))
+    }
+    is_divided = abs(sum(models.values()) - (allocated or 0)) <= len(models)
+    return replace(
+        longer,
+        at=first.at,
+        requested_gpu=round(mean(first.requested_gpu, second.requested_gpu)),
+        allocated_gpu=allocated,
+        idle_gpu=None if first.idle_gpu is None else min(first.idle_gpu, allocated or 0),
+        idle_hours=first.idle_hours,
+        idle_mean_since=first.idle_mean_since,
+        cpu_cores=mean(first.cpu_cores, second.cpu_cores),
+        memory_bytes=round(mean(first.memory_bytes, second.memory_bytes)),
+        gpu_by_model=models if is_divided else {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A deleted workload: its last record, compressed, if the server lacks it, and its deletion.
+
+    `may_be_known`: whether the server may have an earlier record."""
+
+    namespace: str
+    compressed: bytes | None
+    delete: Delete
+    may_be_known: bool
+
+    def items(self) -> Iterator[Item]:
+        """What is sent."""
+        if self.compressed is not None:
+            yield msgspec.json.decode(zlib.decompress(self.compressed), type=Upsert)
+        yield self.delete
+
+
+def drop_deletions(deleted: "OrderedDict[int, tuple[str, Deleted]]", most: int) -> int:
+    """At most so many stay: the oldest go, of the namespace that has most. Returns of how many workloads the
+    server is never told when they ended; of the others it knows nothing."""
+    dropped = 0
+    while len(deleted) > most:
+        counts = Counter(each.namespace for _, each in deleted.values())
+        largest = max(counts, key=lambda namespace: (counts[namespace], namespace))
+        oldest = (number for number, (_, each) in deleted.items() if each.namespace == largest)
+        for number in list(islice(oldest, max(1, int(most * DROPPED_SHARE)))):
+            dropped += deleted.pop(number)[1].may_be_known
+    return dropped
