@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -80,7 +81,11 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Clears up after runs that were killed: a few of them fill a disk with databases."""
+    """Ends as an interactive run does, and clears up after runs that were killed: a few fill a disk."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # a shell's background job: children would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return
     for folder in Path("/tmp").glob("watchbill-test-*"):
@@ -152,6 +157,14 @@ def statements_are_checked() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    """Whoever sets up logging does so for one test: others look for lines that a level would hide."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
 def statements_name_their_tenant() -> Iterator[None]:
     yield
     assert take_unbound() == []
@@ -203,7 +216,7 @@ async def debian_engine() -> AsyncIterator[Engine]:
             await _until_ready(url.replace("DATABASE", "postgres"))
             yield await _with_template("debian", url)
         finally:
-            process.send_signal(subprocess.signal.SIGINT)
+            process.send_signal(signal.SIGINT)
             process.wait(20)
 
 

@@ -107,8 +107,13 @@ OF_POD = f"/pods/{ABSENT}/metrics?metricType=GPU_UTILIZATION&{RANGE}"
 
 
 async def ask(made: Estate, principal: EstateCaller, path: str) -> Answer:
+    """On a busy machine the server may say that it has no time: that is asked again."""
     async with made.exporting if "/export" in path else nullcontext():
-        return await made.served.get(path, token=principal.token)
+        answer = await made.served.get(path, token=principal.token)
+        while answer.status in (429, 503) and "Retry-After" in answer.headers:
+            await asyncio.sleep(1)
+            answer = await made.served.get(path, token=principal.token)
+        return answer
 
 
 def visible(made: Estate, principal: EstateCaller, *, deleted: bool = False) -> list[Placed]:

@@ -64,8 +64,7 @@ async def idle(walk: Walk) -> None:
 
 async def deleted(walk: Walk) -> None:
     await walk.click(walk.page.get_by_role("tab", name="Deleted"))
-    await expect(walk.page.locator(".row .name").first).to_have_text("deleted-workload")
-    await walk.click(walk.page.locator(".row .name").first)
+    await walk.click(walk.page.locator(".row .name", has_text="deleted-workload"))
     await expect(walk.page.locator(".timeline")).to_be_visible()
 
 
