@@ -40,7 +40,7 @@ def _node(number: int) -> Object:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """The other process: prints its addresses, then a line for each share of the records that was told."""
+    """The other process: prints its addresses, then a line for each share of the records that was reported."""
     cluster = SimulatedCluster(token=TOKEN)
     kinds = {
         (table.resource.api_version, table.resource.kind): table.resource
@@ -63,7 +63,7 @@ async def _report(server: Receiver, workloads: int) -> None:
         live = len(server.rows)
         if live != reported:
             reported = live
-            _send(told=reported, of=workloads)
+            _send(reported=reported, of=workloads)
         await asyncio.sleep(0.05)
 
 

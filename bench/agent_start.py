@@ -91,9 +91,9 @@ async def _start(settings: AgentSettings, reports: asyncio.StreamReader) -> dict
     first: float | None = None
     while line := await reports.readline():
         report = json.loads(line)
-        if report["told"] and first is None:
+        if report["reported"] and first is None:
             first = time.monotonic() - began
-        if report["told"] >= report["of"]:
+        if report["reported"] >= report["of"]:
             break
     everything = time.monotonic() - began
     cpu = time.process_time() - began_cpu

@@ -72,8 +72,8 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 class FleetReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the child reports, of each cluster in this order: `built` (with the number of workloads),
-    `remembered` and `measured`: its past, and what exporters told in it, are written. Of all: `failed` (with
-    the reason)."""
+    `remembered` and `measured`: its past, and what exporters measured in it, are written. Of all: `failed`
+    (with the reason)."""
 
     event: str
     cluster: str = ""
@@ -224,7 +224,7 @@ async def main() -> int:
 
 
 async def _close(fleet: list[FleetCluster]) -> None:
-    """A state that cannot be kept is told; the next start makes a new world."""
+    """A state that cannot be kept is logged; the next start makes a new world."""
     for cluster in fleet:
         try:
             await cluster.close()

@@ -57,7 +57,7 @@ class ProbeFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Seconds from a change in the cluster until the API and the stream told it."""
+    """Seconds from a change in the cluster until the API and the stream showed it."""
 
     step: str
     api_seconds: float

@@ -356,7 +356,7 @@ class _Fleet:
 
     @property
     def measured(self) -> asyncio.Future[int]:
-        """So is what their exporters told in it."""
+        """So is what their exporters measured in it."""
         return self._done["measured"]
 
     async def send(self, message: msgspec.Struct) -> None:

@@ -39,7 +39,7 @@ class UsageStep:
 
     `idle_gpu` None = nothing measures utilization. The idle GPU-hours up to a moment t within the step are
     `idle_hours` + `idle_gpu` × (t - `idle_mean_since`), as the agent defines them. `gpu_by_model`: how the
-    allocation is divided among models, in any unit; empty = nobody told. `attributes_id`: of the workload's
+    allocation is divided among models, in any unit; empty = not known. `attributes_id`: of the workload's
     owner and the like at the time; None = not known.
     """
 
@@ -94,7 +94,8 @@ SUMS = tuple(spec.name for spec in fields(UsageSums))
 
 
 class UsageKey(NamedTuple):
-    """`gpu_model` "" = no GPU was held, or nobody told which. `attributes_id` None = the last ones known."""
+    """`gpu_model` "" = no GPU was held, or it is not known which. `attributes_id` None = the last ones
+    known."""
 
     day: date
     project_id: int
@@ -132,7 +133,7 @@ class UsageHistory:
     samples: Sequence[UtilizationSample] = ()
 
 
-def account(history: UsageHistory) -> dict[UsageKey, UsageSums]:
+def account_usage(history: UsageHistory) -> dict[UsageKey, UsageSums]:
     """What was used, by day, project, model and attributes; days without any use are absent.
 
     While a workload holds GPUs of several models, every figure is divided as its allocation is.

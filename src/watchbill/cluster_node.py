@@ -89,7 +89,7 @@ class ClusterNode(Wire, frozen=True):
 
     `gpu_memory_bytes`: of one GPU. `gpu_sharing`: how GPUs are divided between pods; None = they are not.
     `node_pool_label`: the label whose value is the pool; nodes without it are in the default pool.
-    `devices`: those that an exporter told of in the last round; none where none is read.
+    `devices`: those that an exporter reported in the last round; none where none is read.
     """
 
     id: UUID

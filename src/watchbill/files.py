@@ -35,7 +35,7 @@ def open_private(path: Path) -> Iterator[IO[bytes]]:
             new.unlink()
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise _failure(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -43,7 +43,7 @@ def open_private(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
-        raise _failure(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -55,7 +55,8 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _failure(path: Path, error: OSError) -> WatchbillError:
+def unwritable(path: Path, error: OSError) -> WatchbillError:
+    """What to raise where a file that a person named cannot be written."""
     return WatchbillError(
         f"Cannot write {path}: {error.strerror or error}.",
         details="nothing was written; check the folder, its permissions and the free space",

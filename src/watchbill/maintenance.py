@@ -60,7 +60,7 @@ def start_maintenance(services: Services) -> None:
         if now is not None:
             try:
                 await purge_old(db, services.retention, now=now)
-            finally:  # neither keeps the other from its work: what fills a disk is purged, and told
+            finally:  # neither keeps the other from its work: what fills a disk is purged, and logged
                 await table_size_record(db, now)
 
     async def record(at: datetime) -> None:
@@ -97,7 +97,7 @@ def start_standby_checks(services: Services, standby: Standby) -> None:
 
 
 def start_reloading(services: Services, certificate: Certificate) -> None:
-    """One that cannot be used is told in log and metrics; the server goes on with the old one, and is ready."""
+    """One that cannot be used shows in log and metrics; the server goes on with the old one, and is ready."""
     services.background.start("certificate", RELOAD_SECONDS, certificate.reload, is_required=False)
 
 

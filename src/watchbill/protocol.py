@@ -134,7 +134,7 @@ class PodChanges(Wire, frozen=True):
 
 class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
     """`transitions`: phases entered since the last acknowledged record, oldest first; `steps`: of records
-    between that one and this one. `pods` None = nothing is told of its pods."""
+    between that one and this one. `pods` None = its pods are not reported."""
 
     record: Record
     record_hash: Hash
@@ -162,7 +162,7 @@ class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
     is_owner_unreadable: bool = False
 
 
-Item = Upsert | Delete
+BatchItem = Upsert | Delete
 
 
 class HelloRequest(Wire, frozen=True):
@@ -234,12 +234,12 @@ Events = Annotated[tuple[WorkloadEvent, ...], msgspec.Meta(max_length=BATCH_EVEN
 
 
 class Batch(Wire, frozen=True):
-    """`scrapes`: measured samples since the last batch; `events`: what Kubernetes said of workloads that the
-    server has. A server that does not know these members ignores them."""
+    """`scrapes`: measured samples since the last batch; `events`: what Kubernetes reported about workloads
+    that the server has. A server that does not know these members ignores them."""
 
     stream_id: StreamId
     seq: Sequence
-    items: Annotated[tuple[Item, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
+    items: Annotated[tuple[BatchItem, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
     scrapes: Scrapes = ()
     events: Events = ()
 
@@ -291,7 +291,7 @@ class InventoryEntries(Wire, frozen=True):
 
 
 class InventoryMissing(Wire, frozen=True):
-    """The ids among the entries whose records the server lacks or holds in another state."""
+    """The ids among the entries whose records the server does not have, or has in another state."""
 
     missing: tuple[UUID, ...]
 
@@ -394,13 +394,13 @@ UnobservedTimes = Annotated[tuple[Unobserved, ...], msgspec.Meta(max_length=MAX_
 
 
 class Heartbeat(Wire, frozen=True):
-    """`observed_seconds_ago`: how long ago everything told was known to be current; None where nothing was read
-    yet. `backlog`: workloads with changes that are not acknowledged.
+    """`observed_seconds_ago`: how long ago everything reported was known to be current; None where nothing was
+    read yet. `backlog`: workloads with changes that are not acknowledged.
 
     `digest`: the hashes of all acknowledged records of live workloads, joined by exclusive or; only while
     nothing waits to be sent and an inventory of this stream was taken.
     `queues`: all that schedulers have; None = not known, or as this stream reported them before.
-    `unbroken_seconds`: for so long nothing was missed, and all of it was told; None while that is not so."""
+    `unbroken_seconds`: for so long nothing was missed, and all of it was reported; None otherwise."""
 
     stream_id: StreamId
     seq: Sequence

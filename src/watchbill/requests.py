@@ -18,7 +18,7 @@ ClusterName = Annotated[
     ),
 ]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 MAX_RULES = 2_000
 
 
@@ -31,8 +31,8 @@ class ClusterCreation(msgspec.Struct, frozen=True):
 
 
 class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
-    client_id: Text
-    client_secret: Text
+    client_id: ShortText
+    client_secret: ShortText
 
 
 class AccountCreation(RequestBody, frozen=True):
@@ -56,28 +56,30 @@ class TenantCreation(RequestBody, frozen=True):
 class RuleSubject(RequestBody, frozen=True):
     """Exactly one of them."""
 
-    user: Text | None = None
-    group: Text | None = None
-    service_account: Annotated[Text | None, msgspec.Meta(description="Client id or name.")] = None
+    user: ShortText | None = None
+    group: ShortText | None = None
+    service_account: Annotated[ShortText | None, msgspec.Meta(description="Client id or name.")] = (
+        None
+    )
 
 
 class RuleScope(RequestBody, frozen=True):
     """The narrowest counts; a cluster beside a project tells equal names apart. Names or ids."""
 
     tenant: Literal[True] | None = None
-    cluster: Text | None = None
-    department: Text | None = None
-    project: Text | None = None
+    cluster: ShortText | None = None
+    department: ShortText | None = None
+    project: ShortText | None = None
 
 
 class RuleCreation(RequestBody, frozen=True):
     subject: RuleSubject
-    role: Text
+    role: ShortText
     scope: RuleScope
 
 
 class DeclaredAccount(RequestBody, frozen=True):
-    name: Text
+    name: ShortText
 
 
 class DeclaredAccess(RequestBody, frozen=True):

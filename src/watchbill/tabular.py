@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-Cell = str | int | float | Decimal | datetime | None
+CsvCell = str | int | float | Decimal | datetime | None
 
 _FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
 _SKIPPED = " \"'\u00a0\u3000\ufeff"
 """A spreadsheet may look behind these for the start of a formula."""
 
 
-def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> bytes:
+def rows_as_csv(rows: Iterable[Sequence[CsvCell]]) -> bytes:
     """Text cells are made harmless; numbers and instants are written as what they are."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\r\n").writerows(
@@ -23,7 +23,7 @@ def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> bytes:
     return text.getvalue().encode()
 
 
-def cell_at(document: Mapping[str, Any], path: Sequence[str]) -> Cell:
+def cell_at(document: Mapping[str, Any], path: Sequence[str]) -> CsvCell:
     """The member at the end of the path as a cell: null and absent are empty, lists are joined by commas."""
     value: Any = document
     for name in path:
@@ -38,7 +38,7 @@ def instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _written(cell: Cell) -> str | int | float | Decimal:
+def _written(cell: CsvCell) -> str | int | float | Decimal:
     if cell is None:
         return ""
     if isinstance(cell, datetime):

@@ -48,7 +48,7 @@ GPU_MILLIONTHS = 1_000_000
 MAX_GPUS = 1_000_000
 """Of one workload or node pool; so that sums over millions of workloads stay exact."""
 MAX_STEPS = 1_000
-"""Of one workload that the server was not told of."""
+"""Of one workload that were not reported to the server."""
 
 TERMINAL_PHASES = frozenset({Phase.FAILED, Phase.COMPLETED})
 LEAVING_PHASES = frozenset({Phase.DELETING, Phase.TERMINATING})

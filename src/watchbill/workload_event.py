@@ -1,4 +1,4 @@
-"""The domain: what Kubernetes said of a workload or of an object that belongs to it. No I/O, no clock."""
+"""The domain: what Kubernetes reported about a workload or an object that belongs to it. No I/O, no clock."""
 
 from datetime import datetime
 from typing import Annotated

@@ -332,7 +332,7 @@ WORKLOAD_FIELDS: tuple[WorkloadField, ...] = (
     ),
     WorkloadField(
         name="gpuModel",
-        label="GPU model",
+        label="GPU type",
         kind=FieldKind.NAMES,
         column="gpu_models",
         path=(ADDITIONAL, "gpuModels"),

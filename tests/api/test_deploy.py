@@ -84,7 +84,7 @@ async def at_start(embedded_engine: Engine) -> AsyncIterator[Served]:
         yield served
 
 
-async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served) -> None:
+async def test_everything_asked_for_is_shown_by_server_or_agent(at_start: Served) -> None:
     agent = await connected_agent(at_start.db, START)
     made = [
         workload(1, idle_allocated_gpus=1.0, idle_gpus=1, created_at=START - timedelta(hours=2)),

@@ -62,7 +62,7 @@ async def test_most_gpu_hours_first(server: Served) -> None:
     assert "next" not in answer.json
 
 
-async def test_an_agent_that_starts_is_told_of_the_hours_before_it(server: Served) -> None:
+async def test_an_agent_that_starts_gets_the_hours_before_it(server: Served) -> None:
     """Up to the last contact: what nobody observed since then is not counted."""
     await filled(server)
     identity = AgentIdentity(1, UUID(int=0xC0 << 64 | 1))

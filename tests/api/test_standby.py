@@ -98,7 +98,7 @@ async def people(server: RunningServer, name: str) -> AsyncIterator[People]:
             yield People(client, created.id, fleet)
 
 
-async def test_how_old_an_answer_may_be_is_told_and_bounded(pair: Pair) -> None:
+async def test_how_old_an_answer_may_be_is_reported_and_bounded(pair: Pair) -> None:
     options = {"database_read_url": pair.read_url, "read_staleness_seconds": BOUND_SECONDS}
     async with running_server(pair.url, **options) as server, people(server, "bounded") as here:
         await here.fleet.send(upsert(here.fleet.running(1)))
@@ -115,7 +115,7 @@ async def test_how_old_an_answer_may_be_is_told_and_bounded(pair: Pair) -> None:
             assert staleness is None or staleness <= BOUND_SECONDS
 
 
-async def test_whoever_is_told_of_a_change_finds_it(pair: Pair) -> None:
+async def test_whoever_gets_a_change_finds_it(pair: Pair) -> None:
     options = {"database_read_url": pair.read_url, "read_staleness_seconds": 600.0}
     async with running_server(pair.url, **options) as server, people(server, "live") as here:
         await here.wait_for(stale=True)

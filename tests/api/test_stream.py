@@ -79,7 +79,7 @@ async def send(agent: Agent, *items: Any) -> None:
     await agent.send(*items, now=datetime.now(UTC))
 
 
-async def test_writes_and_deletions_are_told(server: Served) -> None:
+async def test_writes_and_deletions_are_reported(server: Served) -> None:
     agent = await agent_of(server)
     async with ear(server) as live, ear(server, "?deleted=true") as gone:
         await send(agent, upsert(workload(1)), upsert(workload(2)))
@@ -127,7 +127,7 @@ async def test_filters_and_search(server: Served) -> None:
     assert_is_error(await server.get(f"{PATH}?timeoutSeconds=0"), 400)
 
 
-async def test_what_lies_out_of_scope_is_never_told(server: Served) -> None:
+async def test_what_lies_out_of_scope_is_never_shown(server: Served) -> None:
     agent, other = await agent_of(server), await agent_of(server, 2)
     await send(agent, upsert(workload(1)), upsert(workload(2, project_name="nlp")))
     listed = (await server.get("/api/v1/workloads")).json["workloads"]
@@ -157,7 +157,7 @@ async def test_nobody_without_a_right_and_no_other_site(server: Served) -> None:
         pass
 
 
-async def test_more_than_is_told_one_by_one(
+async def test_more_than_is_sent_one_by_one(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = await agent_of(server)

@@ -177,7 +177,7 @@ async def test_idle_counts_what_is_measured(fleet: Fleet) -> None:
 async def test_top_adds_up(fleet: Fleet) -> None:
     by_project = await fleet.run("top", "--by", "project")
     assert [line.split() for line in by_project.out.splitlines()] == [
-        ["PROJECT", "CLUSTER", "WORKLOADS", "GPUS", "IDLE"],
+        ["PROJECT", "CLUSTER", "WORKLOADS", "ALLOCATED", "IDLE"],
         ["vision", "cluster-1", "74", "162", "?"],
         ["a", "cluster-1", "1", "2", "?"],
         ["b", "cluster-1", "1", "2", "1.5"],
@@ -199,7 +199,7 @@ async def test_top_adds_up(fleet: Fleet) -> None:
     assert (len(cut.out.splitlines()), cut.err) == (1, "1 of 3 shown (--limit N for more)\n")
 
 
-async def test_a_bad_filter_is_told_in_the_servers_words(fleet: Fleet) -> None:
+async def test_a_bad_filter_is_refused_in_the_servers_words(fleet: Fleet) -> None:
     outcome = await fleet.run("get", "-f", "phase=Running")
     assert outcome.code == 2
     assert outcome.err.startswith("error: Invalid filter 'phase=Running'.\nhint: ")

@@ -227,7 +227,7 @@ async def test_top_by_workload_with_and_without_measurements(fleet: Fleet) -> No
     assert first[7:] == ["?", "-"]
 
 
-async def test_names_are_completed_and_nothing_ever_said(fleet: Fleet) -> None:
+async def test_names_are_completed_and_nothing_is_printed(fleet: Fleet) -> None:
     await fleet.agent.send(
         *(upsert(workload(n)) for n in range(1, 4)),
         upsert(workload(9, name="evil\x1b[2J")),

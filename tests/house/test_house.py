@@ -34,22 +34,30 @@ REFUSED = (
     "a remark",
     "agent is silent",
     "another site's page",
+    "are told",
+    "be told",
     "by strangers",
     "does not know the method",
     "fallen silent",
     "falls silent",
     "go on with what changes",
+    "gpu models?",
+    "heard nothing",
     "heard of",
     "is out within",
+    "is told",
+    "kubernetes said",
     "log in a program",
     "look at the way there",
     "may not come in",
     "may not read workloads anywhere",
     "may not sign anybody in",
+    "median wait",
     "node pools asked for",
     "open to this account",
     "out of contact",
     "ran in all",
+    "server lacks",
     "shut a user out",
     "sign in",
     "sign you in",
@@ -66,10 +74,13 @@ REFUSED = (
     "the scheduler's own words",
     "there is nothing at this address",
     "to the second the same",
+    "told apart",
     "took too long to answer",
     "twice is as good as once",
     "utilisation",
     "waited in all",
+    "was told",
+    "were told",
     "what it costs idle",
     "x-right",
 )
@@ -124,8 +135,7 @@ def name_of(path: Path) -> str:
 
 
 def test_no_folder_holds_more_than_a_look_takes_in() -> None:
-    """Migrations alone lie in one row, however many there are: each is read after the one before it."""
-    for folder in {path.parent for path in [*SOURCES, *TESTS] if MIGRATIONS not in path.parts}:
+    for folder in {path.parent for path in [*SOURCES, *TESTS]}:
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= MAX_FILES, name_of(folder)
 
@@ -170,8 +180,11 @@ def test_no_module_imports_itself_over_others() -> None:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Everything that people may read: strings of the code, the page, the API's documents, docs."""
+    """Everything that people may read: strings of the code, the page, descriptions of our own
+    operations, docs. The two contracts are others' texts, and migrations speak of what was."""
     for path in SOURCES:
+        if MIGRATIONS in path.parts:
+            continue
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield name_of(path), node.value
@@ -180,7 +193,6 @@ def texts() -> Iterator[tuple[str, str]]:
         *(PROJECT / "src" / "watchbill" / "api").glob("*.yaml"),
         *(PROJECT / "docs").glob("*.md"),
         PROJECT / "README.md",
-        PROJECT / "contract" / "openapi.json",
     ]
     for path in plain:
         # the glossary names what is not to be said, and openapi.ts is made from the documents here

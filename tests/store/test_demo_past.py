@@ -96,7 +96,7 @@ async def check_live_workloads(db: Database, world: World, now: float) -> None:
     assert not {str(row["id"]) for row in gone} & world.workloads.keys()
 
 
-def test_samples_are_what_the_exporters_would_have_told() -> None:
+def test_samples_are_what_the_exporters_would_have_reported() -> None:
     now = 1_790_000_000.0
     world = make_world(now)
     reported: Counter[str] = Counter()

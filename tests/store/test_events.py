@@ -12,7 +12,7 @@ from watchbill.protocol import Delete
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads import events as store_events
-from watchbill.store.workloads.events import KEEP, event_list, event_purge, history_list
+from watchbill.store.workloads.events import EVENT_RETENTION, event_list, event_purge, history_list
 from watchbill.workload import Phase
 from watchbill.workload_event import InvolvedObject, WorkloadEvent
 
@@ -57,7 +57,7 @@ async def agent(db: Database) -> Agent:
     return agent
 
 
-async def test_an_event_is_told_once_and_counted(db: Database, agent: Agent) -> None:
+async def test_an_event_is_reported_once_and_counted(db: Database, agent: Agent) -> None:
     await send(agent, event(1, at=1), event(2, at=2))
     await send(agent, event(1, at=5, count=7, message="again"))
     await send(agent, event(1, at=1))  # an older state of it, after a relist
@@ -123,7 +123,7 @@ async def test_events_outlive_their_workload_and_end_after_two_weeks(
     await agent.send(Delete(id=UUID(int=1), deleted_at=START), now=START)
     await send(agent, event(2, at=1))
     assert await messages(db) == ["message 2", "message 1"]
-    assert await event_purge(db, 1, now=START + KEEP + SECOND) == 1
+    assert await event_purge(db, 1, now=START + EVENT_RETENTION + SECOND) == 1
     assert await messages(db) == ["message 2"]
 
 

@@ -112,7 +112,7 @@ async def test_now_adds_up_within_every_scope(fleet: Database) -> None:
     assert nothing.pending.median_wait_seconds is None
 
 
-async def test_the_series_says_what_now_said(fleet: Database) -> None:
+async def test_the_series_has_what_now_had(fleet: Database) -> None:
     at = last_instant(NOW)
     assert await fleet_record(fleet, 1, at)
     for scope in (ALL, FIRST, await project_scope(fleet, "nlp", "far"), Scope(1)):

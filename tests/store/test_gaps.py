@@ -62,7 +62,7 @@ async def test_a_silence_is_one_gap_whoever_ends_it(db: Database, agent: Agent) 
     assert cluster.since == later(100)
 
 
-async def test_what_a_running_agent_did_not_observe_is_told_once(
+async def test_what_a_running_agent_did_not_observe_is_reported_once(
     db: Database, agent: Agent
 ) -> None:
     await agent.beat(later(15))

@@ -77,7 +77,7 @@ async def test_figures_come_back_as_they_were(db: Database) -> None:
     )
 
 
-async def test_utilization_of_several_workloads_is_told_together(db: Database) -> None:
+async def test_utilization_of_several_workloads_is_reported_together(db: Database) -> None:
     agent = await one_workload(db)
     await agent.send(upsert(workload(2)), upsert(workload(3)), now=START)
     first, second = START + timedelta(minutes=1), START + timedelta(minutes=6)
@@ -187,7 +187,7 @@ async def test_a_workload_that_is_revived_elsewhere_reads_no_samples_of_before(
     assert [point.figures for point in await points(db)] == [{("GPU_UTILIZATION", ""): 4.0}]
 
 
-async def test_a_batch_told_twice_is_kept_once(db: Database) -> None:
+async def test_a_batch_reported_twice_is_kept_once(db: Database) -> None:
     agent = await one_workload(db)
     samples = scrape(START + timedelta(minutes=1), utilization(1))
     await send(agent, samples, samples, now=LATER)

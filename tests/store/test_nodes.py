@@ -45,7 +45,7 @@ async def agent(db: Database) -> Agent:
     return await connected_agent(db, START)
 
 
-async def test_a_node_is_answered_as_it_was_told(db: Database, agent: Agent) -> None:
+async def test_a_node_is_answered_as_it_was_reported(db: Database, agent: Agent) -> None:
     reported = node(taints=(NodeTaint(key="dedicated", effect="NoSchedule"),), is_cordoned=True)
     reply = await agent.send_nodes(all_nodes(reported), START)
     assert not reply.wants_nodes
@@ -72,7 +72,7 @@ async def test_differences_and_what_they_must_start_from(db: Database, agent: Ag
     assert await names(db) == ["b", "e"]
 
 
-async def test_a_server_that_was_told_nothing_asks(db: Database, agent: Agent) -> None:
+async def test_a_server_that_got_nothing_asks(db: Database, agent: Agent) -> None:
     assert (await agent.send_nodes(NodeChanges(digest="x", since="x"), START)).wants_nodes
 
 
@@ -278,7 +278,7 @@ async def test_filters_order_search_and_pages(db: Database, agent: Agent) -> Non
     assert ([each.name for each in page.nodes], page.next_offset) == (["C%", "a"], 2)
 
 
-async def test_a_node_says_how_old_what_is_said_of_it_is(db: Database, agent: Agent) -> None:
+async def test_a_node_says_how_old_what_is_reported_of_it_is(db: Database, agent: Agent) -> None:
     await agent.send_nodes(all_nodes(node()), START)
     for seconds, state in ((59, "connected"), (60, "degraded"), (300, "disconnected")):
         page = await node_list(db, SCOPE, NodeQuery(), START + timedelta(seconds=seconds))

@@ -35,7 +35,7 @@ async def test_old_data_says_until_when_it_was_observed(db: Database) -> None:
         assert single.etag is None or expected is None
 
 
-async def test_clocks_are_told_against_ours(db: Database) -> None:
+async def test_clocks_are_reported_against_ours(db: Database) -> None:
     agent = await connected_agent(db, START)
     beat = Heartbeat(
         stream_id=agent.stream_id,

@@ -104,13 +104,13 @@ async def test_among_several_each_has_its_own(agent: Agent) -> None:
     }
 
 
-async def test_single_devices_are_told_of_the_only_pod_too(agent: Agent) -> None:
+async def test_single_devices_are_reported_of_the_only_pod_too(agent: Agent) -> None:
     assert await points(agent, SECOND, "GPU_SM_ACTIVITY_PER_GPU") == {
         "GPU-2": [(7, "42.5"), (8, "42.5"), (13, "44"), (14, "44")]
     }
 
 
-async def test_what_nothing_measures_is_said(agent: Agent) -> None:
+async def test_what_nothing_measures_is_reported(agent: Agent) -> None:
     assert await points(agent, FIRST, "CPU_USAGE_CORES") == "unsupported"
     assert await points(agent, FIRST, "GPU_SWAP_MEMORY_BYTES_PER_GPU") == "unsupported"
     assert await points(agent, FIRST, "GPU_MEMORY_USAGE_BYTES") == {"": []}

@@ -58,7 +58,7 @@ async def agent(db: Database) -> Agent:
     return await connected_agent(db, START)
 
 
-async def test_a_pod_is_answered_as_it_was_told(db: Database, agent: Agent) -> None:
+async def test_a_pod_is_answered_as_it_was_reported(db: Database, agent: Agent) -> None:
     await agent.send(upsert(workload(1), pods=[pod(7, ip="10.0.0.7")]), now=START)
     (result,) = await listed(db, with_names=True)
     assert result["id"] == str(UUID(int=7))

@@ -132,7 +132,7 @@ async def test_a_node_pool_by_hand(agent: Agent) -> None:
     }
 
 
-async def test_pools_add_up_to_their_cluster_and_are_told_apart(agent: Agent) -> None:
+async def test_pools_add_up_to_their_cluster_and_are_distinguished(agent: Agent) -> None:
     """(8 × 40 % + 2 × 100 %) / 10 are 52 %; a cordoned node has nothing that new pods can have."""
     await record_fleets(agent.db, AT)
     types = ("GPU_UTILIZATION", "TOTAL_GPU_NODES", "TOTAL_GPU")

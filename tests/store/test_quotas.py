@@ -138,7 +138,7 @@ async def test_what_one_workload_does_not_tell_is_not_known_of_all(
     assert status.requested == Quantities(gpu=4)
 
 
-async def test_gpus_of_two_node_pools_are_told_apart(db: Database, agent: Agent) -> None:
+async def test_gpus_of_two_node_pools_are_distinguished(db: Database, agent: Agent) -> None:
     await agent.send(
         holding(1, gpus=3, current_node_pools=("a100", "h100")), holding(2, gpus=1), now=NOW
     )

@@ -11,7 +11,9 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, random_transitions, random_workload, upsert
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.migrations.versions.r0025_workload_class import KEY as DELETED_KEY
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0025_workload_class import (
+    KEY as DELETED_KEY,
+)
 from watchbill.store.postgres.migrations.versions.r0031_queues import FIGURES, KEY
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.store.workloads.tally import tally_rebuild, tally_sweep

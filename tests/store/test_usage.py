@@ -255,7 +255,7 @@ async def test_who_gives_a_pod_another_owner_later_takes_nothing_out_of_the_acco
     assert {row.group["workload"] for row in before} == {workload(1).name, workload(2).name}
 
 
-async def test_so_many_models_of_a_day_are_told_apart(
+async def test_so_many_models_of_a_day_are_distinguished(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent invents one with every step; no GPU-hour is lost by that, whatever the rounds."""

@@ -109,7 +109,7 @@ async def test_days_of_a_version_that_kept_no_attributes_count_for_the_last_ones
     }
 
 
-async def test_so_many_owners_of_a_day_are_told_apart(
+async def test_so_many_owners_of_a_day_are_distinguished(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(day_limits, "MAX_DAY_ATTRIBUTES", 3)

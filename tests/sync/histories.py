@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from tests.fixtures.kubernetes.model_cluster import ModelCluster
+from tests.fixtures.makers import owner_reference
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.model_world import Json, Life, World
 from tests.sync.validators import Validators
@@ -105,15 +106,7 @@ class Histories(Validators):
             "creationTimestamp": self.loop.wall().strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         if owner is not None:
-            metadata["ownerReferences"] = [
-                {
-                    "apiVersion": owner["apiVersion"],
-                    "kind": owner["kind"],
-                    "name": owner["metadata"]["name"],
-                    "uid": owner["metadata"]["uid"],
-                    "controller": True,
-                }
-            ]
+            metadata["ownerReferences"] = [owner_reference(owner)]
         return {"apiVersion": versions.get(kind, "v1"), "kind": kind, "metadata": metadata, **more}
 
     def _pod(self, name: str, owner: Json | None = None) -> Json:

@@ -13,7 +13,7 @@ from watchbill.api.resources.ingest import decode_heartbeat
 from watchbill.protocol import Heartbeat
 
 
-async def test_a_clock_that_is_ahead_is_told_with_the_heartbeat(tmp_path: Path) -> None:
+async def test_a_clock_that_is_ahead_is_reported_with_the_heartbeat(tmp_path: Path) -> None:
     async with kube_api() as api, receiver() as server:
         api.cluster.faults.clock_skew_seconds = 3_600.0
         async with agent(tmp_path, api, server):

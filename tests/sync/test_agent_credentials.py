@@ -154,7 +154,7 @@ async def test_a_plugin_that_gives_too_little_is_named(
         await Credentials(path, None).load()
 
 
-async def test_a_plugin_is_told_which_cluster_it_is_for(tmp_path: Path) -> None:
+async def test_a_plugin_gets_the_cluster_it_is_for(tmp_path: Path) -> None:
     """With its own variables, where the kubeconfig asks for that."""
     info = tmp_path / "info"
     write_plugin(tmp_path / "bin" / "plugin", {"token": "t1"})

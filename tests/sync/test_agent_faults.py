@@ -172,7 +172,7 @@ async def test_excluded_namespaces_and_reservation_pods_never_leave_the_cluster(
             assert server.summary() == ["Pod/seen: Running"]
 
 
-async def test_a_short_life_is_told(tmp_path: Path) -> None:
+async def test_a_short_life_is_reported(tmp_path: Path) -> None:
     async with (
         kube_api() as api,
         receiver() as server,
@@ -188,7 +188,7 @@ async def test_a_short_life_is_told(tmp_path: Path) -> None:
         assert not row.is_inferred
 
 
-async def test_what_was_seen_is_told_before_the_agent_stops(tmp_path: Path) -> None:
+async def test_what_was_seen_is_reported_before_the_agent_stops(tmp_path: Path) -> None:
     async with kube_api() as api, receiver() as server:
         late = job("late")
         async with agent(tmp_path, api, server, debounce_seconds=60.0) as running:
@@ -248,7 +248,7 @@ def _pods(server: Receiver) -> int:
     return sum(row.record.usage.pod_count for row in server.live().values())
 
 
-async def test_capacity_and_kinds_are_told(tmp_path: Path) -> None:
+async def test_capacity_and_kinds_are_reported(tmp_path: Path) -> None:
     async with kube_api() as api, receiver() as server:
         node = made("Node", "gpu-1", namespace="", status={"allocatable": {"nvidia.com/gpu": "8"}})
         node["metadata"]["labels"] = {

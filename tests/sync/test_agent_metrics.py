@@ -94,7 +94,7 @@ async def test_a_silent_exporter_leaves_a_gap_for_its_machine_alone(tmp_path: Pa
         await until(lambda: ("GPU_UTILIZATION", "") in reported.last_of(1))
 
 
-async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
+async def test_how_well_exporters_can_be_read_is_reported(tmp_path: Path) -> None:
     async with measuring(tmp_path) as reported:
         await until(lambda: reported.states().get("DCGM exporter") is not None)
         assert reported.states()["DCGM exporter"].state == "complete"
@@ -106,7 +106,7 @@ async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
         assert reported.states()["kubelet"].state == "complete"
 
 
-async def test_hours_that_an_agent_before_this_one_observed_are_told_on(tmp_path: Path) -> None:
+async def test_hours_that_an_agent_before_this_one_observed_are_passed_on(tmp_path: Path) -> None:
     before = datetime(2026, 11, 20, tzinfo=UTC)
     past = IdleHours(id=UUID(uid(4)), measured_since=before, gpu_hours=7.5)
     async with measuring(tmp_path, idle=(past,), idle_window_seconds=0.6) as reported:
@@ -125,7 +125,7 @@ async def test_hours_that_an_agent_before_this_one_observed_are_told_on(tmp_path
         await until(lambda: fields()["idleGpuHours"] > 7.5)
 
 
-async def test_more_workloads_than_the_database_is_for_are_told(
+async def test_more_workloads_than_the_database_is_for_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrape, "MEASURED_WORKLOADS", 2)

@@ -144,7 +144,7 @@ async def test_pods_of_a_kind_that_is_no_longer_served_stay_together(tmp_path: P
             assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
 
 
-async def test_a_pod_that_outlives_its_owner_is_told_at_last(
+async def test_a_pod_that_outlives_its_owner_is_reported_at_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner_lookup, "GONE_RECHECK_SECONDS", 0.1)

@@ -33,7 +33,7 @@ def hold_pages_of_pods(api: KubeApi, *, after: int) -> asyncio.Event:
     return released
 
 
-async def test_namespaces_whose_pods_are_all_listed_are_told_before_the_list_is_complete(
+async def test_namespaces_whose_pods_are_all_listed_are_reported_before_the_list_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent that never gets to the end of a list still records what it knows for certain, and no more."""
@@ -59,7 +59,7 @@ async def test_namespaces_whose_pods_are_all_listed_are_told_before_the_list_is_
             assert not any(row.deletions for row in server.rows.values())
 
 
-async def test_of_a_single_namespace_whatever_is_complete_is_told_before_the_list_is(
+async def test_of_a_single_namespace_whatever_is_complete_is_reported_before_the_list_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pods' metadata, listed beside them, tells which workloads have all of their pods."""

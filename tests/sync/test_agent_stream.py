@@ -52,7 +52,7 @@ async def test_hello_inventory_then_changes() -> None:
             assert server.rows[uid].deletions == 1
 
 
-async def test_a_heartbeat_tells_that_nothing_was_missed_once_all_is_told() -> None:
+async def test_a_heartbeat_tells_that_nothing_was_missed_once_all_is_reported() -> None:
     """Neither before, nor of the time in which something was dropped."""
     async with receiver() as server:
         cluster = Cluster(unbroken=500.0)
@@ -149,7 +149,7 @@ async def test_a_server_restored_from_a_backup_is_healed() -> None:
         assert row.is_inferred
 
 
-async def test_what_the_agent_lacks_is_deleted_by_the_inventory_alone() -> None:
+async def test_what_the_agent_does_not_have_is_deleted_by_the_inventory_alone() -> None:
     async with receiver() as server:
         async with streaming(server) as stream:
             old = stream.cluster.put(1)
@@ -190,7 +190,7 @@ async def test_what_may_exist_is_in_the_inventory() -> None:
             await until(lambda: server.rows[old].deleted_at is not None)
 
 
-async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> None:
+async def test_known_ends_are_reported_before_an_inventory_could_infer_them() -> None:
     async with receiver() as server, streaming(server) as stream:
         uid = stream.cluster.put(1)
         await until(lambda: uid in server.rows)

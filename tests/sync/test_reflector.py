@@ -157,7 +157,7 @@ async def test_a_watch_that_ends_goes_on_where_it_was(tmp_path: Path, is_cut: bo
 
 
 @pytest.mark.parametrize(("unseen_seconds", "is_broken"), [(1e-9, True), (3600.0, False)])
-async def test_what_was_not_watched_for_long_is_not_said_to_have_been_seen(
+async def test_what_was_not_watched_for_long_is_not_reported_to_have_been_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unseen_seconds: float, is_broken: bool
 ) -> None:
     monkeypatch.setattr(watch_module, "UNSEEN_SECONDS", unseen_seconds)
@@ -401,7 +401,7 @@ async def test_a_deletion_that_nobody_watched_has_an_interval(
         assert (kept.reflector.lists > 1) is is_found_by_list
 
 
-async def test_what_may_have_come_and_gone_between_a_watch_and_a_list_is_told(
+async def test_what_may_have_come_and_gone_between_a_watch_and_a_list_is_reported(
     tmp_path: Path,
 ) -> None:
     """However short the time between them was."""
@@ -447,7 +447,7 @@ async def test_what_is_read_after_a_pause_of_the_process_happened_during_it(
     assert Attention().absent_since() is None
 
 
-async def test_who_asks_first_after_a_pause_is_told_that_it_has_just_ended(
+async def test_who_asks_first_after_a_pause_learns_that_it_has_just_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A heartbeat may be due before the next tick: a pause must not count as observed because of that."""

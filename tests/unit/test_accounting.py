@@ -13,7 +13,7 @@ from watchbill.accounting import (
     UsageStep,
     UsageSums,
     UtilizationSample,
-    account,
+    account_usage,
 )
 from watchbill.workload import Phase
 
@@ -50,19 +50,19 @@ def gpu_hours(usage: dict[UsageKey, UsageSums], name: str) -> dict[tuple[int, in
 
 
 def test_days_are_cut_at_midnight_in_utc() -> None:
-    result = account(UsageHistory(start=at(22), end=at(27), steps=[step(22, 2.5)]))
+    result = account_usage(UsageHistory(start=at(22), end=at(27), steps=[step(22, 2.5)]))
     assert gpu_hours(result, "allocated_gpu") == {(20, 1): 5.0, (21, 1): 7.5}
 
 
 def test_a_move_to_another_project_splits_the_day() -> None:
     steps = [step(0, 4), step(6, 4, project_id=2)]
-    result = account(UsageHistory(start=at(0), end=at(8), steps=steps))
+    result = account_usage(UsageHistory(start=at(0), end=at(8), steps=steps))
     assert gpu_hours(result, "allocated_gpu") == {(20, 1): 24.0, (20, 2): 8.0}
 
 
 def test_a_gap_is_no_use() -> None:
     gaps = [(at(2), at(4)), (at(3), at(5))]
-    result = account(UsageHistory(start=at(0), end=at(8), steps=[step(0, 2)], gaps=gaps))
+    result = account_usage(UsageHistory(start=at(0), end=at(8), steps=[step(0, 2)], gaps=gaps))
     assert gpu_hours(result, "allocated_gpu") == {(20, 1): 10.0}
     assert gpu_hours(result, "gap_gpu") == {(20, 1): 6.0}
 
@@ -70,7 +70,7 @@ def test_a_gap_is_no_use() -> None:
 def test_pending_counts_what_was_asked_for() -> None:
     steps = [step(0, 0, requested=8), step(3, 8)]
     phases = [(at(0), Phase.PENDING), (at(3), Phase.RUNNING)]
-    result = account(UsageHistory(start=at(0), end=at(5), steps=steps, phases=phases))
+    result = account_usage(UsageHistory(start=at(0), end=at(5), steps=steps, phases=phases))
     assert gpu_hours(result, "pending_gpu") == {(20, 1): 24.0}
     assert gpu_hours(result, "requested_gpu") == {(20, 1): 40.0}
 
@@ -83,7 +83,7 @@ def test_idle_reaches_back_to_when_the_gpu_fell_idle() -> None:
         step(24 + 4 / 60, 1, idle_gpu=GPU, idle_mean_since=fell_idle),
         step(26, 1, idle_hours=2 + 2 / 60),
     ]
-    result = account(UsageHistory(start=at(20), end=at(28), steps=steps))
+    result = account_usage(UsageHistory(start=at(20), end=at(28), steps=steps))
     assert gpu_hours(result, "idle_gpu") == {(20, 1): round(2 / 60, 9), (21, 1): 2.0}
 
 
@@ -93,12 +93,12 @@ def test_a_second_gpu_that_falls_idle_changes_the_mean() -> None:
         step(10, 2, idle_gpu=GPU, idle_mean_since=at(10)),
         step(11, 2, idle_gpu=2 * GPU, idle_mean_since=at(10) + timedelta(minutes=27.5)),
     ]
-    result = account(UsageHistory(start=at(10), end=at(12), steps=steps))
+    result = account_usage(UsageHistory(start=at(10), end=at(12), steps=steps))
     assert gpu_hours(result, "idle_gpu") == {(20, 1): round(1 + 5 / 60 + 2, 9)}
 
 
 def test_unmeasured_is_not_busy() -> None:
-    result = account(UsageHistory(start=at(0), end=at(2), steps=[step(0, 3, idle_gpu=None)]))
+    result = account_usage(UsageHistory(start=at(0), end=at(2), steps=[step(0, 3, idle_gpu=None)]))
     assert gpu_hours(result, "unmeasured_gpu") == {(20, 1): 6.0}
     assert gpu_hours(result, "idle_gpu") == gpu_hours(result, "sampled_gpu") == {}
 
@@ -107,7 +107,9 @@ def test_busy_is_utilization_over_the_time_that_samples_speak_for() -> None:
     samples = [
         UtilizationSample(at(0) + timedelta(minutes=minute), 0.5) for minute in (0, 1, 2, 3, 33)
     ]
-    result = account(UsageHistory(start=at(0), end=at(2), steps=[step(0, 4)], samples=samples))
+    result = account_usage(
+        UsageHistory(start=at(0), end=at(2), steps=[step(0, 4)], samples=samples)
+    )
     assert gpu_hours(result, "sampled_gpu") == {(20, 1): round(4 * 8 / 60, 9)}, "3 and 5 minutes"
     assert gpu_hours(result, "busy_gpu") == {(20, 1): round(2 * 8 / 60, 9)}
 
@@ -120,7 +122,7 @@ def test_hours_of_several_models_are_divided_as_the_gpus_are() -> None:
         step(1, 8, idle_gpu=2 * GPU, idle_mean_since=at(1), gpu_by_model=models),
         step(4, 8, gpu_by_model={"": 8 * GPU}, idle_hours=6.0),
     ]
-    result = account(UsageHistory(start=at(0), end=at(5), steps=steps))
+    result = account_usage(UsageHistory(start=at(0), end=at(5), steps=steps))
     by_model = {
         (key.gpu_model, name): getattr(sums, name) / MILLIONTH_MS_PER_HOUR
         for key, sums in result.items()
@@ -188,7 +190,7 @@ def total(usage: dict[UsageKey, UsageSums], name: str) -> int:
 @given(histories())
 def test_the_days_add_up_to_the_integral(history: UsageHistory) -> None:
     """Allocated and gap together are the step function's integral, in whole milliseconds."""
-    result = account(history)
+    result = account_usage(history)
     edges = [(step.at - MIDNIGHT) // timedelta(milliseconds=1) for step in history.steps]
     edges.append((history.end - MIDNIGHT) // timedelta(milliseconds=1))
     integral = sum(
@@ -221,7 +223,7 @@ def test_pieces_add_up_to_the_whole(history: UsageHistory, share: float) -> None
         gaps=history.gaps,
         samples=history.samples,
     )
-    whole, pieces = account(history), [account(first), account(second)]
+    whole, pieces = account_usage(history), [account_usage(first), account_usage(second)]
     exact = [name for name in SUMS if name not in ("idle_gpu", "busy_gpu")]
     for name in exact:
         assert total(whole, name) == sum(total(piece, name) for piece in pieces), name

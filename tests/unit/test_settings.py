@@ -53,7 +53,7 @@ def test_flags_keep_to_the_same_ranges() -> None:
         server_settings({}, port=70_000)
 
 
-def test_what_kubernetes_sets_beside_a_service_of_our_name_is_told() -> None:
+def test_what_kubernetes_sets_beside_a_service_of_our_name_is_reported() -> None:
     with pytest.raises(Invalid) as refused:
         server_settings({"WATCHBILL_PORT": "tcp://10.0.0.7:8600"})
     assert "enableServiceLinks" in (refused.value.details or "")
@@ -95,7 +95,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         server_settings({}, host="")
 
 
-def test_a_misspelt_variable_is_told_with_the_one_that_was_meant() -> None:
+def test_a_misspelt_variable_is_reported_with_the_one_that_was_meant() -> None:
     environ = {
         "WATCHBILL_DELETED_RETENTION": "30",
         "WATCHBILL_XYZZY": "1",

@@ -57,12 +57,12 @@ describe("the tree of projects", () => {
   });
   it("has what is held beyond the quota", () => {
     const [cluster] = tree([project("1", "a", { quota: 8, scheduler: "KAI", used: 11.5, idle: 2, waiting: 4 })]);
-    expect(cluster!.children[0]!.figures).toEqual({ quota: 8, used: 11.5, over: 3.5, waiting: 4, idle: 2 });
-    expect(cluster!.figures).toMatchObject({ used: 11.5, waiting: 4, idle: 2 });
+    expect(cluster!.children[0]!.figures).toEqual({ quota: 8, allocated: 11.5, over: 3.5, pending: 4, idle: 2 });
+    expect(cluster!.figures).toMatchObject({ allocated: 11.5, pending: 4, idle: 2 });
   });
   it("does not add up what is not known", () => {
     const units = tree([project("1", "a", { used: null, idle: 1 }), project("2", "b", { used: 3 })]);
-    expect(units[0]!.figures.used).toMatchObject({ word: "unknown" });
+    expect(units[0]!.figures.allocated).toMatchObject({ word: "unknown" });
     expect(units[0]!.figures.idle).toMatchObject({ word: "unknown" });
   });
   it("tells a namespace, a quota without a bound and hidden sums apart", () => {
@@ -79,7 +79,7 @@ describe("the tree of projects", () => {
   });
   it("is sorted level by level, with the unknown last in both directions", () => {
     const units = tree([project("1", "a", { used: 1 }), project("2", "b", { used: null }), project("3", "c", { used: 2 })]);
-    const names = (isDescending: boolean) => sorted(units, "used", isDescending)[0]!.children.map((unit) => unit.name);
+    const names = (isDescending: boolean) => sorted(units, "allocated", isDescending)[0]!.children.map((unit) => unit.name);
     expect(names(true)).toEqual(["c", "a", "b"]);
     expect(names(false)).toEqual(["a", "c", "b"]);
   });

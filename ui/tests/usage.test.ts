@@ -23,9 +23,9 @@ test("days without use are there, and groups beyond the named ones are one part"
   const days = usageDays(rows, usageGroupOf("project")!, measureOf(null)!, ["vision"], bounds);
   expect(days.map(({ day, total }) => [day, total])).toEqual([["2026-11-27", 11], ["2026-11-28", 0], ["2026-11-29", 4]]);
   expect([...days[0]!.parts]).toEqual([["vision", 8], ["", 3]]);
-  const waited = rows.map((each) => ({ ...each, pendingGpuHours: 2 }) as UsageRow);
-  const waitedDays = usageDays(waited, usageGroupOf("project")!, measureOf("waited")!, [], bounds);
-  expect(waitedDays.map(({ total }) => total)).toEqual([6, 0, 2]);
+  const pending = rows.map((each) => ({ ...each, pendingGpuHours: 2 }) as UsageRow);
+  const pendingDays = usageDays(pending, usageGroupOf("project")!, measureOf("pending")!, [], bounds);
+  expect(pendingDays.map(({ total }) => total)).toEqual([6, 0, 2]);
 });
 
 test("the idle share is of what was measured, and unknown where nothing was", () => {

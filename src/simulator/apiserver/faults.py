@@ -31,7 +31,7 @@ _UNKNOWN_EVENT: Final = (
 )
 
 
-class Variation:
+class AnswerVariation:
     """`seed` None = as the reference server does it: fixed order, no unknown events."""
 
     def __init__(self, seed: int | None) -> None:
@@ -93,7 +93,7 @@ _CHUNKED_BYTES: Final = 2 * 1024
 async def send(
     request: web.Request,
     body: bytes,
-    variation: Variation,
+    variation: AnswerVariation,
     *,
     status: int = 200,
     content_type: str = JSON,
@@ -109,7 +109,7 @@ async def send(
         sent["Content-Encoding"] = "gzip"
     response = web.StreamResponse(status=status, headers=sent)
     response.enable_chunked_encoding()
-    # A client that has disconnected is not told.
+    # A client that has disconnected gets no answer.
     with contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
         if is_truncated:

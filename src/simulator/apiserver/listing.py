@@ -14,7 +14,7 @@ import msgspec
 
 from simulator.apiserver import errors
 from simulator.apiserver.encoding import object_bytes, partial_bytes
-from simulator.apiserver.faults import Variation
+from simulator.apiserver.faults import AnswerVariation
 from simulator.apiserver.store import Expired, ResourceTable, Store, StoredObject, TableView
 from simulator.resources import ResourceType
 
@@ -225,7 +225,7 @@ class ListRequest:
 
 
 def answer_list(
-    store: Store, request: ListRequest, *, page_break: bool, variation: Variation
+    store: Store, request: ListRequest, *, page_break: bool, variation: AnswerVariation
 ) -> bytes:
     """The encoded list. Raises ApiError."""
     selector = read_selector(request.table, request.options)
@@ -323,7 +323,10 @@ def _page(
 
 
 def _encode(
-    request: ListRequest, page: list[StoredObject], metadata: dict[str, bytes], variation: Variation
+    request: ListRequest,
+    page: list[StoredObject],
+    metadata: dict[str, bytes],
+    variation: AnswerVariation,
 ) -> bytes:
     resource = request.table.resource
     api_version = resource.api_version_of(request.version)

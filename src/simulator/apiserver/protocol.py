@@ -26,7 +26,7 @@ from simulator.apiserver.authorization import (
 )
 from simulator.apiserver.discovery import V1_36, ServerVersion, version_document
 from simulator.apiserver.encoding import MediaType, negotiate, object_bytes, partial_bytes
-from simulator.apiserver.faults import Faults, Variation, send, write_kubeconfig
+from simulator.apiserver.faults import AnswerVariation, Faults, send, write_kubeconfig
 from simulator.apiserver.listing import (
     ListRequest,
     Options,
@@ -74,13 +74,13 @@ class SimulatedCluster:
     """Bearer token → user. Users other than the agent have no rights."""
     requests: list[str] = field(init=False, default_factory=list)
     url: str = field(init=False, default="")
-    _variation: Variation = field(init=False)
+    _variation: AnswerVariation = field(init=False)
     _runner: web.AppRunner | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.faults = Faults(self.store)
         self.users = {self.token: AGENT}
-        self._variation = Variation(self.seed)
+        self._variation = AnswerVariation(self.seed)
         for resource in self.custom:
             if self.store.table(resource.group, resource.plural) is None:
                 self.store.add_resource(resource)

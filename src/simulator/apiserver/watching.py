@@ -14,7 +14,7 @@ from simulator.apiserver.encoding import (
     object_bytes,
     partial_bytes,
 )
-from simulator.apiserver.faults import Faults, Variation
+from simulator.apiserver.faults import AnswerVariation, Faults
 from simulator.apiserver.listing import Options, Selector
 from simulator.apiserver.store import (
     Ending,
@@ -90,7 +90,7 @@ class Watch:
         request: WatchRequest,
         *,
         faults: Faults,
-        variation: Variation,
+        variation: AnswerVariation,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store

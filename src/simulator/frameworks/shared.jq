@@ -14,7 +14,7 @@ def has_run: $w.at.ready != null;
 def goes_on: has_run and ($w.suspended or is_over or $w.stage == "resuming" | not);
 def is_up: $w.stage | IN("running", "scaling", "completing");
 def is_stopped: $w.stage == "stopped";
-def told(made): if $w.stage == "creating" then null else made end;
+def reported(made): if $w.stage == "creating" then null else made end;
 def ended_at: if is_over then $w.at.finished else null end;
 def word($up; $starting): if is_up then $up else $starting end;
 
@@ -85,7 +85,7 @@ def stateful_set($role; $name; $labels; $owner):
   ordered($role; $name; $labels; wanted($role); role($role))
   + {key: "set-\($role)", owner: $owner, kind: "StatefulSet.apps", $name, $labels};
 
-# A Job's spec and status; `$c` counts its pods. Its end is told by conditions, of which a running one has none.
+# A Job's spec and status; `$c` counts its pods. Its end is in its conditions, of which a running one has none.
 def job_labels($name; $uid):
   {"batch.kubernetes.io/controller-uid": $uid, "batch.kubernetes.io/job-name": $name, "controller-uid": $uid, "job-name": $name};
 def job_spec($role; $count; $name; $uid; $is_suspended):
@@ -132,7 +132,7 @@ def kubeflow_suspension($kind):
   (select($w.at.resumed and ($w.suspended | not))
    | kubeflow_condition($kind; "Suspended"; false; $w.at.resumed; "is resumed") | .reason = "\($kind)Resumed");
 def kubeflow_status($kind):
-  told({
+  reported({
     conditions: [
       kubeflow_condition($kind; "Created"; true; $w.at.created; "is created"),
       (select(has_run) | kubeflow_condition($kind; "Running"; goes_on; (if goes_on then $w.at.ready else $w.at.since end); "is running")),

@@ -18,7 +18,7 @@ from simulator.resources import BUILT_IN, CUSTOM, ResourceType, custom
 _FILES: Final = Path(__file__).parents[1] / "frameworks"
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GpuRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One way to ask for GPUs, in one node pool, with its weight among the others of a kind."""
 
     weight: int
@@ -88,7 +88,7 @@ class Framework(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     family: str
     image: str
     container: str
-    asks: str | tuple[Ask, ...]
+    asks: str | tuple[GpuRequest, ...]
     sizes: tuple[int, ...]
     """Numbers of pods (or groups) to draw from."""
     words: tuple[str | tuple[str, ...], str | tuple[str, ...]]

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
-from simulator.model.framework import FRAMEWORKS, Ask, Framework, FrameworkRole
+from simulator.model.framework import FRAMEWORKS, Framework, FrameworkRole, GpuRequest
 from simulator.model.model import PodRole, Seconds, Shape, SimulatedWorkload
 from simulator.model.names import (
     BATCH_TASKS,
@@ -26,33 +26,36 @@ from simulator.model.scheduler import DEFAULT, KAI
 
 _ASKS: Final = {
     "training": (
-        Ask(weight=5, pool="h100", gpus=8),
-        Ask(weight=4, pool="a100", gpus=4),
-        Ask(weight=2, pool="a100", gpus=8),
+        GpuRequest(weight=5, pool="h100", gpus=8),
+        GpuRequest(weight=4, pool="a100", gpus=4),
+        GpuRequest(weight=2, pool="a100", gpus=8),
     ),
     "small": (
-        Ask(weight=5, pool="a100", gpus=1),
-        Ask(weight=3, pool="h100", gpus=1),
-        Ask(weight=2, pool="h100", gpus=2),
-        Ask(weight=2, pool="mig", mig="3g.40gb"),
-        Ask(weight=2, pool="cpu"),
+        GpuRequest(weight=5, pool="a100", gpus=1),
+        GpuRequest(weight=3, pool="h100", gpus=1),
+        GpuRequest(weight=2, pool="h100", gpus=2),
+        GpuRequest(weight=2, pool="mig", mig="3g.40gb"),
+        GpuRequest(weight=2, pool="cpu"),
     ),
     "session": (
-        Ask(weight=5, pool="l40s", fraction_percent=25),
-        Ask(weight=4, pool="l40s", fraction_percent=50),
-        Ask(weight=3, pool="mig", mig="1g.10gb"),
-        Ask(weight=2, pool="l40s", gpu_memory_mib=12288),
-        Ask(weight=2, pool="a100", gpus=1),
+        GpuRequest(weight=5, pool="l40s", fraction_percent=25),
+        GpuRequest(weight=4, pool="l40s", fraction_percent=50),
+        GpuRequest(weight=3, pool="mig", mig="1g.10gb"),
+        GpuRequest(weight=2, pool="l40s", gpu_memory_mib=12288),
+        GpuRequest(weight=2, pool="a100", gpus=1),
     ),
     "serving": (
-        Ask(weight=4, pool="l40s", gpus=1),
-        Ask(weight=3, pool="l40s", fraction_percent=50),
-        Ask(weight=3, pool="h100", gpus=1),
-        Ask(weight=2, pool="h100", gpus=2),
-        Ask(weight=2, pool="cpu"),
+        GpuRequest(weight=4, pool="l40s", gpus=1),
+        GpuRequest(weight=3, pool="l40s", fraction_percent=50),
+        GpuRequest(weight=3, pool="h100", gpus=1),
+        GpuRequest(weight=2, pool="h100", gpus=2),
+        GpuRequest(weight=2, pool="cpu"),
     ),
-    "single": (Ask(weight=3, pool="a100", gpus=1), Ask(weight=2, pool="h100", gpus=1)),
-    "none": (Ask(weight=1, pool="cpu"),),
+    "single": (
+        GpuRequest(weight=3, pool="a100", gpus=1),
+        GpuRequest(weight=2, pool="h100", gpus=1),
+    ),
+    "none": (GpuRequest(weight=1, pool="cpu"),),
 }
 _WORDS: Final = {
     "models": MODELS,
@@ -69,7 +72,7 @@ UNKNOWN: Final = "TuningStudy"
 """The kind that no catalogue knows."""
 
 
-def asks_of(framework: Framework) -> tuple[Ask, ...]:
+def asks_of(framework: Framework) -> tuple[GpuRequest, ...]:
     """The ways to ask for GPUs that the kind draws from."""
     return _ASKS[framework.asks] if isinstance(framework.asks, str) else framework.asks
 
@@ -79,7 +82,7 @@ def name_words(framework: Framework) -> list[tuple[str, ...]]:
     return [_WORDS[words] if isinstance(words, str) else words for words in framework.words]
 
 
-_NO_GPU: Final = Ask(weight=1, pool="cpu")
+_NO_GPU: Final = GpuRequest(weight=1, pool="cpu")
 _RACK_GPUS = 32
 _TOPOLOGY_MINIMUM = 4
 """Smaller groups do not care where they sit."""
@@ -148,7 +151,7 @@ def make_workload(
     )
 
 
-def _roles(framework: Framework, ask: Ask, size: int) -> list[PodRole]:
+def _roles(framework: Framework, ask: GpuRequest, size: int) -> list[PodRole]:
     """What no role counts for itself goes to those without a count."""
     rest = size - sum(role.count for role in framework.roles)
     return [
@@ -157,7 +160,7 @@ def _roles(framework: Framework, ask: Ask, size: int) -> list[PodRole]:
     ]
 
 
-def _shape(framework: Framework, role: FrameworkRole, ask: Ask) -> Shape:
+def _shape(framework: Framework, role: FrameworkRole, ask: GpuRequest) -> Shape:
     is_small = ask.pool == "cpu"
     scale = 2 * ask.gpus if ask.gpus else 1
     return Shape(

@@ -228,7 +228,7 @@ async def _write(
 
 
 async def record_samples(db: Database, world: World, *, now: Seconds, stop: asyncio.Event) -> None:
-    """Write a day of what exporters told, until `stop` is set."""
+    """Write a day of what exporters measured, until `stop` is set."""
 
     async def write(past: PastSamples) -> None:
         async with db.transaction(FIRST_TENANT_ID) as connection:

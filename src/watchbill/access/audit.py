@@ -36,7 +36,7 @@ class Audit:
         self.lost = 0
 
     def note(self, event: AuditEvent, *, is_read: bool, is_unauthenticated: bool = False) -> None:
-        """Only so many unauthenticated callers are told apart, so that they cannot crowd out others."""
+        """Only so many unauthenticated callers are distinguished, so that they cannot crowd out others."""
         if is_unauthenticated:
             if (
                 event.address not in self._addresses

@@ -80,13 +80,13 @@ async def identify_agent(db: Database, credential: str) -> AgentIdentity:
     return AgentIdentity(tenant_id=stored[0], cluster_id=cluster_id)
 
 
-CACHE_SECONDS = 30
-CACHED_SESSIONS = 10_000
-MAX_COOKIE_CHARACTERS = 100
+SESSION_CACHE_SECONDS = 30
+MAX_CACHED_SESSIONS = 10_000
+MAX_SESSION_COOKIE_CHARACTERS = 100
 
 
 class Sessions:
-    """Begins, finds and ends them. What was found is remembered for half a minute."""
+    """Begins, finds and ends them. A session that was read is cached for half a minute."""
 
     def __init__(
         self, db: Database, clock: Callable[[], datetime], *, lifetime_seconds: int
@@ -95,7 +95,7 @@ class Sessions:
         self._clock = clock
         self.lifetime_seconds = lifetime_seconds
         self._sessions: TTLCache[bytes, StoredSession, float] = TTLCache(
-            CACHED_SESSIONS, ttl=CACHE_SECONDS, timer=lambda: clock().timestamp()
+            MAX_CACHED_SESSIONS, ttl=SESSION_CACHE_SECONDS, timer=lambda: clock().timestamp()
         )
 
     async def begin(self, principal: Principal) -> str:
@@ -108,7 +108,7 @@ class Sessions:
 
     async def find(self, cookie: str) -> StoredSession:
         """Raises Unauthenticated where there is no such session, or no longer."""
-        if len(cookie) > MAX_COOKIE_CHARACTERS:
+        if len(cookie) > MAX_SESSION_COOKIE_CHARACTERS:
             raise Unauthenticated("The session is not valid.")
         now, token_hash = self._clock(), _cookie_hash(cookie)
         session = self._sessions.get(token_hash)
@@ -131,12 +131,12 @@ def _cookie_hash(cookie: str) -> bytes:
     return hashlib.sha256(cookie.encode()).digest()
 
 
-LIFETIME = timedelta(minutes=10)
-INTERVAL_SECONDS = 3
-MIN_INTERVAL = timedelta(seconds=INTERVAL_SECONDS - 1)
-MAX_PACED_CODES = 10_000
-CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
-CODE_LENGTH = 8
+DEVICE_LOGIN_LIFETIME = timedelta(minutes=10)
+DEVICE_POLL_SECONDS = 3
+MIN_DEVICE_POLL_INTERVAL = timedelta(seconds=DEVICE_POLL_SECONDS - 1)
+MAX_POLLED_DEVICE_CODES = 10_000
+USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+USER_CODE_LENGTH = 8
 
 
 class PendingDeviceLogin(StrEnum):
@@ -159,20 +159,22 @@ class DeviceLogins:
         self._db = db
         self._clock = clock
         self._polled: TTLCache[bytes, bool, float] = TTLCache(
-            MAX_PACED_CODES, ttl=MIN_INTERVAL.total_seconds(), timer=lambda: clock().timestamp()
+            MAX_POLLED_DEVICE_CODES,
+            ttl=MIN_DEVICE_POLL_INTERVAL.total_seconds(),
+            timer=lambda: clock().timestamp(),
         )
 
     async def begin(self, address: str) -> StartedDeviceLogin:
         """Raises TooMany."""
         now = self._clock()
-        code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
+        code = "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(USER_CODE_LENGTH))
         device_code = secrets.token_urlsafe(32)
         is_made = await device_login_create(
             self._db,
-            device_hash=_code_hash(device_code),
+            device_hash=_device_code_hash(device_code),
             user_code=code,
             address=address,
-            expires_at=now + LIFETIME,
+            expires_at=now + DEVICE_LOGIN_LIFETIME,
             now=now,
         )
         if not is_made:
@@ -180,19 +182,19 @@ class DeviceLogins:
         return StartedDeviceLogin(device_code, f"{code[:4]}-{code[4:]}")
 
     async def find(self, user_code: str) -> DeviceLogin | None:
-        code = _normal(user_code)
+        code = _normalized_user_code(user_code)
         return await device_login_get(self._db, code, now=self._clock()) if code else None
 
     async def decide(self, user_code: str, principal: Principal | None) -> bool:
         """Approve for the principal, or deny where it is None. False where no such login is open."""
-        code = _normal(user_code)
+        code = _normalized_user_code(user_code)
         return bool(code) and await device_login_decide(
             self._db, code, principal, now=self._clock()
         )
 
     def may_poll(self, device_code: str) -> bool:
-        """False within the interval of the last poll, whatever that found; the database is not asked."""
-        device_hash = _code_hash(device_code)
+        """False within the interval of the last poll, whatever its result; the database is not asked."""
+        device_hash = _device_code_hash(device_code)
         if device_hash in self._polled:
             return False
         self._polled[device_hash] = True
@@ -200,23 +202,23 @@ class DeviceLogins:
 
     async def poll(self, device_code: str) -> Principal | PendingDeviceLogin:
         now = self._clock()
-        login = await device_login_poll(self._db, _code_hash(device_code), now=now)
+        login = await device_login_poll(self._db, _device_code_hash(device_code), now=now)
         if login is None or login.expires_at <= now:
             return PendingDeviceLogin.EXPIRED
         if login.approved is not None:
             return login.approved
         if login.denied_at is not None:
             return PendingDeviceLogin.DENIED
-        if login.polled_at is not None and now - login.polled_at < MIN_INTERVAL:
+        if login.polled_at is not None and now - login.polled_at < MIN_DEVICE_POLL_INTERVAL:
             return PendingDeviceLogin.SLOW_DOWN
         return PendingDeviceLogin.PENDING
 
 
-def _normal(user_code: str) -> str:
+def _normalized_user_code(user_code: str) -> str:
     """As it is kept, or nothing where it cannot be one."""
     code = user_code.upper().replace("-", "").replace(" ", "")
-    return code if len(code) == CODE_LENGTH and set(code) <= set(CODE_LETTERS) else ""
+    return code if len(code) == USER_CODE_LENGTH and set(code) <= set(USER_CODE_LETTERS) else ""
 
 
-def _code_hash(device_code: str) -> bytes:
+def _device_code_hash(device_code: str) -> bytes:
     return hashlib.sha256(device_code.encode()).digest()

@@ -18,7 +18,7 @@ from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.capacity import impossible_nodes, node_pools
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.expected_pods import ExpectedPods
-from watchbill.agent.cache.nodes import PresentedNode, PresentedNodes
+from watchbill.agent.cache.nodes import NodeReports, PresentedNode
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.queues import QUEUE_KINDS, scheduler_queues
@@ -128,7 +128,7 @@ class Agent:
             ),
             self.tracker,
         )
-        self._nodes = PresentedNodes(self.cache.cluster, self._derive_settings)
+        self._nodes = NodeReports(self.cache.cluster, self._derive_settings)
         self.tracker.set_source(self.cache)
         self.watch_manager = WatchManager(
             kube,

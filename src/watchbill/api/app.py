@@ -72,7 +72,7 @@ RESOURCES = (
 
 
 def build_app(services: Services) -> Starlette:
-    """Raises RuntimeError where an operation lacks its handler or a handler its operation."""
+    """Raises RuntimeError where an operation has no handler or a handler no operation."""
     contract, extensions = contract_document(), extensions_document()
     merged = merged_document(contract, extensions)
     base_path = services.settings.base_path

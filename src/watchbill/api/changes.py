@@ -1,7 +1,8 @@
 """Subscriptions to changes, and which of them each one gets: one listener per server, whatever the clients.
 
 A change costs one look at the rows that changed, and one question per different filter; never a look at all
-workloads. What a client has not taken yet is kept merged and bounded: past the bound it is told to ask anew.
+workloads. What a client has not taken yet is kept merged and bounded: past the bound it is asked to load
+everything anew.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from watchbill.store.workloads.changes import (
 )
 
 GATHER_SECONDS = 0.3
-"""Changes that come closer together are told together."""
+"""Changes that come closer together are sent together."""
 CHECK_SECONDS = 15.0
 RETRY_SECONDS = 2.0
 READY_SECONDS = 8.0
@@ -109,7 +110,7 @@ class ChangeStreams:
     def __init__(
         self, db: Database, clock: Callable[[], datetime], standby: Standby | None = None
     ) -> None:
-        """`standby`: what clients read, so they are told of nothing that it does not show yet."""
+        """`standby`: what clients read, so nothing is sent that it does not show yet."""
         self._db = db
         self._standby = standby
         self._clock = clock
@@ -240,7 +241,7 @@ class ChangeStreams:
 
     async def _deliver(self) -> None:
         pending, self._changed_ids = self._changed_ids, {}
-        await self._show()  # what comes meanwhile is told in the next round
+        await self._show()  # what comes meanwhile is sent in the next round
         for tenant_id, ids in pending.items():
             wanting = self._of_tenant(tenant_id)
             if len(ids) > MAX_CHANGES_PER_TENANT:

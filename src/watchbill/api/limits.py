@@ -33,7 +33,7 @@ REFUSED_MESSAGE_SECONDS = 0.5
 MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
 DEVICE_LOGINS_BURST = 20
-NETWORK_SHARE = 10
+ADDRESSES_PER_NETWORK = 10
 """A network may start as many device logins as so many of its addresses together: of those that are open at a
 time, a seventh."""
 CONCURRENT_STREAMS = 20
@@ -188,7 +188,8 @@ class DeviceLoginLimiter:
     def __init__(self) -> None:
         self._addresses = TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST)
         self._networks = TokenBuckets(
-            NETWORK_SHARE * DEVICE_LOGINS_PER_SECOND, NETWORK_SHARE * DEVICE_LOGINS_BURST
+            ADDRESSES_PER_NETWORK * DEVICE_LOGINS_PER_SECOND,
+            ADDRESSES_PER_NETWORK * DEVICE_LOGINS_BURST,
         )
 
     def take(self, address: str) -> None:

@@ -82,7 +82,7 @@ def _with_texts(value: Any) -> Any:
 def collect_objects(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
     """The first object of the definition's kind, and what belongs to it: what it owns, down to its pods.
 
-    What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
+    What is left out is noted on standard error. Raises Invalid where none is of the definition's kind.
     """
     root = next((document for document in documents if _is_of(document, definition)), None)
     if root is not None and _plain_group(root) is not None:

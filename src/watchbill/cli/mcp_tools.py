@@ -313,7 +313,9 @@ class Tools:
     async def get_nodes(
         self,
         context: Context[Any],
-        search: Annotated[str | None, Field(description="Text in name, pool or GPU model.")] = None,
+        search: Annotated[
+            str | None, Field(description="Text in name, node pool or GPU type.")
+        ] = None,
         limit: Limit = 20,
     ) -> dict[str, Any]:
         """Nodes: status, conditions, taints, GPUs, what is allocated and idle, and the workloads on them."""
@@ -367,7 +369,7 @@ class Tools:
     async def gpu_usage(
         self, context: Context[Any], by: UsageGroups, days: UsageDays = 30
     ) -> dict[str, Any]:
-        """GPU-hours of the last days by up to three groups: requested, allocated, idle, waited for, and their
+        """GPU-hours of the last days by up to three groups: requested, allocated, idle, pending, and their
         cost where there is a price. Workloads that are gone count as well. Null is not measured."""
         end = datetime.now(UTC)
         async with self._opened(context) as client:

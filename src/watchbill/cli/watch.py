@@ -10,6 +10,7 @@ from watchbill.cli.connection.lookup import load_view
 from watchbill.cli.connection.session import CommandContext
 from watchbill.cli.output.columns import ColumnView, TableColumn
 from watchbill.cli.output.formats import NAMES
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import Cell, safe, table_lines
 from watchbill.errors import NotFound, TooMany, Unavailable
@@ -72,7 +73,7 @@ class _Screen:
         self._name = NAMES[name_or_id] if name_or_id is not None else None
         self._view: ColumnView | None = None
         self._known: set[UUID] = set()
-        """What was shown; only that can be said to have left."""
+        """What was shown; only of that can it be shown that it left."""
         self.has_shown = False
 
     async def show(self, event: "StreamEvent") -> None:
@@ -124,7 +125,11 @@ class _Screen:
             for _, workload in entries:
                 terminal.print(safe(self._name(workload)))
             return
-        headers = ["EVENT", *(column.header for column in self._columns)] if has_headers else None
+        headers = (
+            [*header_row("event"), *(column.header for column in self._columns)]
+            if has_headers
+            else None
+        )
         rows = [
             [
                 Cell(event, _COLOURS.get(event)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.connection.session import CommandContext
 from watchbill.cli.output.columns import allocated_gpus
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 24
 HOUR = timedelta(hours=1)
-LAG = timedelta(seconds=40)
+CONTACT_LAG = timedelta(seconds=40)
 """Nothing is known past a cluster's last contact; by then every connected one has made contact again."""
 
 Series = list[float | None]
@@ -130,7 +131,7 @@ _POD_TYPES = (
 
 def end_of_use(workload: "WorkloadResponse | PodResponse") -> datetime:
     """When it ended, or the newest moment of which something is known."""
-    return workload.completed_at or workload.deleted_at or datetime.now(UTC) - LAG
+    return workload.completed_at or workload.deleted_at or datetime.now(UTC) - CONTACT_LAG
 
 
 async def top_workload(
@@ -158,7 +159,7 @@ async def top_workload(
         terminal.note("No use of it was measured then; `watchbill doctor` tells what is measured.")
         return
     has_ended = shown.completed_at is not None or shown.deleted_at is not None
-    headers = ["", "LAST" if has_ended else "NOW", "REQUESTED", "LAST HOUR"]
+    headers = header_row("", "last" if has_ended else "now", "requested", "lastHour")
     totals = [
         _total(metric, usage) for metric in USE_METRICS if is_known(usage.get((metric.type, "")))
     ]
@@ -234,7 +235,7 @@ def _print_devices(session: CommandContext, usage: UsageSeries, *, has_headers: 
     ]
     if not rows:
         return
-    headers = ["GPU", "USE", "MEMORY", "NVLINK", "LAST HOUR OF USE"]
+    headers = header_row("gpu", "gpuUtilization", "gpuMemoryUsage", "nvlinkBandwidth", "lastHour")
     for line in ("", *table_lines(headers if has_headers else None, rows, session.terminal)):
         session.terminal.print(line)
     if len(order) > GPU_ROWS:

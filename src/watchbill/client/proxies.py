@@ -17,7 +17,7 @@ _SOCKS_PORT = 1080
 def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """The proxy's URL, None for a direct connection. This machine is never asked by way of a proxy.
 
-    None also for what is no URL: whoever sends the request is told so.
+    None also for what is no URL: whoever sends the request gets that error.
     """
     try:
         parts = urlsplit(url)

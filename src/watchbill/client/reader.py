@@ -218,7 +218,7 @@ class Client:
         return await self._get(path, HistoryResponse, [("limit", str(min(PAGE, most)))])
 
     async def events(self, workload_id: UUID, *, most: int = PAGE) -> EventsResponse:
-        """What Kubernetes said of a workload, newest first."""
+        """What Kubernetes reported about a workload, newest first."""
         path = f"/api/v1/workloads/{workload_id}/events"
         return await self._get(path, EventsResponse, [("limit", str(min(PAGE, most)))])
 

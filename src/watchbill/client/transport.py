@@ -1,4 +1,4 @@
-"""One request to the server and its answer, failures told in our own errors."""
+"""One request to the server and its answer, failures raised as our own errors."""
 
 import os
 import ssl

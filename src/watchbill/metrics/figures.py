@@ -1,6 +1,6 @@
 """Arithmetic on figures: as decimal text, quantiles of histograms, and usage as a step function. Pure.
 
-Nothing is said about instants before the first record, after the workload's end, or later than its
+There is nothing about instants before the first record, after the workload's end, or later than its
 cluster's last contact: a gap is a gap, not a zero.
 """
 

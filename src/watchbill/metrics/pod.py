@@ -1,7 +1,7 @@
 """Metrics of one pod, from the samples that its cluster's agent pushed.
 
 Pods have samples of their own where their workload had several. While it had this one alone, the workload's are
-the pod's; only what is told of single devices is always the pod's own.
+the pod's; only what is measured of single devices is always the pod's own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

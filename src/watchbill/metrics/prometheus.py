@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 RANGE_PATH = "/api/v1/query_range"
 INSTANT_PATH = "/api/v1/query"
 QUERY_SECONDS = 4.5
-"""For all types of one request together: a whole failure is told within five seconds."""
+"""For all types of one request together: a whole failure is answered within five seconds."""
 MAX_CONCURRENT_QUERIES = 8
 UNRESPONSIVE_SECONDS = 2.0
 """A store that answers no query for so long counts as unresponsive."""
@@ -376,7 +376,7 @@ class PrometheusSamples:
             is_present = bool(answer.series)
             self._present[name] = is_present
             if not is_present:
-                log.warning("the metrics store lacks what a type is made of", type=name)
+                log.warning("the metrics store has no series that a type is made of", type=name)
         return is_present
 
     def _outcomes(

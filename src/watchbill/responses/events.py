@@ -1,4 +1,4 @@
-"""What Kubernetes said of a workload, and its history. The schemas are the second contract's."""
+"""What Kubernetes reported about a workload, and its history. The schemas are the second contract's."""
 
 from typing import Literal
 from uuid import UUID

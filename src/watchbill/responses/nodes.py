@@ -25,7 +25,7 @@ class NodeResponse(ClusterNode, frozen=True, kw_only=True):
     """A node and who holds it, as far as the caller may see.
 
     `is_partial`: the caller does not see the cluster as a whole; then only the caller's own workloads are
-    counted, and how much of the node is free is not said. `workloads`: those with the most GPUs, of
+    counted, and how much of the node is free is not known. `workloads`: those with the most GPUs, of
     `workloads_total`.
     """
 
@@ -39,7 +39,7 @@ class NodeResponse(ClusterNode, frozen=True, kw_only=True):
     is_partial: bool
     cluster_state: ClusterState | None = None
     data_as_of: Instant | None = None
-    """Until when the cluster was observed: what is said of the node is as of then."""
+    """Until when the cluster was observed: what is shown of the node is as of then."""
 
     @property
     def free_gpus(self) -> float | None:

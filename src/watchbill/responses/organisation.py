@@ -1,7 +1,7 @@
 """Projects and departments: their quotas and what is held of them. The schemas are the second contract's.
 
 GPUs are numbers of GPUs, `cpu` millicores, `memory` MB (a million bytes). None = not known or not stated.
-`data_as_of`: until when the cluster was observed; what is said of the unit is as of then.
+`data_as_of`: until when the cluster was observed; what is shown of the unit is as of then.
 """
 
 from typing import Literal

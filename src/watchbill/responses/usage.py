@@ -1,4 +1,4 @@
-"""Usage by day: what workloads requested, held, left idle and waited for."""
+"""Usage by day: what workloads requested, were allocated, left idle and were pending for."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from watchbill.responses.contract import Amount, Instant
-from watchbill.tabular import Cell
+from watchbill.tabular import CsvCell
 from watchbill.workload import Wire
 
 
@@ -95,11 +95,11 @@ class UsageReport(Wire, frozen=True, kw_only=True):
     next_offset: int | None = msgspec.field(name="next", default=None)
 
 
-def usage_table(groups: Sequence[str], rows: Iterable[UsageRow]) -> list[list[Cell]]:
+def usage_table(groups: Sequence[str], rows: Iterable[UsageRow]) -> list[list[CsvCell]]:
     """A header and a line for each row, for CSV: the groups, then the figures as the API names them."""
     names = [*groups, *(["workloadId"] if "workload" in groups else [])]
     figures = msgspec.structs.fields(UsageFigures)
-    header: list[Cell] = [*names, *(spec.encode_name for spec in figures)]
+    header: list[CsvCell] = [*names, *(spec.encode_name for spec in figures)]
     return [
         header,
         *(

@@ -50,7 +50,9 @@ async def fleet_is_fine(served: Served) -> None:
 
 
 @pytest.mark.parametrize("gpus", [1e308, -1.0, MAX_GPUS + 1])
-async def test_a_capacity_that_cannot_be_is_left_out_and_told(server: Served, gpus: float) -> None:
+async def test_a_capacity_that_cannot_be_is_left_out_and_reported(
+    server: Served, gpus: float
+) -> None:
     agent = await connected_agent(server.db, NOW)
     pools = (
         NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),

@@ -223,7 +223,7 @@ async def test_one_tenants_agents_have_half_of_the_share() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_whoever_waits_too_long_is_told_to_come_back() -> None:
+async def test_whoever_waits_too_long_gets_retry_after() -> None:
     limiter = ConcurrencyLimiter(1, "messages", queue_seconds=0.01, max_queued=1)
     async with limiter.hold("agent"):
         with pytest.raises(Exception, match="Too many concurrent messages"):

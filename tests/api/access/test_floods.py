@@ -15,14 +15,14 @@ from tests.api.http.test_http import raw
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.access import logins
-from watchbill.access.logins import LIFETIME
+from watchbill.access.logins import DEVICE_LOGIN_LIFETIME
 from watchbill.access.tokens import tokens as access_tokens
 from watchbill.api.http import listen
 from watchbill.api.limits import (
+    ADDRESSES_PER_NETWORK,
     CONCURRENT_LOOKUPS,
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
-    NETWORK_SHARE,
     DeviceLoginLimiter,
     RefusalDelay,
     UnverifiedCredentialLimiter,
@@ -136,9 +136,9 @@ async def test_many_addresses_of_one_network_take_a_share_of_the_open_device_log
                 taken += 1
             except TooMany:
                 pass
-    assert taken <= NETWORK_SHARE * DEVICE_LOGINS_BURST + 10
-    seconds = LIFETIME.total_seconds()
-    assert taken + NETWORK_SHARE * DEVICE_LOGINS_PER_SECOND * seconds < MAX_OPEN / 5
+    assert taken <= ADDRESSES_PER_NETWORK * DEVICE_LOGINS_BURST + 10
+    seconds = DEVICE_LOGIN_LIFETIME.total_seconds()
+    assert taken + ADDRESSES_PER_NETWORK * DEVICE_LOGINS_PER_SECOND * seconds < MAX_OPEN / 5
     limiter.take(elsewhere)
 
 

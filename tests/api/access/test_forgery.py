@@ -307,9 +307,7 @@ async def test_our_own_tokens_are_held_to_the_same(trusting: Place) -> None:
 
 
 @pytest.mark.parametrize("fault", ["500", "garbage", "huge", "redirect", "symmetric"])
-async def test_an_issuer_that_was_never_heard_of(
-    embedded_engine: Engine, tmp_path: Path, fault: str
-) -> None:
+async def test_an_unknown_issuer(embedded_engine: Engine, tmp_path: Path, fault: str) -> None:
     async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
         issuer.fault = fault
         answer = await site.ask(site.token())

@@ -48,7 +48,7 @@ async def test_maintenance_does_its_work(embedded_engine: Engine) -> None:
         await record_fleets(served.db, last_instant(NOW))
 
 
-async def test_a_clock_that_cannot_be_trusted_stops_the_work_and_is_told(
+async def test_a_clock_that_cannot_be_trusted_stops_the_work_and_is_reported(
     embedded_engine: Engine,
 ) -> None:
     async with serving(await fresh_database(embedded_engine)) as served:

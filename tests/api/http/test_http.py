@@ -166,7 +166,7 @@ async def test_a_living_server_says_so_to_anybody(shared: Served, path: str) -> 
     assert (await shared.get(path, token=None)).json == {"status": "ok"}
 
 
-async def test_the_version_is_told_to_anybody(shared: Served) -> None:
+async def test_the_version_is_shown_to_anybody(shared: Served) -> None:
     assert (await shared.get("/version", token=None)).json == {"version": __version__}
 
 

@@ -117,7 +117,7 @@ async def dumped(served: Served) -> str:
     return "\n".join(rows)
 
 
-async def test_no_secret_is_kept_or_told_again(server: Served) -> None:
+async def test_no_secret_is_kept_or_shown_again(server: Served) -> None:
     secrets = await everything_secret(server)
     await server.services.audit.flush()
     dump = await dumped(server)

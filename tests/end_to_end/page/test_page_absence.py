@@ -210,7 +210,7 @@ async def test_without_a_cluster_every_page_says_how_to_connect_one(
     await expect(content).to_contain_text("watchbill agent manifest")
 
 
-async def test_somebody_who_may_not_connect_a_cluster_is_told_whom_to_ask(empty_tab: Tab) -> None:
+async def test_somebody_who_may_not_connect_a_cluster_sees_whom_to_ask(empty_tab: Tab) -> None:
     await empty_tab.page.route("**/api/v1/me", _changed(_viewer))
     await empty_tab.open("/fleet")
     content = empty_tab.page.locator("#content")

@@ -89,17 +89,21 @@ async def compare(walk: Walk) -> None:
     await expect(walk.page.locator(".chip-text")).to_have_text("llama-sft-7")
 
 
-async def waiting_of_a_queue(walk: Walk) -> None:
+async def pending_hours_of_a_queue(walk: Walk) -> None:
     await walk.pending()
     await walk.row()
-    await walk.click(walk.page.get_by_role("link", name="how long the project waited this week"))
-    await expect(walk.page.locator(".lead")).to_contain_text("GPU-hours waited for")
+    await walk.click(
+        walk.page.get_by_role("link", name="pending GPU-hours of the project this week")
+    )
+    await expect(walk.page.locator(".lead")).to_contain_text("GPU-hours pending")
 
 
-async def waiting_of_projects(walk: Walk) -> None:
+async def pending_hours_of_projects(walk: Walk) -> None:
     await walk.to("Usage")
-    await walk.click(walk.page.get_by_role("link", name="waited for"))
-    await expect(walk.page.locator(".lead")).to_contain_text("GPU-hours waited for")
+    await walk.click(
+        walk.page.get_by_role("navigation", name="Show").get_by_role("link", name="pending")
+    )
+    await expect(walk.page.locator(".lead")).to_contain_text("GPU-hours pending")
 
 
 async def capacity(walk: Walk) -> None:
@@ -139,8 +143,8 @@ TASKS: tuple[Callable[[Walk], Awaitable[None]], ...] = (
     node,
     events,
     compare,
-    waiting_of_a_queue,
-    waiting_of_projects,
+    pending_hours_of_a_queue,
+    pending_hours_of_projects,
     capacity,
     why_for_a_program,
     most,

@@ -99,7 +99,7 @@ async def test_the_panel_of_a_workload_adds_to_the_filters_too(tab: Tab) -> None
 
 
 @pytest.mark.parametrize(
-    ("head", "order"), [("GPU r/a", "desc"), ("Age", "asc"), ("Type", "asc"), ("Idle", "desc")]
+    ("head", "order"), [("GPUs r/a", "desc"), ("Age", "asc"), ("Type", "asc"), ("Idle", "desc")]
 )
 async def test_the_first_click_sorts_numbers_from_the_largest(
     tab: Tab, head: str, order: str
@@ -208,24 +208,24 @@ async def test_a_narrow_screen_has_every_page_in_a_menu(site: Site, width: int) 
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-async def test_a_pending_workload_leads_to_what_its_project_waited_for(tab: Tab) -> None:
+async def test_a_pending_workload_leads_to_the_pending_hours_of_its_project(tab: Tab) -> None:
     page = tab.page
     await tab.log_in(f"/workloads/{UUID(int=203)}")
-    await page.get_by_role("link", name="how long the project waited this week").click()
+    await page.get_by_role("link", name="pending GPU-hours of the project this week").click()
     await expect(page).to_have_url(
-        re.compile("/usage\\?period=7d&show=waited&by=workload&project=speech$")
+        re.compile("/usage\\?period=7d&show=pending&by=workload&project=speech$")
     )
-    await expect(page).to_have_title("Waiting of speech · Watchbill")
-    await expect(page.locator(".lead")).to_contain_text("GPU-hours waited for")
+    await expect(page).to_have_title("Pending GPU-hours of speech · Watchbill")
+    await expect(page.locator(".lead")).to_contain_text("GPU-hours pending")
     await page.get_by_role("link", name=re.compile(r"workloads? waits? now")).click()
     await expect(page.locator(".row .name").first).to_be_visible()
     shown = await page.locator(".row .phase").all_inner_texts()
     assert set(shown) == {"Pending"}
-    await tab.open("/usage?show=waited&project=visoin")
+    await tab.open("/usage?show=pending&project=visoin")
     await expect(page.locator("#content")).to_contain_text("No workload of a project named visoin")
     await expect(page.locator(".lead")).to_contain_text("Nothing waits now.")
     await page.get_by_role("link", name="All projects, not visoin alone").click()
-    await expect(page).to_have_url(re.compile("/usage\\?show=waited$"))
+    await expect(page).to_have_url(re.compile("/usage\\?show=pending$"))
 
 
 async def test_the_title_names_what_is_shown(tab: Tab) -> None:
@@ -291,11 +291,11 @@ async def test_a_pinned_column_stays_while_others_move(tab: Tab) -> None:
         "/?columns=phase,project,owner,gpu,image,namespace,category,framework,createdAt,memory"
     )
     await tab.page.get_by_role("button", name="Columns").click()
-    await tab.page.get_by_role("button", name="Pin GPU r/a").click()
+    await tab.page.get_by_role("button", name="Pin GPUs r/a").click()
     await expect(tab.page).to_have_url(re.compile("pinned=gpu"))
     await tab.page.keyboard.press("Escape")
     head = tab.page.locator(".head-cell").nth(1)
-    await expect(head).to_contain_text("GPU r/a")
+    await expect(head).to_contain_text("GPUs r/a")
     other = tab.page.get_by_role("columnheader", name="Phase")
     before, moved = await head.bounding_box(), await other.bounding_box()
     await tab.page.locator(".grid").evaluate("grid => grid.scrollTo({left: 150})")

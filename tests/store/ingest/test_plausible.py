@@ -102,7 +102,7 @@ SCOPE = Scope(1, is_whole_tenant=True)
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-async def test_an_impossible_member_is_left_out_and_told(db: Database, name: str) -> None:
+async def test_an_impossible_member_is_left_out_and_reported(db: Database, name: str) -> None:
     """The workload stays, the agent need not send it again, and whoever runs the cluster can see why."""
     agent = await connected_agent(db, NOW)
     item, member = IMPOSSIBLE[name]
@@ -176,7 +176,8 @@ async def test_an_honest_agents_extremes_are_taken(db: Database) -> None:
     assert (await agent.send(*honest, now=NOW)).refused == ()
     assert MAX_ELEMENTS <= MAX_RECORD_ELEMENTS
     assert (
-        f"The record is larger than {validation.DOCUMENT_BYTES >> 10} KiB." == validation.TOO_LARGE
+        f"The record is larger than {validation.MAX_DOCUMENT_BYTES >> 10} KiB."
+        == validation.TOO_LARGE
     )
 
 

@@ -18,7 +18,7 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import upsert, workload
 from watchbill.cli.app import run
-from watchbill.errors import Conflict, Invalid, Unavailable
+from watchbill.errors import Conflict, Invalid, Unavailable, WatchbillError
 from watchbill.store.postgres import backup
 from watchbill.store.postgres.backup import backup_counts, restore_backup, write_backup
 from watchbill.store.postgres.database import Database
@@ -97,7 +97,7 @@ async def test_what_is_not_whole_is_never_left_behind(
     assert file.read_bytes() == b"yesterday's"
 
 
-async def test_an_owner_that_row_security_binds_is_told_what_to_run(
+async def test_an_owner_that_row_security_binds_sees_what_to_run(
     debian_engine: Engine, tmp_path: Path
 ) -> None:
     """An owner without superuser's rights, as on any managed PostgreSQL."""
@@ -131,7 +131,7 @@ async def test_a_file_that_is_no_backup_is_refused(embedded_engine: Engine, tmp_
         await backup_counts(tmp_path / "none")
     with pytest.raises(Unavailable, match="does not answer"):
         await write_backup("postgresql://nobody@127.0.0.1:1/x", tmp_path / "x")
-    with pytest.raises(Invalid, match="Cannot write"):
+    with pytest.raises(WatchbillError, match="Cannot write"):
         await write_backup(await fresh_database(embedded_engine), tmp_path / "none" / "x")
 
 
@@ -264,6 +264,33 @@ async def test_an_error_of_the_database_is_a_sentence(
     assert "bug in Watchbill" not in errors
     assert "the cause: " in errors
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_full_disk_is_a_sentence(
+    recoverable: tuple[str, asyncpg.Connection],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pg_dump itself writes to the device that is always full."""
+    url, _ = recoverable
+    genuine = await backup.connecting_program("pg_dump", url)
+    program = tmp_path / "pg_dump"
+    program.write_text(f'#!/bin/sh\nexec "{genuine}" "$@" --file=/dev/full\n')
+    program.chmod(0o700)
+
+    async def full(name: str, database_url: str) -> str:
+        return str(program)
+
+    monkeypatch.setattr(backup, "connecting_program", full)
+    file = tmp_path / "x"
+    words = ["backup", str(file), "--database-url", url]
+    assert await asyncio.to_thread(run, words) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: Cannot write {file}: No space left on device.",
+        "hint: nothing was written; check the folder, its permissions and the free space",
+    ]
+    assert list(tmp_path.iterdir()) == [program]
 
 
 async def test_a_terminated_backup_leaves_nothing(

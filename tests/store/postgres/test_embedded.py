@@ -251,7 +251,7 @@ async def test_binaries_that_its_user_cannot_reach_are_copied(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the database as another user")
-async def test_a_data_directory_that_its_user_cannot_reach_is_told(private_dir: Path) -> None:
+async def test_a_data_directory_that_its_user_cannot_reach_is_reported(private_dir: Path) -> None:
     hidden = private_dir / "hidden"
     hidden.mkdir(mode=0o700)
     with pytest.raises(Unavailable) as caught:
@@ -309,7 +309,7 @@ def test_why_it_did_not_start_is_read_from_what_it_logged_since(tmp_path: Path) 
     assert "cannot be read" in log_reasons(tmp_path / "none")
 
 
-def test_a_user_without_a_name_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_name_sees_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs as a number which /etc/passwd does not know."""
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     with pytest.raises(Unavailable, match="user 54321 has no name") as refused:

@@ -79,7 +79,7 @@ async def test_tables_count_their_partitions_and_indexes(embedded_engine: Engine
     assert after["workload"].size_bytes > before["workload"].size_bytes
 
 
-async def test_growth_is_told_by_the_day(db: Database) -> None:
+async def test_growth_is_reported_by_the_day(db: Database) -> None:
     now = datetime.now(UTC)
     await table_size_record(db, now - timedelta(days=KEPT_DAYS + 1))
     await table_size_record(db, now - timedelta(days=4))

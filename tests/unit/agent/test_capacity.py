@@ -41,7 +41,7 @@ def pool(*nodes: dict[str, Any]) -> NodePoolCapacity:
     return result
 
 
-def test_gpus_that_new_pods_cannot_have_are_told_apart() -> None:
+def test_gpus_that_new_pods_cannot_have_are_distinguished() -> None:
     eight = {GPU: "8"}
     result = pool(
         node("a", eight),

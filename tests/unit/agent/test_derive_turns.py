@@ -101,7 +101,7 @@ def test_many_small_objects_take_half_of_the_time_once_their_burst_is_used_up() 
     assert turns.resumes_at("many") < now, "it has regained its burst"
 
 
-def test_a_namespace_that_takes_much_time_is_told() -> None:
+def test_a_namespace_that_takes_much_time_is_reported() -> None:
     turns, name = DeriveTurns(), "heavy"
     assert turns.busy(0.0) is None
     for second in range(int(BUSY_SHARE * WINDOW_SECONDS) + 1):

@@ -26,7 +26,7 @@ from tests.unit.agent.foreign_objects import (
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from watchbill.agent.cache.capacity import node_pools
 from watchbill.agent.cache.event_log import EventLog
-from watchbill.agent.cache.nodes import PresentedNodes
+from watchbill.agent.cache.nodes import NodeReports
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.metrics.idle import IdleSettings
@@ -231,7 +231,7 @@ def _nodes_and_queues(filled: Filled, own: str) -> Json:
     reported = scheduler_queues(cluster, SETTINGS)
     return {
         "pools": node_pools(cluster, SETTINGS),
-        "nodes": dict(PresentedNodes(cluster, SETTINGS).current()),
+        "nodes": dict(NodeReports(cluster, SETTINGS).current()),
         "queues": {each for each in reported.queues if each.namespace in ("", own)},
         "left out": reported.left_out,
     }
@@ -285,7 +285,7 @@ def filled_with_events(objects: Sequence[Json]) -> Filled:
 EVENTS = {own: _events_of(filled_with_events(objects), own) for own, objects in VICTIMS.items()}
 
 
-def test_the_events_are_told() -> None:
+def test_the_events_are_reported() -> None:
     assert {len(events) for events in EVENTS.values()} == {1}
 
 

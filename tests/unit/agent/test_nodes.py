@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.agent.test_cache import Filled
 from tests.unit.agent.test_capacity import GPU, node
-from watchbill.agent.cache.nodes import PresentedNodes
+from watchbill.agent.cache.nodes import NodeReports
 from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode, GpuInfo, NodeTaint, node_bytes
 from watchbill.kinds.objects.settings import DeriveSettings
 
@@ -29,11 +29,11 @@ def condition(kind: str, status: str, reason: str, message: str = "") -> dict[st
 def presented(made: dict[str, Any]) -> ClusterNode:
     filled = Filled()
     filled.put(made)
-    (nodes,) = PresentedNodes(filled.cache.cluster, SETTINGS).current().values()
+    (nodes,) = NodeReports(filled.cache.cluster, SETTINGS).current().values()
     return nodes.node
 
 
-def test_a_node_is_told_as_kubernetes_states_it() -> None:
+def test_a_node_is_reported_as_kubernetes_states_it() -> None:
     made = node(
         "gpu-7",
         {GPU: "8", "cpu": "96", "memory": "2Ti"},
@@ -121,7 +121,7 @@ def test_a_heartbeat_of_the_kubelet_changes_nothing_and_a_condition_does() -> No
     made = node("a", {GPU: "8"})
     made["status"]["conditions"] = [condition("Ready", "True", "KubeletReady")]
     filled.put(made)
-    nodes = PresentedNodes(filled.cache.cluster, SETTINGS)
+    nodes = NodeReports(filled.cache.cluster, SETTINGS)
     first = nodes.current()["a"]
     assert nodes.current()["a"] is first
     made["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-11-23T12:05:00Z"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchbill.agent.cache import owner_lookup
-from watchbill.agent.cache.owner_tree import MAX_OWNERS, Entry, OwnerKey, OwnerStatus, OwnerTree
+from watchbill.agent.cache.owner_tree import MAX_OWNERS, OwnerKey, OwnerStatus, OwnerTree, TreeEntry
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import OwnerReference, Pod, read_pod
 
@@ -57,16 +57,16 @@ def key(uid: str, namespace: str = "ns") -> OwnerKey:
 
 def thing(
     uid: str, parent: str | None = None, kind: str = "ReplicaSet", namespace: str = "ns"
-) -> Entry:
-    return Entry(uid, GroupKind("apps", kind), namespace, uid, owner(parent), b"object")
+) -> TreeEntry:
+    return TreeEntry(uid, GroupKind("apps", kind), namespace, uid, owner(parent), b"object")
 
 
-def pod(uid: str, parent: str | None = None, namespace: str = "ns") -> Entry:
+def pod(uid: str, parent: str | None = None, namespace: str = "ns") -> TreeEntry:
     payload: Pod = read_pod({"metadata": {"uid": uid, "name": uid, "namespace": namespace}})
-    return Entry(uid, GroupKind("", "Pod"), namespace, uid, owner(parent), payload)
+    return TreeEntry(uid, GroupKind("", "Pod"), namespace, uid, owner(parent), payload)
 
 
-def deployment(uid: str) -> Entry:
+def deployment(uid: str) -> TreeEntry:
     return thing(uid, kind="Deployment")
 
 
@@ -75,9 +75,9 @@ def uids(tree: OwnerTree, root: str) -> set[str]:
 
 
 @st.composite
-def forests(draw: st.DrawFn) -> list[Entry]:
+def forests(draw: st.DrawFn) -> list[TreeEntry]:
     """Trees of up to four levels; pods may own, as leaders of a group do."""
-    entries: list[Entry] = []
+    entries: list[TreeEntry] = []
     for number in range(draw(st.integers(1, 14))):
         parent = draw(st.none() | st.sampled_from([e.uid for e in entries])) if entries else None
         make = draw(st.sampled_from([pod, thing]))
@@ -85,20 +85,20 @@ def forests(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-def true_root(forest: list[Entry], entry: Entry) -> str:
+def true_root(forest: list[TreeEntry], entry: TreeEntry) -> str:
     by_uid = {tree.uid: tree for tree in forest}
     while entry.parent is not None:
         entry = by_uid[entry.parent.uid]
     return entry.uid
 
 
-def fresh(entry: Entry) -> Entry:
-    return Entry(entry.uid, entry.key, entry.namespace, entry.name, entry.parent, entry.payload)
+def fresh(entry: TreeEntry) -> TreeEntry:
+    return TreeEntry(entry.uid, entry.key, entry.namespace, entry.name, entry.parent, entry.payload)
 
 
 @given(st.data(), forests())
 @settings(max_examples=200)
-def test_any_order_gives_the_same_groups(data: st.DataObject, forest: list[Entry]) -> None:
+def test_any_order_gives_the_same_groups(data: st.DataObject, forest: list[TreeEntry]) -> None:
     tree, _ = new()
     for entry in data.draw(st.permutations(forest)):
         tree.put(fresh(entry), NOW)
@@ -114,7 +114,7 @@ def test_any_order_gives_the_same_groups(data: st.DataObject, forest: list[Entry
 @given(st.data(), forests())
 @settings(max_examples=200)
 def test_any_order_of_removal_ends_every_workload_once(
-    data: st.DataObject, forest: list[Entry]
+    data: st.DataObject, forest: list[TreeEntry]
 ) -> None:
     tree, listener = new()
     for entry in forest:
@@ -301,7 +301,7 @@ def test_what_is_known_of_an_owner_in_one_namespace_says_nothing_in_another() ->
     assert uids(tree, "d") == {"p"}
 
 
-class CountingEntries(dict[str, Entry]):
+class CountingEntries(dict[str, TreeEntry]):
     """Counts how often anything is looked up among the entries."""
 
     reads = 0
@@ -310,7 +310,7 @@ class CountingEntries(dict[str, Entry]):
         self.reads += 1
         return super().get(*args)
 
-    def __getitem__(self, uid: str) -> Entry:
+    def __getitem__(self, uid: str) -> TreeEntry:
         self.reads += 1
         return super().__getitem__(uid)
 
@@ -366,7 +366,7 @@ def test_many_missing_owners_in_one_namespace_do_not_delay_those_of_another() ->
     assert {key("a", "own"), key("b", "own")} <= set(chosen)
 
 
-def assumed(uid: str, namespace: str = "ns") -> Entry:
+def assumed(uid: str, namespace: str = "ns") -> TreeEntry:
     entry = thing(uid, namespace=namespace)
     entry.is_looked_up = entry.is_assumed = True
     return entry

@@ -75,7 +75,7 @@ def test_only_the_newest_record_travels_but_every_transition() -> None:
 
 
 @pytest.mark.parametrize("skew_seconds", [-7200, -5, 0, 5, 7200])
-def test_a_history_is_told_once_whatever_the_agents_clock_shows(skew_seconds: int) -> None:
+def test_a_history_is_reported_once_whatever_the_agents_clock_shows(skew_seconds: int) -> None:
     """The objects' times are the cluster's; a clock that is behind has not reached them."""
     pending = PendingChanges()
     steps = (step(Phase.CREATING, 0), step(Phase.PENDING, 1), step(Phase.RUNNING, 3))
@@ -97,7 +97,7 @@ def test_a_history_is_told_once_whatever_the_agents_clock_shows(skew_seconds: in
     assert times[-1] <= at(95 + max(0, skew_seconds))
 
 
-def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> None:
+def test_a_batch_that_was_not_taken_is_reported_again_with_what_came_meanwhile() -> None:
     pending = PendingChanges()
     pending.update(ROOT, derived(Phase.PENDING), NOW)
     outgoing = batch(pending)
@@ -139,7 +139,7 @@ def test_there_and_back_again_still_tells_both_transitions() -> None:
     assert [transition.phase for transition in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
 
 
-def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
+def test_a_life_never_acknowledged_is_reported_from_beginning_to_end() -> None:
     pending = PendingChanges()
     pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -1)), NOW)
     pending.delete(ROOT, at(1))
@@ -255,7 +255,7 @@ def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
     assert list(pending.unsent) == [roots[1]]
 
 
-def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
+def test_a_server_that_lost_a_record_gets_its_history_again() -> None:
     pending = PendingChanges()
     history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -5))
     pending.update(ROOT, derived(Phase.RUNNING, *history), NOW)

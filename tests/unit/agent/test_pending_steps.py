@@ -46,7 +46,7 @@ def steps(item: object) -> list[tuple[float, int | None]]:
     return [((step.at - NOW) / timedelta(minutes=1), step.allocated_gpu) for step in item.steps]
 
 
-def test_there_and_back_again_is_told_with_its_times() -> None:
+def test_there_and_back_again_is_reported_with_its_times() -> None:
     """Eight, two and eight GPUs: the last record is the one that the server has."""
     pending = acknowledged()
     observe(pending, 10, 2)
@@ -76,7 +76,7 @@ def test_an_owner_that_changes_is_a_step() -> None:
     assert [step.submitted_by for step in item.steps] == ["grace@example.com"]
 
 
-def test_what_was_not_taken_is_told_again_with_what_came_meanwhile() -> None:
+def test_what_was_not_taken_is_reported_again_with_what_came_meanwhile() -> None:
     pending = acknowledged()
     observe(pending, 10, 2)
     observe(pending, 20, 4)

@@ -143,7 +143,7 @@ def _records(filled: Filled, *, sees_all: bool = False) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_whatever_comes_and_goes_whom_it_concerns_is_told_and_gets_it(seed: int) -> None:
+def test_whatever_comes_and_goes_whom_it_concerns_gets_it(seed: int) -> None:
     draw = random.Random(seed)
     filled = Filled()
     workloads = [

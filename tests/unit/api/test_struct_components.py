@@ -22,7 +22,7 @@ def nodes(node: Any) -> Iterator[dict[str, Any]]:
             yield from nodes(child)
 
 
-def test_null_and_absence_are_told_as_openapi_3_0_tells_them() -> None:
+def test_null_and_absence_are_written_as_in_openapi_3_0() -> None:
     gpus = COMPONENTS["FleetGpus"]
     assert gpus["required"] == ["allocated", "measured", "idle", "total"]
     assert gpus["properties"]["idle"]["nullable"] is True

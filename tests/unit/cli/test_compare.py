@@ -18,7 +18,7 @@ def ago(minutes: int) -> str:
 
 
 def server() -> FakeServer:
-    """Both waited twice and ran since; the second one left nothing to account."""
+    """Both were pending twice and ran since; the second one left nothing to account."""
     own = FIGURES | {"group": {"workload": "llama-sft-1", "workloadId": str(UUID(int=1))}}
     other = FIGURES | {"allocatedGpuHours": 7.0, "group": {"workload": "x", "workloadId": "else"}}
     return FakeServer(
@@ -42,15 +42,15 @@ async def test_a_column_for_each() -> None:
     async with server().running() as watchbill:
         outcome = await watchbill("compare", "llama-sft-1", "llama-sft-2")
     assert (outcome.code, outcome.err) == (0, "")
-    rows = {line[:16].strip(): line[16:].split() for line in outcome.out.splitlines()}
-    assert rows["WORKLOAD"] == ["llama-sft-1", "llama-sft-2"]
+    rows = {line[:17].strip(): line[17:].split() for line in outcome.out.splitlines()}
+    assert rows["NAME"] == ["llama-sft-1", "llama-sft-2"]
     assert rows["phase"] == ["Running", "Pending"]
     assert rows["in Pending"] == ["30m", "30m"]
     assert rows["in Running"] == ["1h", "1h"]
     assert rows["GPUs allocated"] == ["2", "0"]
     assert rows["GPU use now"] == ["45%", "45%"]
     assert rows["GPU-hours"] == ["100.0", "?"]
-    assert rows["GPU-hours waited"] == ["8.0", "?"]
+    assert rows["GPU-hours pending"] == ["8.0", "?"]
 
 
 async def test_programs_get_the_api_s_names() -> None:

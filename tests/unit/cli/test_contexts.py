@@ -45,7 +45,7 @@ async def test_kept_listed_used_and_forgotten(environ: dict[str, str], tmp_path:
 
     listed = await watchbill("context", "list", environ=environ)
     assert [line.split() for line in listed.out.splitlines()] == [
-        ["USED", "NAME", "URL", "CLIENT-ID"],
+        ["CURRENT", "NAME", "URL", "CLIENT-ID"],
         ["-", "lab", "http://127.0.0.1:8600", "wbc-lab"],
         ["*", "prod", URL, "wbc-prod"],
     ]

@@ -130,7 +130,7 @@ async def test_no_server_at_all() -> None:
     assert outcome.out.startswith("fail  server      http://127.0.0.1:9: Cannot reach")
 
 
-def test_how_much_is_stored_is_told_before_records_are_rejected() -> None:
+def test_how_much_is_stored_is_reported_before_records_are_rejected() -> None:
     limit = 10 * 2**30
     assert "storage" not in findings(storedBytes=7 * 2**30, storedBytesLimit=limit)
     assert "storage" not in findings(), "whoever sees a part of the cluster is told nothing"
@@ -147,7 +147,7 @@ def test_clocks_of_agent_and_cluster() -> None:
     assert result.what == "west: its API server's clock is 1h behind the server's"
 
 
-def test_records_that_differed_are_told() -> None:
+def test_records_that_differed_are_reported() -> None:
     result = findings(digestMismatches=2)["records"]
     assert (result.outcome, "2 times" in result.what) == (Outcome.WARN, True)
 
@@ -218,7 +218,7 @@ async def test_a_disk_lasts_for_so_many_days(growth: int, outcome: Outcome, word
 
 
 @pytest.mark.parametrize(("growth", "outcome"), [(GIB / 4, Outcome.OK), (GIB, Outcome.WARN)])
-async def test_a_table_that_will_be_large_is_told_a_month_before(
+async def test_a_table_that_will_be_large_is_reported_a_month_before(
     growth: float, outcome: Outcome
 ) -> None:
     result = await stored(

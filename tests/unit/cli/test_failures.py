@@ -1,12 +1,15 @@
 """Every command meets every failure: a cause, what to do, and a documented exit code; never "a bug"."""
 
 import asyncio
+import contextlib
 import errno
+import io
 import os
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +21,13 @@ import pytest
 from aiohttp import web
 
 from tests.fixtures.command_line import FakeServer, Outcome, Screen, aged, document, watchbill
+from tests.unit.cli.test_usage import ROWS as USAGE_ROWS
+from tests.unit.cli.test_usage import answer as usage_report
 from watchbill.api.http.listen import open_listener
 from watchbill.cli.app import build
 from watchbill.errors import Unavailable
 
+RELEASES = Path(__file__).parents[2] / "fixtures" / "releases"
 OPTIONS: dict[str, tuple[str, ...]] = {
     "agent manifest": ("--name", "east"),
     "open": ("east",),
@@ -135,7 +141,7 @@ class Full(Screen):
 @pytest.mark.parametrize("command", ["version", "kinds list", "get", "why", "clusters"])
 async def test_a_full_disk(command: str) -> None:
     async with FakeServer(live=[document(aged(1))]).running() as server:
-        with mock.patch("tests.fixtures.command_line.Screen", _full_stdout()):
+        with mock.patch("tests.fixtures.command_line.Screen", _first_screen(Full)):
             outcome = await watchbill(*command.split(), environ=server.environ)
     assert_can_be_followed(outcome, 1)
     assert outcome.err.splitlines() == [
@@ -144,11 +150,12 @@ async def test_a_full_disk(command: str) -> None:
     ]
 
 
-def _full_stdout() -> Callable[..., Screen]:
+def _first_screen(kind: Callable[[], Screen]) -> Callable[..., Screen]:
+    """Stdout is of that kind, stderr is as always."""
     made: list[Screen] = []
 
     def screen(*, is_terminal: bool) -> Screen:
-        made.append(Screen(is_terminal=is_terminal) if made else Full())
+        made.append(Screen(is_terminal=is_terminal) if made else kind())
         return made[-1]
 
     return screen
@@ -236,6 +243,86 @@ async def test_commands_that_open_the_database_say_why_they_cannot(
     assert "WATCHBILL_DATABASE_URL" in outcome.err
     assert "hunter2" not in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def refuse_the_password(connection: socket.socket) -> None:
+    """A PostgreSQL that wants no TLS and knows another password, in the words of its protocol."""
+    with connection:
+        while request := connection.recv(4096):
+            if request[4:8] == b"\x04\xd2\x16/":  # SSLRequest
+                connection.sendall(b"N")
+                continue
+            fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "ada"\0\0'
+            connection.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+            return
+
+
+@pytest.fixture
+def strict_database() -> Iterator[str]:
+    """The address of a database, with a password that is wrong."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                refuse_the_password(listener.accept()[0])
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"postgresql://ada:hunter2@127.0.0.1:{listener.getsockname()[1]}/x"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "command", ["server --port 0", "backup FILE", "restore DUMP", "admin recover"]
+)
+def test_a_wrong_password_of_the_database(
+    strict_database: str, command: str, tmp_path: Path
+) -> None:
+    files = {"FILE": str(tmp_path / "x"), "DUMP": str(RELEASES / "0.1.0" / "backup.dump")}
+    words = [files.get(word, word) for word in command.split()]
+    outcome = process(*words, WATCHBILL_DATABASE_URL=strict_database)
+    assert outcome.code == 3, outcome.err
+    assert "The database refuses the login." in outcome.err
+    assert "Check user and password in WATCHBILL_DATABASE_URL" in outcome.err
+    assert "bug in Watchbill" not in outcome.err
+    assert "hunter2" not in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Unread(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class Left(Screen):
+    """A pipe that nobody reads any more: what is written to it, as text or as bytes, fails."""
+
+    def __init__(self) -> None:
+        io.TextIOWrapper.__init__(self, _Unread(), encoding="utf-8", write_through=True)
+        self._is_terminal = False
+
+    def flush(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("get", "get -o json", "get -o csv", "count", "export", "describe llama-sft-1"),
+        *("why", "why llama-sft-1", "compare llama-sft-1 llama-sft-1", "history llama-sft-1"),
+        *("tree llama-sft-1", "top", "top llama-sft-1", "usage -o json", "capacity", "clusters"),
+        *("clusters -o yaml", "nodes", "pods", "projects", "departments", "doctor", "version"),
+        *("kinds list", "kinds show Job", "workload list", "admin cluster list"),
+    ],
+)
+async def test_a_reader_that_has_left_ends_every_family_quietly(command: str) -> None:
+    live, usage = [document(aged(1))], usage_report(*USAGE_ROWS)
+    async with FakeServer(live=live, usage=usage, export=b"name\n").running() as server:
+        with mock.patch("tests.fixtures.command_line.Screen", _first_screen(Left)):
+            outcome = await watchbill(*command.split(), environ=server.environ)
+    assert (outcome.code, outcome.err) == (141, "")
 
 
 @pytest.mark.parametrize("command", ["version", "kinds list", "--help"])

@@ -42,10 +42,10 @@ async def test_the_table() -> None:
     assert outcome.code == 0
     assert outcome.err == ""
     assert outcome.out.splitlines() == [
-        "NAME          TYPE         PHASE     PROJECT   OWNER             PODS   GPU(R/A)   IDLE   AGE",
-        "llama-sft-1   PyTorchJob   Running   vision    ada@example.com   1/1    2/2        ?      2h 11m",
-        "名前-eval     Job          Pending   vision    -                 0/1    -          -      2h 11m",
-        "llama-sft-3   PyTorchJob   Running   vision    ada@example.com   1/?    0.5/0.5    0.25   2h 11m",
+        "NAME          TYPE         PHASE     PROJECT   OWNER             PODS   GPUS(R/A)   IDLE   AGE",
+        "llama-sft-1   PyTorchJob   Running   vision    ada@example.com   1/1    2/2         ?      2h 11m",
+        "名前-eval     Job          Pending   vision    -                 0/1    -           -      2h 11m",
+        "llama-sft-3   PyTorchJob   Running   vision    ada@example.com   1/?    0.5/0.5     0.25   2h 11m",
     ]
 
 
@@ -147,7 +147,7 @@ async def test_images_nodes_models_and_labels_are_filters() -> None:
     ]
 
 
-async def test_what_is_left_out_of_a_table_is_said() -> None:
+async def test_what_is_left_out_of_a_table_is_reported() -> None:
     async with FakeServer(live=three(), general=1_204).running() as watchbill:
         shown = await watchbill("get")
         data = await watchbill("get", "-o", "name")
@@ -166,7 +166,7 @@ async def test_json_holds_all_of_one_snapshot_in_the_apis_shape() -> None:
     assert asked.query["format"] == "ndjson"
 
 
-async def test_a_limit_on_data_is_said_and_seen() -> None:
+async def test_a_limit_on_data_is_noted_and_seen() -> None:
     async with FakeServer(live=three()).running() as watchbill:
         outcome = await watchbill("get", "-o", "json", "--limit", "2")
         assert json.loads(outcome.out)["next"] == 2
@@ -296,7 +296,7 @@ async def test_phases_have_colour_on_a_terminal_only_and_only_if_wanted() -> Non
         assert "\x1b" not in (await watchbill("get", "--no-color", is_terminal=True)).out
 
 
-async def test_a_silent_cluster_is_told_beside_its_workloads() -> None:
+async def test_a_silent_cluster_is_reported_beside_its_workloads() -> None:
     last_contact_at = (datetime.now(UTC) - timedelta(minutes=12, hours=3, seconds=5)).isoformat()
     silent = cluster(state="disconnected", lastContactAt=last_contact_at)
     other = cluster(id=str(UUID(int=9)), name="east", state="disconnected")

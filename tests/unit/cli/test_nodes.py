@@ -59,14 +59,15 @@ async def test_the_list_by_hand() -> None:
     plain = answered("node-4", gpu_info=None, capacity=NodeResources(gpus=0.0))
     async with FakeServer(nodes=[answered(), DOWN, cordoned, plain]).running() as watchbill:
         outcome = await watchbill("nodes")
+        on_terminal = await watchbill("nodes", is_terminal=True, environ={"COLUMNS": "80"})
     assert [line.split() for line in outcome.out.splitlines()] == [
-        ["NODE", "STATUS", "POOL", "MODEL", "GPU", "ALLOC", "IDLE", "FREE"],
+        ["NAME", "STATUS", "NODE-POOL", "GPU-TYPE", "GPUS", "ALLOCATED", "IDLE", "FREE"],
         ["node-1", "Ready", "a100", "A100-SXM4-80GB", "8", "6", "2", "2"],
         ["node-2", "NotReady", "a100", "A100-SXM4-80GB", "8", "6", "2", "0"],
         ["node-3", "Ready,Cordoned", "a100", "A100-SXM4-80GB", "8", "6", "2", "0"],
         ["node-4", "Ready", "a100", "-", "-", "-", "-", "-"],
     ]
-    assert all(len(line) <= 80 for line in outcome.out.splitlines())
+    assert "…" not in on_terminal.out
 
 
 async def test_a_node_that_is_not_ready_names_what_it_takes_with_it() -> None:
@@ -98,7 +99,7 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
         lines = (await watchbill("nodes", "node-1")).out.splitlines()
     start = lines.index("")
     assert [line.split() for line in lines[start + 1 : start + 5]] == [
-        ["GPU", "ID", "SLICE", "USE", "HELD", "BY"],
+        ["GPU", "ID", "SLICE", "STATE", "WORKLOAD"],
         ["0", "GPU-a", "-", "idle", "llama", "(vision)"],
         ["1", "GPU-b/7", "1g.10gb", "allocated", "llama", "(vision),", "qwen", "(vision)"],
         ["2", "GPU-c", "-", "free", "-"],
@@ -120,7 +121,7 @@ async def test_formats_for_programs() -> None:
         wide = (await watchbill("nodes", "-o", "wide")).out.splitlines()
     assert as_json["nodes"][0]["taints"] == [{"key": "=cmd", "effect": "NoSchedule"}]
     (row,) = csv.DictReader(io.StringIO(as_csv))
-    assert (row["node"], row["allocatedGpus"], row["freeGpus"]) == ("node-1", "6.0", "2.0")
+    assert (row["name"], row["allocatedGpus"], row["freeGpus"]) == ("node-1", "6.0", "2.0")
     assert wide[1].split()[8:10] == ["24/96", "256"]
 
 
@@ -128,7 +129,7 @@ async def test_formats_for_programs() -> None:
     "arguments",
     [["nodes"], ["nodes", "node-1"], ["capacity"], ["capacity", "--by", "gpu-type"]],
 )
-async def test_a_silent_cluster_is_told_beside_its_nodes(arguments: list[str]) -> None:
+async def test_a_silent_cluster_is_reported_beside_its_nodes(arguments: list[str]) -> None:
     at = (datetime.now(UTC) - timedelta(days=3, hours=4, minutes=30)).isoformat()
     silent = cluster(state="disconnected", lastContactAt=at)
     async with FakeServer(nodes=[answered()], clusters=[silent]).running() as watchbill:

@@ -37,7 +37,7 @@ QUOTA = UnitResources(
     cpu=QuotaResponse(deserved=64_000),
     memory=MemoryQuota(deserved=1_000_000),
 )
-USED = QuotaStatus(
+ALLOCATED = QuotaStatus(
     allocated=Quantities(gpu=6, cpu=24_000, memory=64_000),
     allocated_non_preemptible=Quantities(),
     requested=Quantities(gpu=9),
@@ -45,7 +45,7 @@ USED = QuotaStatus(
 
 
 def answered(name: str = "vision", **members: Any) -> dict[str, Any]:
-    """What the API answers for this project: six of its eight GPUs are used."""
+    """What the API answers for this project: six of its eight GPUs are allocated."""
     plain = {
         "id": "3",
         "name": name,
@@ -61,7 +61,7 @@ def answered(name: str = "vision", **members: Any) -> dict[str, Any]:
         "effective": Effective(),
         "status": ProjectStatus(
             phase="Ready",
-            quota_status=USED,
+            quota_status=ALLOCATED,
             node_pool_quota_statuses=(
                 NodePoolQuotaStatus(
                     node_pool_name="a100", node_pool_id="1", allocated=Quantities(gpu=6)
@@ -104,7 +104,10 @@ async def test_the_list_by_hand() -> None:
     async with FakeServer(projects=[answered(), namespace]).running() as watchbill:
         outcome = await watchbill("projects")
     assert [line.split() for line in outcome.out.splitlines()] == [
-        ["PROJECT", "DEPARTMENT", "QUOTA", "USED", "ASKED", "RUN", "WAIT", "IDLE"],
+        [
+            *("NAME", "DEPARTMENT", "QUOTA", "ALLOCATED", "REQUESTED", "RUNNING", "PENDING"),
+            "IDLE",
+        ],
         ["vision", "research", "8", "6", "9", "3", "2", "1.5"],
         ["lab", "-", "-", "6", "9", "0", "0", "?"],
     ]
@@ -128,8 +131,10 @@ async def test_one_project_with_its_node_pools() -> None:
         missing = await watchbill("projects", "nothing")
     assert outcome.err == ""
     lines = outcome.out.splitlines()
-    assert "GPUs:       6 used (? not preemptible, 1.5 idle), 9 asked for, quota 8" in lines
-    assert "Node pool a100: 6 GPUs used, quota 8, limit unlimited, over-quota weight 2" in lines
+    assert "GPUs:       6 allocated (? not preemptible, 1.5 idle), 9 requested, quota 8" in lines
+    assert (
+        "Node pool a100: 6 GPUs allocated, quota 8, limit unlimited, over-quota weight 2" in lines
+    )
     assert missing.code != 0
     assert "There is no project nothing." in missing.err
 
@@ -137,7 +142,7 @@ async def test_one_project_with_its_node_pools() -> None:
 async def test_a_department_seen_in_part_shows_its_name() -> None:
     whole = department(
         total_resources=TotalResources(gpu_quota=32),
-        status=DepartmentStatus(quota_status=USED),
+        status=DepartmentStatus(quota_status=ALLOCATED),
         workloads=LiveWorkloads(total=5, running=3, pending=2, idle_gpus=0.0),
     )
     part = department(id="2", name="products")
@@ -160,7 +165,7 @@ async def test_projects_of_several_clusters_say_which() -> None:
     async with server.running() as watchbill:
         outcome = await watchbill("projects")
     assert [line.split()[:3] for line in outcome.out.splitlines()] == [
-        ["PROJECT", "CLUSTER", "DEPARTMENT"],
+        ["NAME", "CLUSTER", "DEPARTMENT"],
         ["vision", "west", "research"],
         ["vision", "east", "research"],
     ]
@@ -173,11 +178,11 @@ async def test_formats_for_programs() -> None:
         wide = (await watchbill("projects", "-o", "wide")).out.splitlines()
     assert as_json["projects"][0]["resources"][0]["gpu"]["limit"] == -1
     (row,) = csv.DictReader(io.StringIO(as_csv))
-    assert (row["name"], row["gpuQuota"], row["gpuAllocated"]) == ("vision", "8.0", "6.0")
+    assert (row["name"], row["gpuQuota"], row["allocatedGpus"]) == ("vision", "8.0", "6.0")
     assert wide[1].split()[8:11] == ["unlimited", "2", "24"]
 
 
-async def test_a_silent_cluster_is_told_beside_its_projects() -> None:
+async def test_a_silent_cluster_is_reported_beside_its_projects() -> None:
     at = (datetime.now(UTC) - timedelta(days=3, hours=4, minutes=30)).isoformat()
     silent = cluster(state="disconnected", lastContactAt=at)
     async with FakeServer(projects=[answered()], clusters=[silent]).running() as watchbill:

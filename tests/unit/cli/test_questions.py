@@ -108,7 +108,7 @@ async def test_idle_says_since_when_and_what_it_cost() -> None:
         outcome = await running("idle")
         document = json.loads((await running("idle", "-o", "json")).out)
     header, first, _ = outcome.out.splitlines()
-    assert header.split()[-4:] == ["IDLE", "IDLE-FOR", "GPU-HOURS", "PHASE"]
+    assert header.split()[-4:] == ["IDLE", "IDLE-FOR", "IDLE-HOURS", "PHASE"]
     assert first.split()[-5:] == ["2", "1h", "30m", "1,234.6", "Running"]
     assert outcome.err.startswith("4 GPUs of 2 workloads are idle: 1,237.6 GPU-hours by now.\n")
     assert [workload["idleGpuHours"] for workload in document["workloads"]] == [1234.56, 3]

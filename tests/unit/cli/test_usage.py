@@ -48,7 +48,9 @@ async def test_a_table_says_how_much_was_idle_and_how_far_it_counts() -> None:
         outcome = await watchbill("usage", "--by", "project,owner", "--since", "7d")
         (request,) = watchbill.asked("/api/v1/usage")
     header, first, second, *_ = outcome.out.splitlines()
-    assert header.split() == ["PROJECT", "OWNER", "ALLOCATED", "IDLE", "IDLE%", "WAITED"]
+    assert header.split() == [
+        *("PROJECT", "OWNER", "ALLOCATED-HOURS", "IDLE-HOURS", "IDLE%", "PENDING-HOURS")
+    ]
     assert first.split() == ["vision", "ada@example.com", "100.0", "20.0", "25", "8.0"]
     assert second.split() == ["=cmd()", "-", "100.0", "?", "-", "8.0"]
     assert "from 2026-11-01 to 2026-11-30, 20.0 of them idle" in outcome.err
@@ -75,13 +77,13 @@ async def test_wide_shows_every_figure() -> None:
         outcome = await watchbill("usage", "--by", "project", "-o", "wide")
     header, first, *_ = outcome.out.splitlines()
     assert header.split()[5:] == [
-        "REQUESTED",
-        "BUSY",
-        "UNMEASURED",
-        "GAP",
-        "CPU",
-        "MEMORY",
-        "UNPRICED",
+        "REQUESTED-HOURS",
+        "BUSY-HOURS",
+        "UNMEASURED-HOURS",
+        "GAP-HOURS",
+        "CORE-HOURS",
+        "GIB-HOURS",
+        "UNPRICED-HOURS",
     ]
     assert first.split()[5:] == ["120.0", "?", "20.0", "0.0", "1.0", "1.0", "100.0"]
 

@@ -50,7 +50,7 @@ async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None
         ["GPU", "use", "45%", "-"],
         ["CPU", "cores", "3.5", "4"],
     ]
-    assert lines[6].split() == ["GPU", "USE", "MEMORY", "NVLINK", "LAST", "HOUR", "OF", "USE"]
+    assert lines[6].split() == ["GPU", "GPU-USE", "GPU-MEMORY", "NVLINK", "LAST-HOUR"]
     assert lines[7].split()[:4] == ["GPU-b\\x1b[2J", "0%", "?", "?"]
     assert lines[8].split()[:5] == ["GPU-a", "90%", "70", "GiB", "?"]
     assert set(lines[8].split()[5]) == {"·", "▇"}
@@ -132,7 +132,7 @@ async def test_top_by_owner_sums_what_each_holds() -> None:
     async with FakeServer(live=live).running() as watchbill:
         outcome = await watchbill("top", "--by", "owner")
     assert [line.split() for line in outcome.out.splitlines()] == [
-        ["OWNER", "WORKLOADS", "GPUS", "IDLE"],
+        ["OWNER", "WORKLOADS", "ALLOCATED", "IDLE"],
         ["bob@example.com", "1", "8", "?"],
         ["ada@example.com", "2", "6", "1"],
     ]

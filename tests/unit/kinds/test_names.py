@@ -20,13 +20,13 @@ def labelled(labels: dict[str, str]) -> Any:
     return made
 
 
-def test_the_workloads_own_labels_are_told() -> None:
+def test_the_workloads_own_labels_are_reported() -> None:
     fields = fields_of(labelled({"team": "vision", "app.kubernetes.io/name": "llm"}))
     assert fields["labels"] == {"app.kubernetes.io/name": "llm", "team": "vision"}
     assert "labels" not in fields_of(labelled({}))
 
 
-def test_of_too_many_labels_some_are_left_out_and_it_is_told() -> None:
+def test_of_too_many_labels_some_are_left_out_and_it_is_reported() -> None:
     fields = fields_of(labelled({f"l{number:03}": "x" for number in range(MAX_LABELS + 1)}))
     assert len(fields["labels"]) == MAX_LABELS
     assert fields["truncated"] == ["labels"]
@@ -66,7 +66,7 @@ def test_before_it_is_placed_the_model_that_it_asks_for_counts() -> None:
     assert "nodes" not in fields
 
 
-def test_of_too_many_nodes_some_are_left_out_and_it_is_told() -> None:
+def test_of_too_many_nodes_some_are_left_out_and_it_is_reported() -> None:
     pods = [on(number, f"node-{number:05}") for number in range(MAX_NODES + 1)]
     fields = fields_of(deployment(), pods)
     assert len(fields["nodes"]) == MAX_NODES

@@ -26,7 +26,7 @@ def asking(resources: JSON, **annotations: str) -> JSON:
     return made | {"metadata": {"annotations": annotations}}
 
 
-def test_kinds_made_for_ai_are_told_by_their_definitions() -> None:
+def test_kinds_made_for_ai_are_marked_by_their_definitions() -> None:
     known = definitions()
     general = {
         key.kind

@@ -102,7 +102,7 @@ def test_zero_is_a_value_and_unstated_is_none() -> None:
     assert [(sample.at, sample.value) for sample in cores.samples] == [(at(2), "2.5")]
 
 
-def test_gpus_are_told_in_gpus() -> None:
+def test_gpus_are_reported_in_gpus() -> None:
     outcome = usage_measurement("GPU_ALLOCATION", [(at(1), usage(1, gpu_millionths=1_500_000))])
     assert outcome.samples[0].value == "1.5"
 

@@ -31,7 +31,7 @@ def dcgm_page(source: Exporters, node: Node) -> bytes | None:
     return source.pod_page(EXPORTERS_NAMESPACE, exporter_name(node), 9400, "metrics")
 
 
-def test_every_device_is_told_once_with_whoever_holds_it() -> None:
+def test_every_device_is_reported_once_with_whoever_holds_it() -> None:
     scenario = begin()
     now = run(scenario, 200)
     exporters_ = exporters(scenario, now)

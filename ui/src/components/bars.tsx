@@ -15,7 +15,7 @@ export interface BarRow {
 interface BarsProps {
   readonly rows: readonly BarRow[];
   readonly label: string;
-  /** What is said instead if there are no rows. */
+  /** What is shown instead if there are no rows. */
   readonly empty?: string;
 }
 

@@ -46,7 +46,7 @@ const PATHS: Readonly<Record<Shape, JSX.Element>> = {
 
 interface PhaseBadgeProps {
   readonly phase: string;
-  /** The last phase of a deleted workload: grey, and said to be past. */
+  /** The last phase of a deleted workload: grey, and marked as past. */
   readonly isPast?: boolean;
 }
 

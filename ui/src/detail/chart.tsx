@@ -31,7 +31,7 @@ interface ChartProps {
   readonly onZoom: (start: number, end: number) => void;
 }
 
-/** More devices than this are a heat map; so many lines could not be told apart. */
+/** More devices than this are a heat map; so many lines could not be distinguished. */
 const MOST_DEVICE_LINES = 8;
 
 export default function Chart({ lines: all, ...props }: ChartProps) {

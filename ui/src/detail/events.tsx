@@ -1,4 +1,4 @@
-/** What Kubernetes said of a workload and when it changed its phase, in one line of time, newest first. */
+/** What Kubernetes reported about a workload and when it changed its phase, in one line of time, newest first. */
 
 import { getEventHistory } from "../api/routes";
 import type { HistoryRecord, Workload } from "../api/shapes";

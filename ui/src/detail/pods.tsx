@@ -34,7 +34,7 @@ export function Pods({ workload }: { readonly workload: Workload }) {
               <th scope="col">Restarts</th>
               <th scope="col">Last exit</th>
               <th scope="col">Node</th>
-              <th scope="col">GPUs</th>
+              <th scope="col">Allocated GPUs</th>
               <th scope="col">{isDeleted ? "Deleted" : "Age"}</th>
             </tr>
           </thead>

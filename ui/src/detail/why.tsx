@@ -9,7 +9,7 @@ import { count, decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
-import { waitingUrl } from "../usage/periods";
+import { pendingHoursUrl } from "../usage/periods";
 import { Age } from "../components/instant";
 
 const SOURCES: Readonly<Record<string, string>> = {
@@ -143,7 +143,7 @@ function WhoHolds(props: { readonly workload: Workload; readonly nodePools: read
         </>
       ))}
       {" · "}
-      <Link to={waitingUrl(projectName)}>how long the project waited this week</Link>
+      <Link to={pendingHoursUrl(projectName)}>pending GPU-hours of the project this week</Link>
     </p>
   );
 }

@@ -59,8 +59,8 @@ export function FleetPage() {
             <NoIdleGpus gpus={data.fleet.now.gpus} />
           )}
         </Block>
-        <Block title="Pending workloads by waiting time">
-          <Bars label="Pending by waiting time" rows={data.waiting.map(waitingRow)} empty="No workload is pending." />
+        <Block title="Pending workloads by pending time">
+          <Bars label="Pending workloads by pending time" rows={data.waiting.map(waitingRow)} empty="No workload is pending." />
         </Block>
         <Block title="Workloads by phase">
           <Bars

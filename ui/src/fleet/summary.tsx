@@ -45,7 +45,7 @@ const STATS: readonly StatSpec[] = [
     to: listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
     value: ({ pending }) => count(pending.count),
     note: ({ pending }) =>
-      pending.medianWaitSeconds === null ? "none pending" : `median wait ${duration(pending.medianWaitSeconds)}`,
+      pending.medianWaitSeconds === null ? "none pending" : `median pending time ${duration(pending.medianWaitSeconds)}`,
     at: ({ pending }) => pending.count,
   },
 ];

@@ -23,7 +23,7 @@ export type RateChange = (changed: readonly string[], gone: readonly string[]) =
 
 /**
  * Runs `refresh` now and from then on, never twice at a time and never while the page is hidden. `onStreaming` is
- * told whether changes are reported or polled for. Returns how to end it.
+ * called with whether changes are reported or polled for. Returns how to end it.
  */
 export function startLiveRefresh(
   refresh: () => Promise<void>,

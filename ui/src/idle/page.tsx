@@ -96,10 +96,10 @@ function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] 
       <table class="small-table wide">
         <thead>
           <tr>
-            <th scope="col" class="is-number">GPU-hours</th>
-            <th scope="col" class="is-number">Idle</th>
-            <th scope="col" class="is-number">of</th>
-            <th scope="col">Since</th>
+            <th scope="col" class="is-number">Idle GPU-hours</th>
+            <th scope="col" class="is-number">Idle GPUs</th>
+            <th scope="col" class="is-number">Allocated GPUs</th>
+            <th scope="col">Idle for</th>
             <th scope="col">Owner</th>
             <th scope="col">Workload</th>
             <th scope="col">Project</th>

@@ -110,7 +110,7 @@ export function sortedBy(view: View, field: string): View {
 }
 
 const CLASS_FIELD = "workloadClass";
-/** What an older agent has not told apart is shown too. */
+/** What an older agent has not classified is shown too. */
 const AI_WORK: Filter = { field: CLASS_FIELD, operator: "!=", value: "General" };
 
 /** Whether the view shows AI work alone; a filter on the class says itself what is shown. */

@@ -90,8 +90,8 @@ function Devices({ node }: { readonly node: ClusterNode }) {
         <thead>
           <tr>
             <th scope="col">GPU</th>
-            <th scope="col">Use</th>
-            <th scope="col">Held by</th>
+            <th scope="col">State</th>
+            <th scope="col">Workload</th>
           </tr>
         </thead>
         <tbody>
@@ -135,7 +135,7 @@ function Workloads({ node }: { readonly node: ClusterNode }) {
               <th scope="col">Workload</th>
               <th scope="col">Project</th>
               <th scope="col" class="is-number">Pods</th>
-              <th scope="col" class="is-number">GPUs</th>
+              <th scope="col" class="is-number">Allocated GPUs</th>
             </tr>
           </thead>
           <tbody>

@@ -39,7 +39,7 @@ export function deviceUse(device: NodeDevice, node: ClusterNode): Use {
 }
 
 /**
- * A square for each GPU: its own use where each is told, else what is used of all of them, one after the other.
+ * A square for each GPU: its own use where each is known, else what is used of all of them, one after the other.
  * Undefined where there are too many to draw.
  */
 export function squares(node: ClusterNode): readonly Use[] | undefined {

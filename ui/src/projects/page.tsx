@@ -1,4 +1,4 @@
-/** Projects: who may use how many GPUs, who does, who waits and who leaves them idle, as a tree. */
+/** Projects: who may use how many GPUs, who does, whose workloads are pending and who leaves GPUs idle, as a tree. */
 
 import { useEffect, useState } from "preact/hooks";
 import { getOrganisation, type Organisation } from "../api/routes";
@@ -123,17 +123,17 @@ function NoMatch({ query, search }: { readonly query: URLSearchParams; readonly 
 
 function Lead({ units }: { readonly units: readonly Unit[] }) {
   const projects = units.flatMap(projectsOf);
-  const total = (of: (unit: Unit) => Unit["figures"]["used"]): number =>
+  const total = (of: (unit: Unit) => Unit["figures"]["allocated"]): number =>
     projects.map(of).filter(isKnown).reduce((sum, figure) => sum + figure, 0);
-  const isPart = projects.some(({ figures }) => !isKnown(figures.used));
+  const isPart = projects.some(({ figures }) => !isKnown(figures.allocated));
   const over = projects.filter(({ figures }) => isKnown(figures.over) && figures.over > 0);
-  const [used, waiting, idle] = [total(({ figures }) => figures.used), total(({ figures }) => figures.waiting), total(({ figures }) => figures.idle)];
+  const [allocated, pending, idle] = [total(({ figures }) => figures.allocated), total(({ figures }) => figures.pending), total(({ figures }) => figures.idle)];
   return (
     <p class="lead">
       {isPart && "At least "}
-      <strong>{decimal(used)}</strong> GPUs used by {plural(projects.length, "project", "projects")}
+      <strong>{decimal(allocated)}</strong> GPUs allocated to {plural(projects.length, "project", "projects")}
       {idle > 0 && `, ${decimal(idle)} of them idle`}
-      {waiting > 0 && `; ${decimal(waiting)} waited for`}
+      {pending > 0 && `; ${decimal(pending)} requested by pending workloads`}
       {over.length > 0 && `; ${plural(over.length, "project is", "projects are")} over quota`}.
     </p>
   );

@@ -8,16 +8,16 @@ import { FIGURES, filtersOf, isKnown, type FigureName, type SortField, type Unit
 
 const COLUMNS: Readonly<Record<FigureName, { readonly label: string; readonly title: string }>> = {
   quota: { label: "Quota", title: "GPUs that its queue guarantees, over all node pools" },
-  used: { label: "Used", title: "GPUs that its live workloads hold" },
+  allocated: { label: "Allocated", title: "GPUs that its live workloads hold" },
   over: { label: "Over quota", title: "GPUs that it holds beyond its quota" },
-  waiting: { label: "Waiting", title: "GPUs that its pending workloads ask for" },
-  idle: { label: "Idle", title: "GPUs that it holds and leaves unused" },
+  pending: { label: "Pending", title: "GPUs that its pending workloads request" },
+  idle: { label: "Idle", title: "GPUs that are allocated to it and not used" },
 };
 
 /** What a figure counts, as filters of the list beside those of the unit, and how that is sorted. */
 const COUNTED: Readonly<Partial<Record<FigureName, { readonly filter: readonly [string, string, string]; readonly sortBy: string }>>> = {
-  used: { filter: ["allocatedGPU", ">=", "0.01"], sortBy: "allocatedGPU" },
-  waiting: { filter: ["phase", "==", "Pending"], sortBy: "createdAt" },
+  allocated: { filter: ["allocatedGPU", ">=", "0.01"], sortBy: "allocatedGPU" },
+  pending: { filter: ["phase", "==", "Pending"], sortBy: "createdAt" },
   idle: { filter: ["idleAllocatedGpus", ">=", "0.01"], sortBy: "idleAllocatedGpus" },
 };
 
@@ -128,7 +128,7 @@ function FigureCell({ unit, name }: { readonly unit: Unit; readonly name: Figure
       </span>
     );
   const { filters, counted } = { filters: filtersOf(unit), counted: COUNTED[name] };
-  const workloads = name === "waiting" ? (unit.pendingWorkloads ?? 0) : 0;
+  const workloads = name === "pending" ? (unit.pendingWorkloads ?? 0) : 0;
   const text = `${name === "over" && figure > 0 ? "+" : ""}${decimal(figure)}`;
   if (filters === undefined || counted === undefined || (figure === 0 && workloads === 0)) return <>{text}</>;
   return (

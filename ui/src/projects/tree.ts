@@ -5,7 +5,7 @@ import type { Department, Project } from "../api/shapes";
 /** A number of GPUs, or the word that stands for it and why there is none. */
 export type Figure = number | { readonly word: string; readonly reason: string };
 
-export const FIGURES = ["quota", "used", "over", "waiting", "idle"] as const;
+export const FIGURES = ["quota", "allocated", "over", "pending", "idle"] as const;
 export type FigureName = (typeof FIGURES)[number];
 export type SortField = "name" | FigureName;
 export const SORT_FIELDS: readonly SortField[] = ["name", ...FIGURES];
@@ -111,7 +111,7 @@ function departmentUnit(department: Department, children: readonly Unit[]): Unit
     pendingWorkloads: workloads?.pending,
     figures: isWhole
       ? figuresOf(quotaOf(department, department.scheduler === undefined ? NO_QUOTA : NOT_STATED), status.quotaStatus.allocated?.gpu ?? USED_UNKNOWN, workloads)
-      : { quota: HIDDEN, used: HIDDEN, over: HIDDEN, waiting: HIDDEN, idle: HIDDEN },
+      : { quota: HIDDEN, allocated: HIDDEN, over: HIDDEN, pending: HIDDEN, idle: HIDDEN },
     children,
   };
 }
@@ -128,7 +128,7 @@ function clusterUnit(id: string, name: string, children: readonly Unit[]): Unit 
     scheduler: undefined,
     notReadyMessage: undefined,
     pendingWorkloads: projects.reduce((number, project) => number + (project.pendingWorkloads ?? 0), 0),
-    figures: { quota: CLUSTER_QUOTA, used: total("used"), over: CLUSTER_QUOTA, waiting: total("waiting"), idle: total("idle") },
+    figures: { quota: CLUSTER_QUOTA, allocated: total("allocated"), over: CLUSTER_QUOTA, pending: total("pending"), idle: total("idle") },
     children,
   };
 }
@@ -150,14 +150,14 @@ function quotaOf(unit: Project | Department, absent: Figure): Figure {
   return unit.resources.some((resources) => resources.gpu.deserved === -1) ? UNLIMITED : absent;
 }
 
-function figuresOf(quota: Figure, used: Figure, live: Project["workloads"]): Unit["figures"] {
-  return { quota, used, over: overOf(quota, used), waiting: live.pendingGpus ?? 0, idle: live.idleGpus ?? IDLE_UNKNOWN };
+function figuresOf(quota: Figure, allocated: Figure, live: Project["workloads"]): Unit["figures"] {
+  return { quota, allocated, over: overOf(quota, allocated), pending: live.pendingGpus ?? 0, idle: live.idleGpus ?? IDLE_UNKNOWN };
 }
 
-function overOf(quota: Figure, used: Figure): Figure {
+function overOf(quota: Figure, allocated: Figure): Figure {
   if (!isKnown(quota)) return NOT_OVER;
-  if (!isKnown(used)) return used;
-  return used - quota > ROUNDING_GPUS ? used - quota : 0;
+  if (!isKnown(allocated)) return allocated;
+  return allocated - quota > ROUNDING_GPUS ? allocated - quota : 0;
 }
 
 /** Without the departments that have no project below them, except those that are called so themselves. */

@@ -1,4 +1,4 @@
-/** GPU-hours by day, stacked by group: allocated, or waited for. */
+/** GPU-hours by day, stacked by group: allocated, or requested by pending workloads. */
 
 import type { UsageRow } from "../api/shapes";
 import { count } from "../model/format";

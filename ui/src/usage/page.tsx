@@ -1,4 +1,4 @@
-/** Usage: who used how many GPU-hours over days, how many were idle, what they cost; and who waited for how many. */
+/** Usage: who used how many GPU-hours over days, how many were idle, what they cost; and how many were pending. */
 
 import { countWorkloads, getUsage, usageCsvUrl } from "../api/routes";
 import { serverNow } from "../api/server_clock";
@@ -45,7 +45,7 @@ async function fetchUsage({ period, group, measure, project }: Question, signal:
     getUsage({ bounds, groups: [group.word], project }, signal),
     getUsage({ bounds, groups: [group.word, "day"], project }, signal),
     getUsage({ bounds: before(bounds, period), groups: [], project }, signal),
-    measure.word === "waited" ? countWorkloads(pendingView(project), [], signal) : undefined,
+    measure.word === "pending" ? countWorkloads(pendingView(project), [], signal) : undefined,
   ]);
   const rows = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
   return { report: { ...report, rows }, days: days.rows, previous: previous.totals, pending, bounds };
@@ -147,8 +147,8 @@ function Report({ query, question }: ReportProps) {
           </span>
         )}
       </div>
-      {measure.word === "waited" ? (
-        <WaitedLead report={report} previous={data.previous} pending={data.pending ?? 0} project={project} />
+      {measure.word === "pending" ? (
+        <PendingLead report={report} previous={data.previous} pending={data.pending ?? 0} project={project} />
       ) : (
         <Lead report={report} previous={data.previous.allocatedGpuHours} />
       )}
@@ -202,7 +202,7 @@ function Lead({ report, previous }: { readonly report: UsageReport; readonly pre
           ; <strong>{gpuHours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
         </>
       )}
-      {totals.pendingGpuHours > 0 && `; ${gpuHours(totals.pendingGpuHours)} GPU-hours were waited for`}
+      {totals.pendingGpuHours > 0 && `; ${gpuHours(totals.pendingGpuHours)} GPU-hours pending`}
       {totals.cost !== null && currency !== null && (
         <>
           ; cost <strong>{money(totals.cost, currency)}</strong>
@@ -213,26 +213,26 @@ function Lead({ report, previous }: { readonly report: UsageReport; readonly pre
   );
 }
 
-interface WaitedLeadProps {
+interface PendingLeadProps {
   readonly report: UsageReport;
   readonly previous: UsageReport["totals"];
-  /** Workloads that wait now. */
+  /** Workloads that are pending now. */
   readonly pending: number;
   readonly project: string | undefined;
 }
 
-function WaitedLead({ report, previous, pending, project }: WaitedLeadProps) {
+function PendingLead({ report, previous, pending, project }: PendingLeadProps) {
   const { pendingGpuHours } = report.totals;
   return (
     <p class="lead">
-      <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours waited for (GPUs asked for × time in Pending)
+      <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
       {previous.pendingGpuHours > 0 && `, ${change(pendingGpuHours, previous.pendingGpuHours)} the period before`}.{" "}
       {pending === 0 ? (
-        "Nothing waits now."
+        "No workload is pending now."
       ) : (
         <>
           <Link to={listUrl(pendingItems(project), { sortBy: "phaseUpdatedAt", isDescending: false })}>
-            {pending === 1 ? "1 workload waits now" : `${count(pending)} workloads wait now`}
+            {pending === 1 ? "1 workload is pending now" : `${count(pending)} workloads are pending now`}
           </Link>
           .
         </>
@@ -269,8 +269,8 @@ function UsageTable({ report, group, named, query, project }: TableProps) {
     return report.accountedUntil === null ? null : (
       <p class="muted">
         {project === undefined
-          ? "No workload used or asked for anything in this period."
-          : `No workload of a project named ${project} that you can see used or asked for anything in this period.`}
+          ? "No workload used or requested anything in this period."
+          : `No workload of a project named ${project} that you can see used or requested anything in this period.`}
       </p>
     );
   return (
@@ -279,10 +279,10 @@ function UsageTable({ report, group, named, query, project }: TableProps) {
         <thead>
           <tr>
             <th scope="col">{group.label[0]!.toUpperCase() + group.label.slice(1)}</th>
-            <th scope="col" class="is-number">GPU-hours</th>
+            <th scope="col" class="is-number">Allocated GPU-hours</th>
             <th scope="col" class="is-number">Idle</th>
             <th scope="col" class="is-number">Idle %</th>
-            <th scope="col" class="is-number">Waited for</th>
+            <th scope="col" class="is-number">Pending</th>
             <th scope="col" class="is-number">CPU core-hours</th>
             {currency !== null && <th scope="col" class="is-number">{currency}</th>}
           </tr>

@@ -45,7 +45,7 @@ export const USAGE_GROUPS: readonly UsageGroup[] = [
   { word: "owner", label: "owner", field: "submittedBy" },
   { word: "cluster", label: "cluster", field: "" },
   { word: "nodePool", label: "node pool", field: "nodepool" },
-  { word: "gpuModel", label: "GPU model", field: "" },
+  { word: "gpuModel", label: "GPU type", field: "" },
   { word: "type", label: "type", field: "type" },
   { word: "workload", label: "workload", field: "" },
 ];
@@ -59,7 +59,7 @@ export interface Measure {
 
 export const MEASURES: readonly Measure[] = [
   { word: "allocated", label: "allocated", of: (row) => row.allocatedGpuHours },
-  { word: "waited", label: "waited for", of: (row) => row.pendingGpuHours },
+  { word: "pending", label: "pending", of: (row) => row.pendingGpuHours },
 ];
 
 const DEFAULT_MEASURE = MEASURES[0]!;
@@ -81,14 +81,14 @@ export function measureOf(word: string | null): Measure | undefined {
 
 /** What a report is named, in the browser's tab too. */
 export function usageTitle(query: URLSearchParams): string {
-  const title = query.get("show") === "waited" ? "Waiting" : "Usage";
+  const title = query.get("show") === "pending" ? "Pending GPU-hours" : "Usage";
   const project = query.get("project");
   return project === null ? title : `${title} of ${project}`;
 }
 
-/** The waiting of one project, day by day and workload by workload, in the last week. */
-export function waitingUrl(project: string): string {
-  return `/usage?${new URLSearchParams({ period: "7d", show: "waited", by: "workload", project })}`;
+/** The pending GPU-hours of one project, day by day and workload by workload, in the last week. */
+export function pendingHoursUrl(project: string): string {
+  return `/usage?${new URLSearchParams({ period: "7d", show: "pending", by: "workload", project })}`;
 }
 
 /** As many days just before; of a month, the month before. */

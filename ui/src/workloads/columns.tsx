@@ -175,7 +175,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "gpu",
-    label: "GPU r/a",
+    label: "GPUs r/a",
     title: "GPUs requested / allocated",
     width: 92,
     isNumber: true,
@@ -336,7 +336,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   { id: "node", label: "Node", width: 132, field: "node", show: (w) => nameLinks("node", w.additionalFields?.nodes) },
   {
     id: "gpuModel",
-    label: "GPU model",
+    label: "GPU type",
     width: 168,
     field: "gpuModel",
     show: (w) => nameLinks("gpuModel", w.additionalFields?.gpuModels),

@@ -180,7 +180,7 @@ function presets(): readonly (readonly [string, string])[] {
   const yesterday = new Date(serverNow() - 86_400_000).toISOString().replace(/\.\d+Z/u, "Z");
   return [
     [
-      "Pending, longest wait first",
+      "Pending, longest first",
       aiWorkUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
     ],
     [

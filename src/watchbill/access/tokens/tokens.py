@@ -215,7 +215,7 @@ class RefreshTokens:
         return fresh, principal
 
     async def revoke(self, token: str) -> None:
-        """End the login that the token came from. Whoever holds no such token is told the same."""
+        """End the login that the token came from. Whoever holds no such token gets the same answer."""
         owner = await refresh_family_get(self._db, _hash(token)) if _FORM.fullmatch(token) else None
         if owner is not None:
             await refresh_family_revoke(self._db, *owner, now=self._clock())

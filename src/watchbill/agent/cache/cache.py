@@ -20,7 +20,7 @@ from watchbill.agent.cache.cluster import (
     SharedSink,
 )
 from watchbill.agent.cache.event_log import EventLog
-from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
+from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree, TreeEntry
 from watchbill.agent.cache.plain_pods import PlainPods
 from watchbill.agent.cache.pod_body import decode_pod
 from watchbill.agent.cache.related import Related
@@ -130,7 +130,7 @@ class Cache:
             self._place_pod(member, self._plain_pods.parent(uid))
 
     def _place_pod(self, pod: Pod, parent: OwnerReference | None) -> None:
-        entry = Entry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
+        entry = TreeEntry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
         self.owner_tree.put(entry, datetime.now(UTC))
 
     def _put_bare(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ class Cache:
         payload = compress(obj)
         if not self.budgets.compressed.admit(meta.uid, meta.namespace, len(payload)):
             payload = compress(_bounded_link(obj))
-        entry = Entry(
+        entry = TreeEntry(
             meta.uid,
             key,
             meta.namespace,
@@ -179,7 +179,7 @@ class Cache:
             "kind": owner.kind,
             "metadata": {"uid": owner.uid, "name": owner.name, "namespace": key.namespace},
         }
-        entry = Entry(
+        entry = TreeEntry(
             owner.uid,
             GroupKind(owner.group, owner.kind),
             key.namespace,
@@ -276,10 +276,10 @@ class Cache:
             cluster=self.cluster.objects,
         )
 
-    def _root(self, entry: Entry) -> Object:
+    def _root(self, entry: TreeEntry) -> Object:
         return self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
 
-    def _stand_in(self, root: Entry, uid: str) -> Object:
+    def _stand_in(self, root: TreeEntry, uid: str) -> Object:
         """The first pod of a group is gone: the oldest that is left, as the workload of the first."""
         entry = self.owner_tree.entries[uid]
         obj = self._root(entry)
@@ -367,7 +367,7 @@ def _bounded_link(obj: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
 
 
-def _object(entry: Entry) -> dict[str, Any]:
+def _object(entry: TreeEntry) -> dict[str, Any]:
     assert isinstance(entry.payload, bytes)  # pods are never between a root and its pods as objects
     return decompress(entry.payload)
 

@@ -85,7 +85,7 @@ class NodeOffer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeDetails:
-    """What is told of a node beside its labels and what it offers; a new one each time that it was read."""
+    """What is known of a node beside its labels and what it offers; a new one each time that it was read."""
 
     uid: str
     created_at: Any
@@ -130,7 +130,7 @@ class ClusterView:
     node_offers: dict[str, NodeOffer] = field(default_factory=dict)
     node_details: dict[str, NodeDetails] = field(default_factory=dict)
     node_devices: Mapping[str, tuple[NodeDevice, ...]] = field(default_factory=dict)
-    """By name of the node, as exporters told them last."""
+    """By name of the node, as exporters last reported them."""
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""The cluster's nodes as they are told to the server. Pure, except that what did not change is kept."""
+"""The cluster's nodes as they are reported to the server. Pure, except that what did not change is kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class _Source:
         return self.details is other.details and self.devices == other.devices
 
 
-class PresentedNodes:
+class NodeReports:
     """Presents a node anew only when it was read anew, or its devices changed."""
 
     def __init__(self, view: ClusterView, settings: DeriveSettings) -> None:

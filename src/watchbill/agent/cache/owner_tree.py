@@ -52,7 +52,7 @@ class Placement(NamedTuple):
 
 
 @dataclass(slots=True)
-class Entry:
+class TreeEntry:
     """One object that owns or is owned. `payload`: a pod, or the pruned object as JSON."""
 
     uid: str
@@ -85,7 +85,7 @@ class Entry:
 class OwnerGroup:
     """A root and all that belongs to it. `root` stays after its deletion, until the last pod is gone."""
 
-    root: Entry
+    root: TreeEntry
     is_truncated: bool = False
     is_root_gone: bool = False
     members: set[str] = field(default_factory=set)
@@ -117,7 +117,7 @@ class OwnerTree:
     """Entries, their groups, the missing owners. `root_kinds`: kinds that are workloads even without pods."""
 
     def __init__(self, root_kinds: Iterable[GroupKind], listener: OwnerListener) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TreeEntry] = {}
         self.groups: dict[str, OwnerGroup] = {}
         self.missing: dict[OwnerKey, OwnerReference] = {}
         """Owners that entries name and that have not been read."""
@@ -127,7 +127,7 @@ class OwnerTree:
         self._root_kinds = frozenset(root_kinds)
         self._listener = listener
 
-    def put(self, entry: Entry, at: datetime) -> None:
+    def put(self, entry: TreeEntry, at: datetime) -> None:
         """Add or replace. Entries that waited for this owner are placed now."""
         stored = self.entries.get(entry.uid)
         if stored is not None and stored.is_assumed and stored.namespace != entry.namespace:
@@ -174,7 +174,7 @@ class OwnerTree:
         for child in tuple(self._children.get(owner, ())):
             self._attach_all(self.entries[child], at)
 
-    def assume(self, entry: Entry, at: datetime) -> None:
+    def assume(self, entry: TreeEntry, at: datetime) -> None:
         """A missing owner cannot be read for now: its dependents belong to it as they say, under its UID."""
         owner = OwnerKey(entry.namespace, entry.uid)
         if entry.uid in self.entries or owner not in self._children:
@@ -191,7 +191,7 @@ class OwnerTree:
                 return True
         return False
 
-    def entry_of(self, owner: OwnerKey) -> Entry | None:
+    def entry_of(self, owner: OwnerKey) -> TreeEntry | None:
         """The object that dependents mean by this key: none of another namespace."""
         entry = self.entries.get(owner.uid)
         return entry if entry is not None and entry.namespace == owner.namespace else None
@@ -215,14 +215,14 @@ class OwnerTree:
         members += [self.entries[uid] for uid in group.members]
         return [entry.payload for entry in members if isinstance(entry.payload, Pod)]
 
-    def intermediates(self, root: str) -> Iterator[Entry]:
+    def intermediates(self, root: str) -> Iterator[TreeEntry]:
         """Members that are not pods."""
         for uid in self.groups[root].members:
             entry = self.entries[uid]
             if not entry.is_pod:
                 yield entry
 
-    def waiting_for_owner(self) -> Iterator[Entry]:
+    def waiting_for_owner(self) -> Iterator[TreeEntry]:
         """Entries that cannot be placed before their missing owner is found or resolved."""
         for owner in self.missing.keys() - self.owner_statuses.keys():
             for uid in self._children.get(owner, ()):
@@ -236,7 +236,7 @@ class OwnerTree:
         entry = self.entry_of(object_key)
         return entry.root if entry is not None else None
 
-    def _add(self, entry: Entry, at: datetime) -> None:
+    def _add(self, entry: TreeEntry, at: datetime) -> None:
         self.entries[entry.uid] = entry
         key = OwnerKey(entry.namespace, entry.uid)
         self.missing.pop(key, None)
@@ -244,7 +244,7 @@ class OwnerTree:
         self._link(entry)
         self._attach_all(entry, at)
 
-    def _refute(self, assumed: Entry, at: datetime) -> None:
+    def _refute(self, assumed: TreeEntry, at: datetime) -> None:
         """The assumed owner lives in another namespace, so its dependents here named what is not theirs."""
         owner = OwnerKey(assumed.namespace, assumed.uid)
         del self.entries[assumed.uid]
@@ -256,12 +256,12 @@ class OwnerTree:
         for child in tuple(self._children.get(owner, ())):
             self._attach_all(self.entries[child], at)
 
-    def _link(self, entry: Entry) -> None:
+    def _link(self, entry: TreeEntry) -> None:
         owner = entry.parent_key
         if owner is not None:
             self._children.setdefault(owner, set()).add(entry.uid)
 
-    def _unlink(self, entry: Entry) -> None:
+    def _unlink(self, entry: TreeEntry) -> None:
         owner = entry.parent_key
         if owner is None:
             return
@@ -273,7 +273,7 @@ class OwnerTree:
                 self.missing.pop(owner, None)
                 self.owner_statuses.pop(owner, None)
 
-    def _attach_all(self, entry: Entry, at: datetime) -> None:
+    def _attach_all(self, entry: TreeEntry, at: datetime) -> None:
         """Place the entry and the dependents that move with it; then delete the groups that this emptied."""
         left: set[str] = set()
         queue = [(entry, self._place(entry, self._circle(entry), at))]
@@ -292,7 +292,7 @@ class OwnerTree:
         for root in left:
             self._delete_if_empty(root, at)
 
-    def _attach(self, entry: Entry, placement: Placement) -> set[str]:
+    def _attach(self, entry: TreeEntry, placement: Placement) -> set[str]:
         root = placement.root
         if root is None:
             return set()
@@ -326,7 +326,7 @@ class OwnerTree:
             group.root = self.entries[root]
         return group
 
-    def _leave(self, entry: Entry, root: str) -> None:
+    def _leave(self, entry: TreeEntry, root: str) -> None:
         group = self.groups.get(root)
         if group is None:
             return
@@ -336,7 +336,7 @@ class OwnerTree:
             group.members.discard(entry.uid)
             group.pods -= entry.is_pod
 
-    def _place(self, entry: Entry, circle: Collection[str], at: datetime) -> Placement:
+    def _place(self, entry: TreeEntry, circle: Collection[str], at: datetime) -> Placement:
         """The entry's placement; on its own where it has waited for owners too long."""
         placement = self._placement(entry, circle)
         if placement.root is not None:
@@ -345,7 +345,7 @@ class OwnerTree:
         entry.waiting_since = entry.waiting_since or at
         return placement if at - entry.waiting_since < MAX_WAIT else _cut_off(entry)
 
-    def _placement(self, entry: Entry, circle: Collection[str]) -> Placement:
+    def _placement(self, entry: TreeEntry, circle: Collection[str]) -> Placement:
         """Below its owner's place. `circle`: the objects, itself among them, whose references form a circle."""
         if circle:
             smallest = min(circle)
@@ -373,7 +373,7 @@ class OwnerTree:
     def _exists(self, root: str) -> bool:
         return root in self.entries or root in self.groups
 
-    def _circle(self, entry: Entry) -> list[str]:
+    def _circle(self, entry: TreeEntry) -> list[str]:
         """The UIDs of a circle of references that the entry is part of; empty where there is none."""
         uids = [entry.uid]
         current = entry
@@ -387,7 +387,9 @@ class OwnerTree:
             current = owner
         return []
 
-    def _root_below_missing(self, last: Entry, parent: OwnerReference) -> tuple[str | None, bool]:
+    def _root_below_missing(
+        self, last: TreeEntry, parent: OwnerReference
+    ) -> tuple[str | None, bool]:
         key = OwnerKey(last.namespace, parent.uid)
         status = self.owner_statuses.get(key)
         if status is OwnerStatus.OUTSIDE:
@@ -404,7 +406,7 @@ class OwnerTree:
             self.missing[key] = parent
         return previous, False
 
-    def _previous_root(self, last: Entry, parent: OwnerReference) -> str | None:
+    def _previous_root(self, last: TreeEntry, parent: OwnerReference) -> str | None:
         """The entry's root while this same owner could be read."""
         if (
             last.root is not None
@@ -414,7 +416,7 @@ class OwnerTree:
             return last.root
         return None
 
-    def _is_last_member(self, entry: Entry, root: str) -> bool:
+    def _is_last_member(self, entry: TreeEntry, root: str) -> bool:
         """Whether the workload is deleted with this entry."""
         group = self.groups.get(root)
         if group is None:
@@ -450,7 +452,7 @@ class OwnerTree:
         if entry is not None and entry.is_assumed and not self._has_children(entry):
             del self.entries[root]
 
-    def _has_children(self, entry: Entry) -> bool:
+    def _has_children(self, entry: TreeEntry) -> bool:
         return bool(self._children.get(OwnerKey(entry.namespace, entry.uid)))
 
     def _delete_group(self, root: str, group: OwnerGroup) -> None:
@@ -465,7 +467,7 @@ class OwnerTree:
 _WAITING = Placement(None, is_truncated=False, depth=0)
 
 
-def _cut_off(entry: Entry) -> Placement:
+def _cut_off(entry: TreeEntry) -> Placement:
     """A workload of its own, though there are owners above it."""
     return Placement(entry.uid, is_truncated=True, depth=0)
 

@@ -49,7 +49,7 @@ _KINDS: Mapping[tuple[str, OrganisationUnit], tuple[str, str]] = {
 }
 """Group and kind that a queue is made of, by scheduler and unit."""
 QUEUE_KINDS = frozenset(_KINDS.values())
-MOST = 1e15
+MAX_AMOUNT = 1e15
 MOST_BYTES = 2 * 1024 * 1024
 """Of all queues: a server takes 4 MiB in one heartbeat, of which nodes have a part."""
 _KEY_LENGTH = 507
@@ -133,7 +133,7 @@ def _bounded(value: Any, missing: float) -> float:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return None
-    return float(max(-MOST, min(MOST, value)))
+    return float(max(-MAX_AMOUNT, min(MAX_AMOUNT, value)))
 
 
 def _volcano(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQueue]:
@@ -209,7 +209,7 @@ class _Sums:
         if amount is None:
             return None
         scaled = {"gpu": amount, "cpu": amount * 1000, "memory": amount / _BYTES_PER_MEGABYTE}
-        return float(max(0, min(MOST, scaled[resource])))
+        return float(max(0, min(MAX_AMOUNT, scaled[resource])))
 
 
 def _kueue(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQueue]:

@@ -1,6 +1,6 @@
 """Services, inference pools and routes by what leads to them: owners, selected labels, backends. No I/O.
 
-A workload gets those that may concern it, and a change of one is told to the workloads that it may concern:
+A workload gets those that may concern it, and a change of one reaches the workloads that it may concern:
 neither costs more where others have more services and routes. Derivation looks at them again and picks those
 that do lead to the workload.
 """

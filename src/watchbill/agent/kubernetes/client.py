@@ -103,7 +103,7 @@ class KubeClient:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self.clock_ahead_seconds: float | None = None
-        """Of the API server's clock, as its last answer told it, against ours; to the second."""
+        """Of the API server's clock, as its last answer gave it, against ours; to the second."""
         self._sessions: dict[str | None, aiohttp.ClientSession] = {}
         """By SOCKS proxy; None = none of these."""
 

@@ -102,7 +102,7 @@ class Reflector:
         self._current_at: datetime | None = None
         """When everything was last known to be as it is stored."""
         self._verified_at: datetime | None = None
-        """The same by a list alone: what the watch said since may lack something."""
+        """The same by a list alone: the watch may have missed something since."""
         self._behind_since: float | None = None
         self._unbroken_since: float | None = None
         self._backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
@@ -265,7 +265,7 @@ class Reflector:
         return is_temporary and self._backoff.failures < FAILURES_UNTIL_READY
 
     def _expect_late_events(self, *, after_seconds: float) -> None:
-        """What is told at first after so long a silence happened at some time during it."""
+        """What is reported first after so long a silence happened at some time during it."""
         since = self._current_at
         if since is not None and (datetime.now(UTC) - since).total_seconds() > after_seconds:
             self._late_since = since

@@ -1,4 +1,4 @@
-"""The devices of each node as they are told to the server: who holds them, and which do nothing. Pure."""
+"""The devices of each node as they are reported to the server: who holds them, and which do nothing. Pure."""
 
 from collections.abc import Iterable, Mapping
 from uuid import UUID
@@ -20,7 +20,7 @@ def node_devices(
     shares: Mapping[str, Iterable[DeviceShare]],
     idle: Mapping[Key, bool],
 ) -> dict[str, tuple[NodeDevice, ...]]:
-    """By node. A GPU that is cut into instances is told as these alone. `shares`: by workload."""
+    """By node. Of a GPU that is cut into instances only these are reported. `shares`: by workload."""
     holders = _holders(shares)
     by_name: dict[str, tuple[NodeDevice, ...]] = {}
     for node, devices in by_node.items():

@@ -38,9 +38,9 @@ class Subjects:
 def shown_pods(
     figures: Figures, by_uid: Mapping[str, tuple[str, Pod]], pods: Mapping[str | None, int]
 ) -> Figures:
-    """Of the pods that are told one by one. `pods`: how many each workload has.
+    """Of the pods that are reported one by one. `pods`: how many each workload has.
 
-    The only pod of a workload has its workload's figures: of it only those are told that no workload has.
+    The only pod of a workload has its workload's figures: of it only those are reported that no workload has.
     """
     own = {
         uid: figures[uid]

@@ -84,11 +84,11 @@ class Added(NamedTuple):
     events: tuple[WorkloadEvent, ...] = ()
 
 
-NOTHING = Added()
+NO_ADDITIONS = Added()
 
 
 class Additions:
-    """Takes what fits into a batch; events only of workloads that the server was told of."""
+    """Takes what fits into a batch; events only of workloads that were reported to the server."""
 
     def __init__(
         self, pending: PendingChanges, samples: SampleQueue | None, events: EventLog | None

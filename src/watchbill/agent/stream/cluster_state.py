@@ -36,11 +36,11 @@ class ClusterState(Protocol):
     def states(self) -> tuple[KindState, ...]: ...
 
     def observed_seconds_ago(self) -> float | None:
-        """How long ago all that is told was known to be current; None before the first time."""
+        """How long ago all that is reported was known to be current; None before the first time."""
 
     def unobserved(self) -> list[tuple[datetime, datetime]]:
-        """Times in which pods may have come and gone unseen, and that are still to be told: whoever told them
-        removes them."""
+        """Times in which pods may have come and gone unseen, and that are still to be reported: whoever
+        reported them removes them."""
 
     def unbroken_seconds(self) -> float | None:
         """For how long all changes were seen as they happened; None while they are not."""
@@ -54,7 +54,7 @@ class ClusterState(Protocol):
         """By name; None while or where not all of them are known."""
 
     def cluster_clock_ahead_seconds(self) -> float | None:
-        """Of the API server's clock against this machine's, None where it told none yet."""
+        """Of the API server's clock against this machine's, None where it gave none yet."""
 
     def kubernetes_version(self) -> str: ...
 

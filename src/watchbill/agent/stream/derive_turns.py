@@ -15,7 +15,7 @@ BURST_SECONDS = 30.0
 second each second. Beyond it every derivation is followed by such a pause."""
 WINDOW_SECONDS = 300.0
 BUSY_SHARE = 0.2
-"""Of a window: more than this is told with the cluster's state."""
+"""Of a window: more than this is reported with the cluster's state."""
 MAX_REMEMBERED = 1_000
 """Namespaces, before those that took little are forgotten."""
 _SHOWN_NAMESPACES = 10

@@ -1,7 +1,7 @@
 """What is kept for a server that does not answer, fewer where it is too much: of the namespaces that have most.
 
 Two steps of usage become one that lasts as long, with their means over time: what was held in all stays the
-same, only when is told less finely. So whoever changes a workload without end takes nothing from others, and
+same, only the times are less exact. So whoever changes a workload without end takes nothing from others, and
 leaves no time of which nothing is known. Pure.
 """
 
@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from watchbill.protocol import Delete, Item, Upsert
+from watchbill.protocol import BatchItem, Delete, Upsert
 from watchbill.workload import WorkloadStep
 
 DROPPED_SHARE = 0.1
@@ -109,7 +109,7 @@ def _joined(first: WorkloadStep, second: WorkloadStep, until: datetime) -> Workl
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A deleted workload: its last record, compressed, if the server lacks it, and its deletion.
+    """A deleted workload: its last record, compressed, if the server does not have it, and its deletion.
 
     `may_be_known`: whether the server may have an earlier record."""
 
@@ -118,7 +118,7 @@ class Deleted:
     delete: Delete
     may_be_known: bool
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[BatchItem]:
         """What is sent."""
         if self.compressed is not None:
             yield msgspec.json.decode(zlib.decompress(self.compressed), type=Upsert)

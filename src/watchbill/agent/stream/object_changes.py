@@ -1,7 +1,7 @@
 """Which nodes, and which pods of a workload, changed since the server's last acknowledgement. Pure.
 
 The server keeps one digest of the nodes that it holds. A difference says which digest it starts from; where
-the server holds another, it asks for all, which is told as a beginning and as many differences as it takes.
+the server holds another, it asks for all, which is sent as a beginning and as many differences as it takes.
 Of each pod that was sent its id and a hash are remembered, as one run of bytes: pods are the many.
 """
 
@@ -26,7 +26,7 @@ class NodeChangeTracker:
         self._is_wanted = False
         self._sent: dict[str, bytes] = {}
         self._named: frozenset[str] = frozenset()
-        """What the server was allowed to keep when it was told all, and may hold as it was before."""
+        """What the server was allowed to keep when all was sent, and may hold as it was before."""
         self.has_more = False
         """Changes that did not fit wait for the next heartbeat."""
 

@@ -27,9 +27,9 @@ from watchbill.agent.stream.object_changes import PodHashes, pod_changes
 from watchbill.history import new_transitions, not_after
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
+    BatchItem,
     Delete,
     InventoryEntry,
-    Item,
     Record,
     RefusedItem,
     Upsert,
@@ -86,7 +86,7 @@ class WorkloadState:
     step: WorkloadStep | None = None
     """Of the present record, until the server has it."""
     steps: list[WorkloadStep] = field(default_factory=list)
-    """Of earlier ones that the server was not told of."""
+    """Of earlier ones that were not reported to the server."""
 
     @property
     def may_be_known(self) -> bool:
@@ -105,7 +105,7 @@ class PreparedBatch:
 
     max_workloads: int
     max_bytes: int
-    items: list[Item] = field(default_factory=list)
+    items: list[BatchItem] = field(default_factory=list)
     deleted: list[tuple[str, Deleted]] = field(default_factory=list)
     upserts: list[tuple[str, str, int, tuple[WorkloadStep, ...]]] = field(default_factory=list)
     """Root, record hash, number of transitions sent, and the earlier steps."""
@@ -124,7 +124,7 @@ class PreparedBatch:
     def is_full(self) -> bool:
         return self.workload_count >= self.max_workloads or self.size_bytes > self.max_bytes
 
-    def add(self, item: Item) -> None:
+    def add(self, item: BatchItem) -> None:
         self.items.append(item)
         self.size_bytes += _size(item)
 
@@ -197,7 +197,7 @@ class PendingChanges:
         *,
         is_owner_unreadable: bool = False,
     ) -> None:
-        """A workload was deleted; what the server lacks of it is kept until it is acknowledged.
+        """A workload was deleted; what the server does not have of it is kept until it is acknowledged.
 
         `not_before`: when it was last known to exist, where nobody saw its deletion as it happened.
         `is_owner_unreadable`: only its pods are known to be gone.
@@ -325,7 +325,7 @@ class PendingChanges:
             state.acknowledged, state.is_compared = None, False
 
     def is_acknowledged(self, root: str) -> bool:
-        """Whether the server has a record of the workload, or was told that it is gone."""
+        """Whether the server has a record of the workload, or got the report that it is gone."""
         state = self.workloads.get(root)
         return state is None or state.acknowledged is not None
 
@@ -352,7 +352,8 @@ class PendingChanges:
                 yield InventoryEntry(workload_id, "", owner.namespace)
 
     def apply_inventory(self, entries: Sequence[InventoryEntry], missing: Iterable[UUID]) -> None:
-        """`missing`: the entries that the server lacks; it has the others, as of the hash in the entry."""
+        """`missing`: the entries that the server does not have; it has the others, as of the hash in the
+        entry."""
         missing_ids = set(missing)
         for entry in entries:
             root = str(entry.id)
@@ -392,7 +393,7 @@ class PendingChanges:
         return None if state.is_acknowledged else _upsert(state, unsent)
 
     def _add_step(self, state: WorkloadState, step: WorkloadStep) -> None:
-        """The record before this one, if nobody was told of it, becomes an earlier step where it differs."""
+        """The record before this one, if it was not reported, becomes an earlier step where it differs."""
         before, state.step = state.step, step
         is_known = state.hash in (state.acknowledged, state.refused)
         if before is None or is_known or msgspec.structs.replace(before, at=step.at) == step:
@@ -480,7 +481,7 @@ def _decompressed(kept: bytes) -> _Unsent:
     return _UNSENT.decode(zlib.decompress(kept))
 
 
-def _size(item: Item) -> int:
+def _size(item: BatchItem) -> int:
     """Approximate bytes on the wire: elements and pods make records large."""
     if isinstance(item, Delete):
         return 200

@@ -1,7 +1,7 @@
 """The agent's side of the stream: hello, inventory, batches, heartbeats, one request at a time.
 
 Every failure is answered in one of three ways: repeat the request, open a new stream, or drop one
-item. After every hello an inventory tells both sides what the server lacks; there is no other repair.
+item. After every hello an inventory tells both sides what the server does not have; there is no other repair.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import structlog
 from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.stream.additions import NOTHING, Added, Additions, SampleQueue
+from watchbill.agent.stream.additions import NO_ADDITIONS, Added, Additions, SampleQueue
 from watchbill.agent.stream.cluster_state import ClusterState, bounded_state, covered_kinds
 from watchbill.agent.stream.object_changes import NodeChangeTracker
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
@@ -141,7 +141,7 @@ class Stream:
         """The one in progress."""
         self._last_inventory_at = -inf
         self._digest_due: float | None = None
-        """When the server may be told what it should hold; None before an inventory of this stream."""
+        """When what the server should hold may be sent; None before an inventory of this stream."""
         self._held_until = 0.0
         """No inventory before: the server held back deletions that a later one may confirm."""
         self._next_inventory_at = 0.0
@@ -291,7 +291,7 @@ class Stream:
         await self._send_entries(inventory_id, roots)
 
     async def _send_entries(self, inventory_id: UUID, roots: list[str]) -> tuple[int, int]:
-        """Returns the number of entries sent, and of those that the server lacks."""
+        """Returns the number of entries sent, and of those that the server does not have."""
         entries = tuple(self._pending.inventory_entries(roots))
         missing = await self._post_entries(inventory_id, entries)
         self._pending.apply_inventory(entries, missing)
@@ -310,7 +310,7 @@ class Stream:
         if only_deletions:
             limit = min(limit, len(self._pending.deleted))
         prepared = PreparedBatch(max_workloads=limit, max_bytes=BATCH_BYTES)
-        added = NOTHING if only_deletions else self._additions.take()
+        added = NO_ADDITIONS if only_deletions else self._additions.take()
         try:
             await self._prepare(prepared)
             if prepared.items or any(added):

@@ -95,7 +95,7 @@ class Tracker:
         self.changed.set()
 
     def on_pods_gone(self, root: str, at: datetime, not_before: datetime | None) -> None:
-        """What may exist without pods is told once more: without pods, in the last phase that is known."""
+        """What may exist without pods is reported once more: without pods, in the last phase that is known."""
         self._drop(root)
         state = self.pending.workloads.get(root)
         derived = None if state is None else self._derived(root)

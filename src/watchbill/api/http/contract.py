@@ -140,11 +140,11 @@ def _plain(schema: Document) -> Document:
 
 
 def _alternatives(schema: Document) -> Document:
-    """A member has one type, perhaps or null; or it is one of several structs, told apart by their tag."""
+    """A member has one type, perhaps or null; or it is one of several structs, distinguished by their tag."""
     alternatives = schema.pop("anyOf")
     kinds = [kind for kind in alternatives if kind != {"type": "null"}]
     if len(kinds) == len(alternatives):
-        assert "discriminator" in schema, "structs without a tag cannot be told apart"
+        assert "discriminator" in schema, "structs without a tag cannot be distinguished"
         return schema | {"oneOf": kinds}
     assert len(kinds) == 1, "a member has one type, or null"
     return _openapi(kinds[0]) | schema | {"nullable": True}
@@ -219,7 +219,7 @@ class Operation:
 
 
 def contract_document() -> Document:
-    """The contract as it is published. Raises RuntimeError where the installation lacks it."""
+    """The contract as it is published. Raises RuntimeError where the installation does not have it."""
     file = files("watchbill.api") / "openapi.json"
     if not file.is_file():
         raise RuntimeError(

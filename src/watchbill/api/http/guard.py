@@ -74,6 +74,8 @@ Headers = Mapping[bytes, bytes]
 
 
 class Guard:
+    """Who calls, and how often they may: tokens, sessions, agents' credentials; rates, delays of refusals."""
+
     def __init__(self, services: Services) -> None:
         self._services = services
         settings = services.settings

@@ -3,7 +3,7 @@
 from html import escape
 
 from watchbill.access.caller import Caller
-from watchbill.access.logins import INTERVAL_SECONDS, LIFETIME
+from watchbill.access.logins import DEVICE_LOGIN_LIFETIME, DEVICE_POLL_SECONDS
 from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import (
@@ -37,8 +37,8 @@ async def create_device_login(call: Call) -> Answer:
             user_code=started.user_code,
             verification_uri=page,
             verification_uri_complete=f"{page}?user_code={started.user_code}",
-            expires_in=int(LIFETIME.total_seconds()),
-            interval=INTERVAL_SECONDS,
+            expires_in=int(DEVICE_LOGIN_LIFETIME.total_seconds()),
+            interval=DEVICE_POLL_SECONDS,
         )
     )
 

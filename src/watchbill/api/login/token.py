@@ -65,7 +65,7 @@ async def create_token_v2(call: Call) -> Answer:
 
 
 async def revoke_token(call: Call) -> Answer:
-    """RFC 7009: whoever holds no such token is told the same."""
+    """RFC 7009: whoever holds no such token gets the same answer."""
     fields = await call.form()
     if "token" not in fields:
         raise Invalid("token is required.")

@@ -29,6 +29,7 @@ from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Batch,
+    BatchItem,
     Heartbeat,
     HeartbeatReply,
     HelloRequest,
@@ -36,7 +37,6 @@ from watchbill.protocol import (
     InventoryCommit,
     InventoryEntries,
     InventoryMissing,
-    Item,
     Measured,
     NodeChanges,
     NodePoolCapacity,
@@ -56,7 +56,7 @@ Entry = TypeVar("Entry")
 HELLO_BYTES = 64 * 1024
 ENTRY_BYTES = 4 * 1024 * 1024
 
-_ITEM: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
+_ITEM: msgspec.json.Decoder[BatchItem] = msgspec.json.Decoder(BatchItem)
 _MEASURED = msgspec.json.Decoder(Measured)
 _EVENT = msgspec.json.Decoder(WorkloadEvent)
 

@@ -35,7 +35,7 @@ from watchbill.responses.contract import (
 )
 from watchbill.responses.workloads import UtilizationList, UtilizationSeries
 from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, sees_whole
-from watchbill.tabular import Cell, instant, rows_as_csv
+from watchbill.tabular import CsvCell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
 RETRY_AFTER_SECONDS = 5
@@ -158,7 +158,7 @@ def _series(outcome: Measurement | FailedType, stamps: _Stamps) -> MetricSeries:
     )
 
 
-def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:
+def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[CsvCell]]:
     yield ["type", "labels", "timestamp", "value"]
     for outcome in outcomes:
         if isinstance(outcome, Measurement):

@@ -108,7 +108,7 @@ async def _usage_gauge(call: Call) -> Metric:
     """Of the current UTC day, as far as it is accounted."""
     gauge = GaugeMetricFamily(
         "watchbill_usage_today_gpu_hours",
-        "GPU-hours of the current UTC day: allocated, idle (absent where not measured), or waited for.",
+        "GPU-hours of the current UTC day: allocated, idle (absent where not measured), or pending.",
         labels=("cluster", "state"),
     )
     today = call.now.astimezone(UTC).date()

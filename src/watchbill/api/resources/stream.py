@@ -13,7 +13,7 @@ from watchbill.responses.workloads import ChangeCounts, StreamChange, StreamRead
 
 HEARTBEAT_SECONDS = 15.0
 UNCHECKED_SECONDS = 60.0
-"""Longer than this nothing is told to whom nobody could check."""
+"""For longer than this nothing is sent to callers whose access could not be checked."""
 SEND_SECONDS = 30.0
 RETRY_MILLISECONDS = 3_000
 

@@ -21,7 +21,7 @@ from watchbill.store.workloads.telemetry import (
     PENDING_TIME_KEY,
     telemetry_query,
 )
-from watchbill.tabular import Cell, rows_as_csv
+from watchbill.tabular import CsvCell, rows_as_csv
 
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 ATTACHMENT = ((b"content-disposition", b'attachment; filename="telemetry.csv"'),)
@@ -49,7 +49,7 @@ async def get_workloads_telemetry(call: Call) -> Answer:
 
 def _workload_table(
     query: TelemetryQuery, values: Sequence[TelemetryValue], now: datetime
-) -> Iterator[Sequence[Cell]]:
+) -> Iterator[Sequence[CsvCell]]:
     """The columns follow from the question alone, so an empty answer has the same header."""
     keys = [*query.group_by]
     if query.telemetry_type == PENDING_TIME:
@@ -186,7 +186,7 @@ def _text(figure: float) -> str:
 
 def _node_table(
     kind: str, keys: Sequence[str], values: Sequence[TelemetryValue], call: Call
-) -> Iterator[Sequence[Cell]]:
+) -> Iterator[Sequence[CsvCell]]:
     yield ["type", "timestamp", *(f"{key}{end}" for key in keys for end in ("", "Name")), "value"]
     for value in values:
         cells = [cell for group in value.groups for cell in (group.value, group.name)]

@@ -1,4 +1,4 @@
-"""Usage by day: GPU-hours requested, allocated, idle and waited for, and what they cost."""
+"""Usage by day: GPU-hours requested, allocated, idle and pending, and what they cost."""
 
 import asyncio
 from datetime import UTC, date, datetime, time, timedelta

@@ -4,9 +4,9 @@ export.
 An export is streamed from the store piece by piece: memory stays flat whatever the number of workloads.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -31,7 +31,7 @@ from watchbill.store.workloads.workloads import (
     workload_get,
     workload_list,
 )
-from watchbill.tabular import Cell, cell_at, rows_as_csv
+from watchbill.tabular import CsvCell, cell_at, rows_as_csv
 from watchbill.workload_fields import EXPORT_COLUMNS
 
 CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)
@@ -41,6 +41,7 @@ SEND_SECONDS = 60.0
 """Whoever takes a piece more slowly would keep a connection of the database for as long as it likes."""
 
 Batches = AsyncGenerator[list[bytes], None]
+Page = TypeVar("Page")
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
@@ -93,7 +94,7 @@ async def _ndjson(batches: Batches) -> AsyncGenerator[bytes, None]:
             yield b"\n".join(batch) + b"\n"
 
 
-def _row(workload: dict[str, Any]) -> list[Cell]:
+def _row(workload: dict[str, Any]) -> list[CsvCell]:
     return [cell_at(workload, path) for path in EXPORT_COLUMNS.values()]
 
 
@@ -150,18 +151,28 @@ async def get_workload_facets(call: Call) -> Answer:
     )
 
 
-async def get_workload_phases(call: Call) -> Answer:
+async def _page_of_workload(
+    call: Call, read: Callable[..., Awaitable[Page | None]], **options: bool
+) -> Page:
+    """The page that the call asks for of one workload's parts, as `read` of the store returns it.
+    Raises NotFound where no such workload is in scope."""
     values = call.values
-    page = await phase_interval_list(
+    page = await read(
         call.db,
         call.access,
         values["workloadId"],
         offset=values["offset"],
         limit=values["limit"],
         now=call.now,
+        **options,
     )
     if page is None:
         raise workload_not_found(values["workloadId"])
+    return page
+
+
+async def get_workload_phases(call: Call) -> Answer:
+    page = await _page_of_workload(call, phase_interval_list)
     return json_reply(History(history=tuple(page.intervals), next_offset=page.next_offset))
 
 
@@ -197,17 +208,7 @@ def etag_matches(if_none_match: bytes | None, etag: bytes) -> bool:
 
 
 async def get_workload_elements(call: Call) -> Answer:
-    values = call.values
-    page = await element_list(
-        call.db,
-        call.access,
-        values["workloadId"],
-        offset=values["offset"],
-        limit=values["limit"],
-        now=call.now,
-    )
-    if page is None:
-        raise workload_not_found(values["workloadId"])
+    page = await _page_of_workload(call, element_list)
     return list_reply("elements", page.documents, page.next_offset)
 
 
@@ -247,33 +248,13 @@ async def get_idle_workloads(call: Call) -> Answer:
 
 
 async def get_workload_events(call: Call) -> Answer:
-    values = call.values
-    page = await event_list(
-        call.db,
-        call.access,
-        values["workloadId"],
-        is_ascending=values["sortOrder"] == "asc",
-        offset=values["offset"],
-        limit=values["limit"],
-        now=call.now,
-    )
-    if page is None:
-        raise workload_not_found(values["workloadId"])
+    is_ascending = call.values["sortOrder"] == "asc"
+    page = await _page_of_workload(call, event_list, is_ascending=is_ascending)
     return json_reply(EventsResponse(events=tuple(page.events), next_offset=page.next_offset))
 
 
 async def get_workload_history(call: Call) -> Answer:
-    values = call.values
-    page = await history_list(
-        call.db,
-        call.access,
-        values["workloadId"],
-        offset=values["offset"],
-        limit=values["limit"],
-        now=call.now,
-    )
-    if page is None:
-        raise workload_not_found(values["workloadId"])
+    page = await _page_of_workload(call, history_list)
     return json_reply(HistoryResponse(records=tuple(page.records), next_offset=page.next_offset))
 
 

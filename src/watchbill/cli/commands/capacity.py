@@ -10,6 +10,7 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import find_cluster
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import note_stale
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     format_bytes,
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster
     from watchbill.responses.nodes import NodeResponse
 
-_POOL_HEADERS = ("CLUSTER", "NODE-POOL", "NODES", "GPUS", "ALLOCATED", "FREE", "MEMORY/GPU")
 _FIGURES = ("gpus", "allocatedGpus", "idleGpus", "freeGpus")
-_TYPE_HEADERS = ("CLUSTER", "GPU-TYPE", "NODES", "GPUS", "ALLOCATED", "IDLE", "FREE", "MEMORY/GPU")
 Allocated = dict[tuple[str, str], float]
 """GPUs by cluster's id and node pool."""
 Document = dict[str, Any]
@@ -43,10 +42,12 @@ class CapacityGrouping(StrEnum):
     BOTH = "nodepool,gpu-type"
 
 
-_HEADERS: dict[CapacityGrouping, tuple[str, ...]] = {
-    CapacityGrouping.NODE_POOL: _POOL_HEADERS,
-    CapacityGrouping.GPU_TYPE: _TYPE_HEADERS,
-    CapacityGrouping.BOTH: ("CLUSTER", "NODE-POOL", *_TYPE_HEADERS[1:]),
+_OF_POOLS = ("nodes", "gpus", "allocatedGpus", "freeGpus", "memoryPerGpu")
+_OF_TYPES = ("nodes", "gpus", "allocatedGpus", "idleAllocatedGpus", "freeGpus", "memoryPerGpu")
+_COLUMNS: dict[CapacityGrouping, tuple[str, ...]] = {
+    CapacityGrouping.NODE_POOL: ("cluster", "nodePool", *_OF_POOLS),
+    CapacityGrouping.GPU_TYPE: ("cluster", "gpuType", *_OF_TYPES),
+    CapacityGrouping.BOTH: ("cluster", "nodePool", "gpuType", *_OF_TYPES),
 }
 _DOCUMENT_NAMES = {
     CapacityGrouping.NODE_POOL: "nodePools",
@@ -91,7 +92,7 @@ async def capacity(
             f"No {what} are known to you; `watchbill clusters` tells what reports."
         )
         return
-    headers = _HEADERS[by]
+    headers = header_row(*_COLUMNS[by])
     rows = [_row(document) for document in documents]
     for line in table_lines(None if no_headers else headers, rows, session.terminal):
         session.terminal.print(line)

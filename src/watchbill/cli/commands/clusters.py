@@ -12,6 +12,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -43,9 +44,9 @@ class ClusterFormat(StrEnum):
     NAME = "name"
 
 
-_HEADERS = (
-    *("NAME", "STATE", "LAST-CONTACT", "WORKLOADS", "NODES", "GPUS", "KUBERNETES", "AGENT"),
-    *("PROBLEMS", "ID"),
+_COLUMNS = (
+    *("name", "state", "lastContactAt", "workloads", "nodes", "gpus", "kubernetesVersion"),
+    *("agentVersion", "problems", "id"),
 )
 
 
@@ -103,7 +104,7 @@ async def clusters(
         return
     now = session.now()
     rows = [_row(cluster, now) for cluster in registered]
-    for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
+    for line in table_lines(None if no_headers else header_row(*_COLUMNS), rows, session.terminal):
         session.terminal.print(line)
     for cluster in registered:
         for problem in (*_problems(cluster), *_capacity_notes(cluster)):
@@ -186,7 +187,7 @@ def _problems(cluster: "Cluster") -> list[str]:
 
 
 def stored_text(cluster: "Cluster") -> str | None:
-    """Said where nearly as much is stored as may be."""
+    """Noted where nearly as much is stored as may be."""
     stored, limit = cluster.stored_bytes, cluster.stored_bytes_limit
     if stored is None or not limit or stored < STORED_WARN_SHARE * limit:
         return None

@@ -1,4 +1,4 @@
-"""`compare`: some workloads side by side: phases, requests, allocation, use, and what the waiting cost."""
+"""`compare`: some workloads side by side: phases, requests, allocation, use, and GPU-hours."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from watchbill.cli.output.columns import (
     note_stale_clusters,
     requested_gpus,
 )
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from watchbill.responses.usage import UsageFigures
     from watchbill.responses.workloads import PhaseInterval
 
-MOST = 5
+MAX_COMPARED = 5
 _SHOWN_AS_PODS = "RUNNING_POD_COUNT"
 LONGEST_REPORT = timedelta(days=3650)
 Names = Annotated[
@@ -87,8 +88,8 @@ async def compare(
     """
     import asyncio
 
-    if not 2 <= len(names) <= MOST:
-        usage_error(f"From two to {MOST} workloads can be compared, not {len(names)}.")
+    if not 2 <= len(names) <= MAX_COMPARED:
+        usage_error(f"From two to {MAX_COMPARED} workloads can be compared, not {len(names)}.")
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     documents = await asyncio.gather(
         *(find_workload(session.client, name, scope) for name in names)
@@ -102,7 +103,7 @@ async def compare(
             DOCUMENTS[output]({"workloads": [_document(each) for each in compared]})
         )
         return
-    headers = ["WORKLOAD", *(each.workload.name for each in compared)]
+    headers = [*header_row("name"), *(each.workload.name for each in compared)]
     rows = [row for row in _rows(compared, view) if any(cell not in (NONE, "") for cell in row[1:])]
     for line in table_lines(None if no_headers else headers, rows, session.terminal):
         session.terminal.print(line)
@@ -173,7 +174,7 @@ def _rows(compared: Sequence[Compared], view: ColumnView) -> list[list[Cell | st
     facts |= {
         "GPU-hours": _hours("allocated_gpu_hours"),
         "GPU-hours idle": _hours("idle_gpu_hours"),
-        "GPU-hours waited": _hours("pending_gpu_hours"),
+        "GPU-hours pending": _hours("pending_gpu_hours"),
         f"cost {compared[0].currency or ''}".strip(): _cost,
     }
     return [[label, *(show(each) for each in compared)] for label, show in facts.items()]

@@ -18,6 +18,7 @@ from watchbill.cli.connection.session import (
     read_credentials,
     write_contexts,
 )
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.terminal import table_lines, terminal
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the context.")]
@@ -37,7 +38,7 @@ def list_contexts(no_headers: NoHeaders = False) -> None:
     ]
     screen = terminal(os.environ, no_color=False)
     for line in table_lines(
-        None if no_headers else ["USED", "NAME", "URL", "CLIENT-ID"], rows, screen
+        None if no_headers else header_row("isCurrent", "name", "url", "clientId"), rows, screen
     ):
         screen.print(line)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchbill.cli.commands.history import (
-    EVENT_HEADERS,
-    PHASE_HEADERS,
+    EVENT_COLUMNS,
+    PHASE_COLUMNS,
     event_row,
     phase_rows,
     tree_lines,
 )
-from watchbill.cli.commands.pods import POD_HEADERS, pod_rows
+from watchbill.cli.commands.pods import POD_COLUMNS, pod_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -24,6 +24,7 @@ from watchbill.cli.output.columns import (
     note_stale_clusters,
     requested_gpus,
 )
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     format_count,
@@ -166,13 +167,13 @@ def _parts(
 def _events(
     workload: "WorkloadResponse", details: "WorkloadDetails", view: ColumnView, terminal: Terminal
 ) -> Iterator[str]:
-    """What Kubernetes said, without the phases, which have a section of their own."""
+    """What Kubernetes reported, without the phases, which have a section of their own."""
     records = [record for record in details.records.records if record.spec.event is not None]
     if not records:
         return
     yield from ("", terminal.coloured("Events", "bold"))
     rows = [event_row(record, view.now) for record in records]
-    yield from table_lines(EVENT_HEADERS, rows, terminal, indent="  ")
+    yield from table_lines(header_row(*EVENT_COLUMNS), rows, terminal, indent="  ")
     if details.records.next_offset is not None:
         yield f"  (more: `watchbill events {workload.id}`)"
 
@@ -312,9 +313,8 @@ def _conditions(
         ]
         for condition in workload.conditions
     ]
-    yield from table_lines(
-        ["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows, terminal, indent="  "
-    )
+    headers = header_row("type", "status", "reason", "lastTransitionTime", "message")
+    yield from table_lines(headers, rows, terminal, indent="  ")
 
 
 def _named(name: object, value: object) -> str:
@@ -381,7 +381,9 @@ def _phases(
         return
     yield from ("", terminal.coloured("Phases", "bold"))
     shown = details.phases[-SHOWN_PHASES:]
-    yield from table_lines(PHASE_HEADERS, phase_rows(shown, view.now), terminal, indent="  ")
+    yield from table_lines(
+        header_row(*PHASE_COLUMNS), phase_rows(shown, view.now), terminal, indent="  "
+    )
     earlier = len(details.phases) - len(shown)
     if earlier:
         yield f"  ({format_count(earlier)} earlier: `watchbill history {workload.id}`)"
@@ -394,7 +396,7 @@ def _pods(
         return
     yield from ("", terminal.coloured("Pods", "bold"))
     yield from table_lines(
-        POD_HEADERS, pod_rows(details.pods.pods, view.now), terminal, indent="  "
+        header_row(*POD_COLUMNS), pod_rows(details.pods.pods, view.now), terminal, indent="  "
     )
     if details.pods.next_offset is not None:
         yield f"  (more: `watchbill pods {workload.id}`)"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOW_DISK_SHARE, LOW_DISK_BYTES = 0.1, 2 * 2**30
 LARGE_TABLE_BYTES = 100 * 2**30
 DAYS_AHEAD = 30
-"""What will be too little, or too large, in so many days is told now."""
+"""What will be too little, or too large, in so many days is shown now."""
 MANY_DAYS = 1000
 LATE_DEAD_ROWS, LATE_DEAD_SHARE = 100_000, 1.0
 TRANSACTION_IDS = 2**31

@@ -10,6 +10,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import note_old_figures
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import HEADERS, header_row
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -48,7 +49,9 @@ _SERIES = (
     _Series("GPUs allocated", lambda moment: moment.gpus.allocated),
     _Series("GPUs idle", lambda moment: moment.gpus.idle, unknown=UNKNOWN),
     _Series("pending", lambda moment: moment.pending.count),
-    _Series("median wait", lambda moment: moment.pending.median_wait_seconds, format_duration),
+    _Series(
+        "median pending time", lambda moment: moment.pending.median_wait_seconds, format_duration
+    ),
     _Series("failed in 24h", lambda moment: moment.failed_in_last_day),
 )
 
@@ -61,7 +64,7 @@ async def fleet(
         int, typer.Option(min=1, max=MAX_HOURS, help="Hours that the series goes back.")
     ] = 24,
 ) -> None:
-    """Show the fleet's GPUs, pending workloads, their wait and failures, now and over the last hours.
+    """Show the fleet's GPUs, pending workloads, their pending time and failures, now and over the last hours.
 
     In the small charts `·` is a time without data.
     """
@@ -84,7 +87,7 @@ def _print_now(session: CommandContext, answer: "Fleet") -> None:
     ]
     if rows:
         session.terminal.print("")
-        for line in table_lines(["PHASE", "WORKLOADS"], rows, session.terminal):
+        for line in table_lines(header_row("phase", "workloads"), rows, session.terminal):
             session.terminal.print(line)
 
 
@@ -93,8 +96,9 @@ def _print_series(session: CommandContext, answer: "Fleet", end: datetime, hours
         session.terminal.note("No data in this range; a data point is recorded every five minutes.")
         return
     session.terminal.print("")
+    headers = [f"{HEADERS['last']} {hours}h", *header_row("", "now", "highest")]
     charts = list(_charts(answer, end - timedelta(hours=hours), end))
-    for line in table_lines([f"LAST {hours}h", "", "NOW", "HIGHEST"], charts, session.terminal):
+    for line in table_lines(headers, charts, session.terminal):
         session.terminal.print(line)
 
 

@@ -87,7 +87,7 @@ async def get(
 
     Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
     print all pages. On a terminal, cells too long for its width are cut with `…`; `-o wide` cuts
-    none. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
+    none. GPUS(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
     """
     from watchbill.cli.watch import watch_workloads
     from watchbill.client import Selection

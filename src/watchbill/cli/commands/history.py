@@ -1,4 +1,4 @@
-"""`history`, `events` and `tree`: phases of a workload, what Kubernetes said of it, its elements."""
+"""`history`, `events` and `tree`: phases of a workload, what Kubernetes reported about it, its elements."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     format_age,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from watchbill.responses.workloads import PhaseInterval
     from watchbill.workload import Element
 
-PHASE_HEADERS = ["PHASE", "FROM", "LASTED", "MESSAGE"]
+PHASE_COLUMNS = ("phase", "startedAt", "lasted", "message")
 
 
 @server_command
@@ -53,7 +54,7 @@ async def history(
         session.terminal.write(DOCUMENTS[output](answer))
         return
     now = session.now()
-    headers = None if no_headers else PHASE_HEADERS
+    headers = None if no_headers else header_row(*PHASE_COLUMNS)
     for line in table_lines(headers, phase_rows(answer.history, now), session.terminal):
         session.terminal.print(line)
     if workload.deleted_at is not None:
@@ -89,7 +90,7 @@ def _end(workload: "WorkloadResponse", now: datetime) -> Iterator[str]:
 
 
 SHOWN_EVENTS = 50
-EVENT_HEADERS = ["AGE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+EVENT_COLUMNS = ("age", "type", "reason", "object", "count", "message")
 
 
 @server_command
@@ -114,7 +115,8 @@ async def events(
         session.terminal.write(DOCUMENTS[output]({"records": answer.records}))
         return
     rows = [event_row(record, session.now()) for record in answer.records]
-    for line in table_lines(None if no_headers else EVENT_HEADERS, rows, session.terminal):
+    headers = None if no_headers else header_row(*EVENT_COLUMNS)
+    for line in table_lines(headers, rows, session.terminal):
         session.terminal.print(line)
     if answer.next_offset is not None:
         session.terminal.note(f"The newest {format_count(len(rows))}; --limit shows more.")

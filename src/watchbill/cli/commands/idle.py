@@ -18,6 +18,7 @@ from watchbill.cli.output.columns import (
     note_stale_clusters,
     select_columns,
 )
+from watchbill.cli.output.headers import HEADERS, header_row
 from watchbill.cli.output.humanize import format_age, format_count, format_number, plural
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
 
@@ -40,8 +41,8 @@ def _hours(workload: "WorkloadResponse", view: ColumnView) -> str:
 
 
 _COLUMNS: Mapping[str, TableColumn] = COLUMNS | {
-    "idlefor": TableColumn("IDLE-FOR", _idle_since),
-    "hours": TableColumn("GPU-HOURS", _hours),
+    "idlefor": TableColumn(HEADERS["idleSince"], _idle_since),
+    "hours": TableColumn(HEADERS["idleGpuHours"], _hours),
 }
 _DEFAULT = ("name", "type", "project", "owner", "gpu", "idle", "idlefor", "hours", "phase")
 
@@ -73,7 +74,7 @@ async def idle(
 
     A GPU is idle when it is allocated and its utilization stayed 0 for longer than its agent's window
     (five minutes unless set otherwise; `watchbill doctor` shows it). IDLE-FOR is how long it has been idle,
-    GPU-HOURS how many GPU-hours were lost so far. Where utilization is not measured, idleness is unknown,
+    IDLE-HOURS how many GPU-hours were lost so far. Where utilization is not measured, idleness is unknown,
     and the output says so. Also: `idle --by owner`.
     """
     from watchbill.client import Selection
@@ -127,7 +128,8 @@ def _group_rows(
         ]
         for name, members in sorted(groups.items(), key=lambda item: -_sum_of_hours(item[1]))
     ]
-    return [column.header, "WORKLOADS", "IDLE", "LONGEST", "GPU-HOURS"], rows
+    headers = header_row("workloads", "idleAllocatedGpus", "longestIdle", "idleGpuHours")
+    return [column.header, *headers], rows
 
 
 def _earliest(workloads: "Sequence[IdleWorkload]") -> datetime | None:

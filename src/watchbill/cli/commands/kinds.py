@@ -14,6 +14,7 @@ from watchbill.cli.kinds_input import (
     collect_topmost,
     read_documents,
 )
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import NONE
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import Invalid, NotFound
@@ -55,7 +56,9 @@ def list_kinds(
         ]
         for definition in _defined(_load(kinds))
     ]
-    headers = ["KIND", "GROUP", "CATEGORY", "FRAMEWORK", "ITS-PODS", "FILE"]
+    headers = header_row(
+        "kind", "group", "category", "distributedFramework", "endsByItself", "file"
+    )
     for line in table_lines(None if no_headers else headers, rows, Terminal()):
         print(line)
 

@@ -16,6 +16,7 @@ from watchbill.cli.connection.session import (
     login_file,
     server_command,
 )
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import rfc3339
 from watchbill.cli.output.terminal import credential_document, table_lines, terminal
 
@@ -140,7 +141,9 @@ async def list_keys(session: CommandContext) -> None:
         ]
         for key in keys
     ]
-    for line in table_lines(("CLIENT-ID", "NAME", "EXPIRES", "STATE"), rows, session.terminal):
+    for line in table_lines(
+        header_row("clientId", "name", "expiresAt", "state"), rows, session.terminal
+    ):
         session.terminal.print(line)
 
 

@@ -14,6 +14,7 @@ from watchbill.cli.connection.lookup import (
     noted_cluster_names,
 )
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     format_age,
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from watchbill.cluster_node import NodeDevice
     from watchbill.responses.nodes import NodeResponse, NodeWorkload
 
-SHOWN = 50
-_HEADERS = ("NODE", "STATUS", "POOL", "MODEL", "GPU", "ALLOC", "IDLE", "FREE")
-_WIDE_HEADERS = ("CPU", "MEMORY", "WORKLOADS", "CLUSTER", "AGE")
+SHOWN_NODES = 50
+_COLUMNS = (
+    *("name", "status", "nodePool", "gpuType"),
+    *("gpus", "allocatedGpus", "idleAllocatedGpus", "freeGpus"),
+)
+_WIDE = ("cpuAllocatedAndTotal", "memoryAllocatedAndTotal", "workloads", "cluster", "age")
 _CSV_HEADERS = (
-    *("cluster", "node", "status", "isCordoned", "nodePool", "gpuType", "gpus", "allocatedGpus"),
+    *("cluster", "name", "status", "isCordoned", "nodePool", "gpuType", "gpus", "allocatedGpus"),
     *("idleAllocatedGpus", "freeGpus", "cpuCores", "allocatedCpuCores", "cpuMemoryBytes"),
     *("allocatedCpuMemoryBytes", "workloads"),
 )
@@ -60,7 +64,8 @@ Pool = Annotated[
     str | None, typer.Option("--node-pool", metavar="NAME", help="Only in this node pool.")
 ]
 NodeSearch = Annotated[
-    str | None, typer.Option("--search", "-s", help="Text in the name, the pool or the GPU model.")
+    str | None,
+    typer.Option("--search", "-s", help="Text in the name, the node pool or the GPU type."),
 ]
 
 
@@ -79,8 +84,9 @@ async def nodes(
 ) -> None:
     """List nodes: status, GPUs, how many are allocated, idle and free; or show one with its workloads.
 
-    ALLOC counts the workloads in your scope. Of a cluster that you see in part, only the nodes that these
-    workloads run on are listed, and FREE is not known (`?`).
+    ALLOCATED counts the workloads in your scope. Of a cluster that you see in part, only the nodes that these
+    workloads run on are listed, and FREE is not known (`?`). With -o wide, CPU(A/T) and MEMORY(A/T) are
+    allocated/total.
     """
     from watchbill.errors import NotFound
 
@@ -89,7 +95,7 @@ async def nodes(
     if cluster is not None:
         filters.append(f"clusterUuid=={(await find_cluster(session.client, cluster)).id}")
     is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)
-    most = limit or (SHOWN if is_for_people else None)
+    most = limit or (SHOWN_NODES if is_for_people else None)
     listed = await session.client.nodes(filters=tuple(filters), search=search, most=most)
     if name is not None and not listed.nodes:
         raise NotFound(f"There is no node {name}.", details="`watchbill nodes` lists them.")
@@ -104,7 +110,7 @@ async def nodes(
                 session.terminal.print(line)
         return
     rows = [_row(node, clusters, session.now(), output) for node in listed.nodes]
-    headers = [*_HEADERS, *(_WIDE_HEADERS if output is TableFormat.WIDE else ())]
+    headers = header_row(*_COLUMNS, *(_WIDE if output is TableFormat.WIDE else ()))
     for line in table_lines(None if no_headers else headers, rows, session.terminal):
         session.terminal.print(line)
     if not listed.nodes:
@@ -231,7 +237,7 @@ def _device_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str
         ]
         for device in node.devices
     ]
-    headers = ("GPU", "ID", "SLICE", "USE", "HELD BY")
+    headers = header_row("gpu", "id", "gpuProfile", "state", "workload")
     yield from table_lines(headers, rows, session.terminal, indent="  ")
 
 
@@ -252,8 +258,9 @@ def _workload_lines(node: "NodeResponse", session: CommandContext) -> Iterator[s
         if node.status != "Ready"
         else f"{total[0].upper()}{total[1:]} on it:"
     )
+    headers = header_row("name", "project", "pods", "allocatedGpus")
     rows = [_workload_row(workload) for workload in node.workloads]
-    yield from table_lines(("NAME", "PROJECT", "PODS", "GPU"), rows, session.terminal, indent="  ")
+    yield from table_lines(headers, rows, session.terminal, indent="  ")
     if node.workloads_total > len(node.workloads):
         yield f"  ({format_count(node.workloads_total - len(node.workloads))} more)"
 

@@ -15,6 +15,7 @@ from watchbill.cli.connection.lookup import (
     noted_cluster_names,
 )
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number
 from watchbill.cli.output.kubectl import log_lines
 from watchbill.cli.output.terminal import (
@@ -35,7 +36,10 @@ _Search = Annotated[
     str | None,
     typer.Option("--search", "-s", help="Text in the name of the pod, its workload or its node."),
 ]
-POD_HEADERS = ["NAME", "STATUS", "READY", "RESTARTS", "LAST EXIT", "NODE", "POOL", "GPU", "AGE"]
+POD_COLUMNS = (
+    *("name", "status", "isReady", "restarts", "lastExit", "node", "nodePool", "allocatedGpus"),
+    "age",
+)
 
 
 @server_command
@@ -89,9 +93,9 @@ def _is_from_environment(typed: typer.Context, option: str) -> bool:
 def _print_pods(
     session: CommandContext, listed: "PodsResponse", *, of_one: bool, has_headers: bool
 ) -> None:
-    rows, headers = pod_rows(listed.pods, session.now()), POD_HEADERS
+    rows, headers = pod_rows(listed.pods, session.now()), header_row(*POD_COLUMNS)
     if not of_one:
-        headers = ["WORKLOAD", *headers]
+        headers = header_row("workload", *POD_COLUMNS)
         named = zip(listed.pods, rows, strict=True)
         rows = [[pod.workload_name or NONE, *row] for pod, row in named]
     for line in table_lines(headers if has_headers else None, rows, session.terminal):

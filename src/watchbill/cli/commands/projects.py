@@ -1,4 +1,4 @@
-"""`projects` and `departments`: who may use how many GPUs, and how many are used, waited for and idle."""
+"""`projects` and `departments`: GPUs by quota, allocated, requested and idle."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from watchbill.cli.connection.lookup import (
     noted_cluster_names,
 )
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     format_bytes,
@@ -38,15 +39,21 @@ if TYPE_CHECKING:
         UnitResources,
     )
 
-SHOWN = 50
+SHOWN_UNITS = 50
 UNLIMITED = "unlimited"
 _BYTES_PER_MEGABYTE = 1_000_000
-_FIGURES = ("QUOTA", "USED", "ASKED", "RUN", "WAIT", "IDLE")
-_WIDE = ("LIMIT", "WEIGHT", "CPU", "MEMORY", "24H", "CLUSTER")
+_FIGURES = (
+    *("gpuQuota", "allocatedGpus", "requestedGpus"),
+    *("runningWorkloads", "pendingWorkloads", "idleAllocatedGpus"),
+)
+_WIDE = (
+    *("gpuLimit", "gpuOverQuotaWeight", "allocatedCpu", "allocatedMemory"),
+    *("averageGpuAllocation", "cluster"),
+)
 _CSV = (
-    *("cluster", "name", "department", "scheduler", "gpuQuota", "gpuAllocated", "gpuRequested"),
-    *("gpuAllocatedNonPreemptible", "cpuAllocated", "memoryAllocated", "workloads", "running"),
-    *("pending", "idleGpus"),
+    *("cluster", "name", "parent", "scheduler", "gpuQuota", "allocatedGpus", "requestedGpus"),
+    *("allocatedGpusNonPreemptible", "allocatedCpuMillicores", "allocatedMemoryMegabytes"),
+    *("workloads", "runningWorkloads", "pendingWorkloads", "idleAllocatedGpus"),
 )
 ProjectName = Annotated[
     str | None,
@@ -73,10 +80,11 @@ async def projects(
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """List projects: GPU quota, used, asked for; workloads that run and wait, GPUs that idle.
+    """List projects: GPUs by quota, allocated, requested and idle; running and pending workloads.
 
-    QUOTA, USED, ASKED (for by all live workloads) and IDLE are GPUs, RUN and WAIT are workloads. With -o wide,
-    LIMIT and WEIGHT are those of GPUs by node pool, and 24H is the mean of USED over a day. `?` is not known,
+    QUOTA, ALLOCATED, REQUESTED (by all live workloads) and IDLE are GPUs, RUNNING and PENDING are workloads.
+    With -o wide, LIMIT and WEIGHT are those of GPUs by node pool, CPU and MEMORY are allocated, and
+    ALLOCATED-24H is the mean of ALLOCATED over a day. `?` is not known,
     `-` is none: a namespace that is in no queue has no quota.
     """
     from watchbill.client.organisation import project_list
@@ -85,7 +93,7 @@ async def projects(
     filters = [] if name is None else [filter_item("name", name, "==")]
     if cluster is not None:
         filters.append(f"clusterId=={(await find_cluster(session.client, cluster)).id}")
-    most = limit or (SHOWN if output in (TableFormat.TABLE, TableFormat.WIDE) else None)
+    most = limit or (SHOWN_UNITS if output in (TableFormat.TABLE, TableFormat.WIDE) else None)
     listed = await project_list(session.client, filters=tuple(filters), search=search, most=most)
     if name is not None and not listed.projects:
         raise NotFound(f"There is no project {name}.", details="`watchbill projects` lists them.")
@@ -112,9 +120,9 @@ async def departments(
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """List departments: GPU quota, used, asked for; workloads that run and wait, GPUs that idle.
+    """List departments: GPUs by quota, allocated, requested and idle; running and pending workloads.
 
-    The columns are those of `watchbill projects`; IN is the department above. Where you may see only some
+    The columns are those of `watchbill projects`; PARENT is the department above. Where you may see only some
     projects of a department, its figures are `-`.
     """
     from watchbill.client.organisation import department_list
@@ -122,7 +130,7 @@ async def departments(
     filters: tuple[str, ...] = ()
     if cluster is not None:
         filters = (f"clusterId=={(await find_cluster(session.client, cluster)).id}",)
-    most = limit or (SHOWN if output in (TableFormat.TABLE, TableFormat.WIDE) else None)
+    most = limit or (SHOWN_UNITS if output in (TableFormat.TABLE, TableFormat.WIDE) else None)
     listed = await department_list(session.client, filters=filters, most=most)
     await _print(session, listed.departments, output, "departments", has_headers=not no_headers)
     if listed.next_offset is not None:
@@ -151,17 +159,16 @@ async def _print(
     shown = {unit.cluster_id for unit in units}
     clusters = await noted_cluster_names(session, shown, "figures")
     has_clusters = is_plain and len(shown) > 1
-    headers = ["PROJECT" if word == "projects" else "DEPARTMENT"]
-    headers += ["DEPARTMENT" if word == "projects" else "IN", *_FIGURES]
-    headers += [] if is_plain else _WIDE
+    parent = "department" if word == "projects" else "parent"
+    columns = ["name", parent, *_FIGURES, *(() if is_plain else _WIDE)]
     rows = [_row(unit, clusters, is_wide=not is_plain) for unit in units]
     if has_clusters:
-        headers.insert(1, _WIDE[-1])
+        columns.insert(1, "cluster")
         rows = [
             [row[0], clusters.get(unit.cluster_id, NONE), *row[1:]]
             for row, unit in zip(rows, units, strict=True)
         ]
-    for line in table_lines(headers if has_headers else None, rows, session.terminal):
+    for line in table_lines(header_row(*columns) if has_headers else None, rows, session.terminal):
         session.terminal.print(line)
     if not units:
         session.terminal.note(f"No {word} are known to you.")
@@ -251,10 +258,10 @@ def _project_lines(project: "ProjectResponse", clusters: dict[Any, str]) -> Iter
         "Queue": f"{project.scheduler}, {project.status.phase}{message}"
         if project.scheduler
         else "none",
-        "GPUs": f"{format_known(status.allocated.gpu)} used "
+        "GPUs": f"{format_known(status.allocated.gpu)} allocated "
         f"({format_known(status.allocated_non_preemptible.gpu)} "
         f"not preemptible, {format_known(live.idle_gpus)} idle), "
-        f"{format_known(status.requested.gpu)} asked for, "
+        f"{format_known(status.requested.gpu)} requested, "
         f"quota {_quota(project)}",
         "Workloads": f"{format_count(live.total)}: {format_count(live.running)} running, "
         f"{format_count(live.pending)} pending",
@@ -262,13 +269,15 @@ def _project_lines(project: "ProjectResponse", clusters: dict[Any, str]) -> Iter
     for label, text in facts.items():
         if text:
             yield f"{label + ':':<12}{safe(text)}"
-    held = {each.node_pool_name: each.allocated for each in project.status.node_pool_quota_statuses}
+    by_pool = {
+        each.node_pool_name: each.allocated for each in project.status.node_pool_quota_statuses
+    }
     quotas = {each.node_pool.name if each.node_pool else "": each for each in project.resources}
-    for pool in sorted(held.keys() | quotas.keys()):
-        used = format_known(held[pool].gpu) if pool in held else "0"
+    for pool in sorted(by_pool.keys() | quotas.keys()):
+        allocated = format_known(by_pool[pool].gpu) if pool in by_pool else "0"
         quota = quotas.get(pool)
         yield safe(
-            f"Node pool {pool or '(any)'}: {used} GPUs used"
+            f"Node pool {pool or '(any)'}: {allocated} GPUs allocated"
             + (
                 f", quota {_bounded(quota.gpu.deserved)}, limit {_bounded(quota.gpu.limit)}, "
                 f"over-quota weight {_bounded(quota.gpu.over_quota_weight)}"

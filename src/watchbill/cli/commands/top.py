@@ -12,6 +12,7 @@ from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import TABLE_ROWS, allocated_gpus
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -22,7 +23,7 @@ from watchbill.cli.output.humanize import (
 )
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, table_lines
 from watchbill.cli.workload_use import (
-    LAG,
+    CONTACT_LAG,
     Series,
     UsageSeries,
     chart,
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
     from watchbill.client import Client
     from watchbill.responses.contract import TelemetryResponse, TelemetryValue, WorkloadResponse
 
-ROWS = 20
+SHOWN_WORKLOADS = 20
 MEASURED_ROWS = 100
 """Further ones are listed without a chart: each costs a question."""
 CONCURRENT_REQUESTS = 4
-_HEADERS = ["WORKLOAD", "PROJECT", "PHASE", "GPUS", "IDLE", "GPU-USE", "", "CPU-CORES", ""]
+_COLUMNS = (
+    *("name", "project", "phase", "allocatedGpus", "idleAllocatedGpus"),
+    *("gpuUtilization", "", "cpuUsage", ""),
+)
+"""Those without a name are charts."""
 _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 
 
@@ -61,13 +66,13 @@ async def top_list(
     with_gpus = Selection(
         filters=(*narrowing, "allocatedGPU>=0.000001"), sort_by="allocatedGPU", is_descending=True
     )
-    shown = limit or ROWS
+    shown = limit or SHOWN_WORKLOADS
     workloads = await client.workloads(with_gpus, most=shown)
     if not workloads and output not in DOCUMENTS:
         terminal.note("No workloads with GPUs visible to you.")
         return
     slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
-    end = datetime.now(UTC) - LAG
+    end = datetime.now(UTC) - CONTACT_LAG
 
     async def load(workload: "WorkloadResponse") -> UsageSeries:
         async with slots:
@@ -80,7 +85,7 @@ async def top_list(
         terminal.write(DOCUMENTS[output]({"workloads": usage}))
         return
     rows = [_row(*pair) for pair in zip(workloads, series, strict=True)]
-    for line in table_lines(_HEADERS if has_headers else None, rows, terminal):
+    for line in table_lines(header_row(*_COLUMNS) if has_headers else None, rows, terminal):
         terminal.print(line)
     if not any(is_known(usage.get((name, ""))) for usage in loaded for name in (_GPU, _CPU)):
         terminal.note(
@@ -209,8 +214,9 @@ async def top(
         return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
-    groups = [by.value.upper(), *("CLUSTER" for _ in fields[1:])]
-    headers = None if no_headers else [*groups, "WORKLOADS", "GPUS", "IDLE"]
+    group = "nodePool" if by is UsageGrouping.NODE_POOL else by.value
+    columns = (group, *("cluster" for _ in fields[1:]), "workloads", "allocatedGpus")
+    headers = None if no_headers else header_row(*columns, "idleAllocatedGpus")
     if rows:
         for line in table_lines(headers, rows[:shown], session.terminal):
             session.terminal.print(line)

@@ -9,6 +9,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.moments import parse_moment, parse_span
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
 from watchbill.errors import Invalid
@@ -89,8 +90,9 @@ async def usage(
 ) -> None:
     """Report who used how many GPU-hours, and how many of them were idle.
 
-    Days are UTC days. Deleted workloads count too. IDLE is `?` where it was not measured; WAITED counts the
-    GPUs that pending workloads requested.
+    Days are UTC days. Deleted workloads count too. Hours are GPU-hours, of all columns but CORE-HOURS and
+    GIB-HOURS. IDLE-HOURS is `?` where it was not measured; PENDING-HOURS counts the GPUs that pending
+    workloads requested.
     """
     groups = [_group(name) for name in by.split(",") if name.strip()]
     start = _moment("--since", since)
@@ -118,9 +120,9 @@ def _print_table(
     is_wide: bool,
 ) -> None:
     has_cost = report.currency is not None
-    headers = [*(name.upper() for name in groups), "ALLOCATED", "IDLE", "IDLE%", "WAITED"]
+    headers = header_row(*groups, *_COLUMNS)
     headers += [report.currency or ""] if has_cost else []
-    headers += _WIDE if is_wide else []
+    headers += header_row(*_WIDE) if is_wide else []
     rows: list[list[Cell | str]] = [
         [
             *(row.group.get(name) or "-" for name in groups),
@@ -134,7 +136,7 @@ def _print_table(
             session.terminal.print(line)
     if not report.totals.allocated_gpu_hours and not report.totals.pending_gpu_hours:
         session.terminal.note(
-            "No GPU was allocated or waited for in these days; the newest ten minutes are not counted yet."
+            "No GPU was allocated or requested in these days; the newest ten minutes are not counted yet."
         )
     if len(report.rows) > TABLE_ROWS:
         session.terminal.note(
@@ -170,8 +172,11 @@ def _cells(figures: "UsageFigures", *, has_cost: bool) -> list[Cell | str]:
     return [*cells, "-" if figures.cost is None else f"{figures.cost:,.2f}"] if has_cost else cells
 
 
-_WIDE = ["REQUESTED", "BUSY", "UNMEASURED", "GAP", "CPU", "MEMORY", "UNPRICED"]
-"""More columns: GPU-hours, core-hours and GiB-hours."""
+_COLUMNS = ("allocatedGpuHours", "idleGpuHours", "idleShare", "pendingGpuHours")
+_WIDE = (
+    *("requestedGpuHours", "busyGpuHours", "unmeasuredGpuHours", "gapGpuHours"),
+    *("cpuCoreHours", "memoryGibHours", "unpricedGpuHours"),
+)
 
 
 def _more_cells(figures: "UsageFigures") -> list[str]:

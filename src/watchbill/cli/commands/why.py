@@ -19,6 +19,7 @@ from watchbill.cli.output.columns import (
     allocated_gpus,
     note_stale_clusters,
 )
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
     format_age,
@@ -46,8 +47,11 @@ if TYPE_CHECKING:
 KUBECTL_ELEMENTS = 20
 """Enough to find a pod among them."""
 NO_REASON = "no scheduler and no queue has given a reason yet"
-_HEADERS = ("NAME", "TYPE", "PROJECT", "OWNER", "GPU(R/A)", "PENDING", "REASON")
 _COLUMNS = ("name", "type", "project", "owner", "gpu")
+_TABLE = (
+    *("name", "type", "project", "owner", "gpusRequestedAndAllocated"),
+    *("phaseUpdatedAt", "reason"),
+)
 _SOURCES = {
     "kai": "KAI scheduler",
     "kueue": "Kueue",
@@ -95,7 +99,7 @@ async def why(
     if workload.phase == "Pending" and workload.deleted_at is None and workload.project_name:
         project = shlex.quote(f"project=={workload.project_name}")
         session.terminal.note(
-            f"hint: `watchbill usage --since 7d --by day --filter {project}` shows what its project waited for"
+            f"hint: `watchbill usage --since 7d --by day --filter {project}` shows its pending GPU-hours"
         )
 
 
@@ -139,7 +143,8 @@ async def print_pending(
         ]
         for workload in workloads
     ]
-    for line in table_lines(_HEADERS if has_headers else None, rows, terminal):
+    headers = header_row(*_TABLE) if has_headers else None
+    for line in table_lines(headers, rows, terminal):
         terminal.print(line)
     note_stale_clusters(terminal, view, workloads)
     if len(workloads) >= shown and (count := await client.workload_count(selection)) > shown:
@@ -289,7 +294,8 @@ def _conditions(
         ]
         for condition in conditions
     ]
-    yield from table_lines(["CONDITION", "REASON", "AGE", "MESSAGE"], rows, terminal, indent="  ")
+    headers = header_row("condition", "reason", "lastTransitionTime", "message")
+    yield from table_lines(headers, rows, terminal, indent="  ")
 
 
 def _changed_at(condition: "Condition") -> datetime:

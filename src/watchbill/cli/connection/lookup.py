@@ -36,7 +36,7 @@ class LookupScope:
     is_everywhere: bool = False
     """Then the project does not count, as with kubectl's -A."""
     is_ai_work: bool = False
-    """Only AI work, and what an agent has not told apart yet."""
+    """Only AI work, and what an agent has not classified yet."""
 
 
 async def scope_filters(client: "Client", scope: LookupScope) -> tuple[str, ...]:
@@ -125,7 +125,8 @@ async def cluster_names(session: CommandContext) -> dict[UUID, str]:
 async def noted_cluster_names(
     session: CommandContext, shown: Container[UUID], what: str
 ) -> dict[UUID, str]:
-    """The clusters' names; which of those that are `shown` were not observed for a while is said, of `what`."""
+    """The clusters' names; which of those that are `shown` were not observed for a while is noted, of
+    `what`."""
     clusters = await session.client.clusters()
     of_shown = (cluster for cluster in clusters if cluster.id in shown)
     note_stale(session.terminal, of_shown, session.now(), what)

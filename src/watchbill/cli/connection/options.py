@@ -137,7 +137,7 @@ GpuModel = Annotated[
         "--gpu-model",
         "--gpu-type",
         metavar="TEXT",
-        help="Only on GPUs whose model's name contains this text, such as H100.",
+        help="Only on GPUs whose type contains this text, such as H100.",
     ),
 ]
 Labels = Annotated[

@@ -295,7 +295,7 @@ class CommandContext:
     terminal: Terminal
     time_zone: tzinfo = UTC
     ca_file: Path | None = None
-    """Certificates that the command was told to trust."""
+    """Certificates that the command is to trust."""
     _client: "Client | None" = None
 
     @property

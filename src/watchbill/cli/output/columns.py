@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from watchbill.cli.output.headers import HEADERS
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -137,85 +138,103 @@ def _member(name: str) -> tuple[str, Path]:
 
 
 COLUMNS: dict[str, TableColumn] = {
-    "name": TableColumn("NAME", _text(lambda workload: workload.name), ("name",)),
-    "type": TableColumn("TYPE", _text(lambda workload: workload.type), ("type",)),
-    "phase": TableColumn("PHASE", _phase, ("phase",)),
+    "name": TableColumn(HEADERS["name"], _text(lambda workload: workload.name), ("name",)),
+    "type": TableColumn(HEADERS["type"], _text(lambda workload: workload.type), ("type",)),
+    "phase": TableColumn(HEADERS["phase"], _phase, ("phase",)),
     "project": TableColumn(
-        "PROJECT", _text(lambda workload: workload.project_name), ("projectName",)
+        HEADERS["project"], _text(lambda workload: workload.project_name), ("projectName",)
     ),
-    "owner": TableColumn("OWNER", _text(lambda workload: workload.submitted_by), ("submittedBy",)),
-    "pods": TableColumn("PODS", _pods, ("runningPods", "requestedPods")),
+    "owner": TableColumn(
+        HEADERS["owner"], _text(lambda workload: workload.submitted_by), ("submittedBy",)
+    ),
+    "pods": TableColumn(HEADERS["pods"], _pods, ("runningPods", "requestedPods")),
     "gpu": TableColumn(
-        "GPU(R/A)",
+        HEADERS["gpusRequestedAndAllocated"],
         _gpu,
         ("requestedGpus", "allocatedGPU"),
     ),
-    "idle": TableColumn("IDLE", lambda workload, view: idle_gpus(workload), ("idleAllocatedGpus",)),
-    "age": TableColumn("AGE", _age(lambda workload: workload.created_at), ("createdAt",)),
+    "idle": TableColumn(
+        HEADERS["idleAllocatedGpus"],
+        lambda workload, view: idle_gpus(workload),
+        ("idleAllocatedGpus",),
+    ),
+    "age": TableColumn(HEADERS["age"], _age(lambda workload: workload.created_at), ("createdAt",)),
     "namespace": TableColumn(
-        "NAMESPACE", _text(lambda workload: workload.namespace), ("namespace",)
+        HEADERS["namespace"], _text(lambda workload: workload.namespace), ("namespace",)
     ),
     "cluster": TableColumn(
-        "CLUSTER",
+        HEADERS["cluster"],
         lambda workload, view: view.cluster_name(workload.cluster_id),
         ("clusterId",),
     ),
     "nodepools": TableColumn(
-        "NODE-POOLS", _names(lambda workload: workload.current_node_pools), ("nodepool",)
+        HEADERS["nodePools"], _names(lambda workload: workload.current_node_pools), ("nodepool",)
     ),
     "priority": TableColumn(
-        "PRIORITY",
+        HEADERS["priority"],
         lambda workload, view: format_number(workload.priority),
         ("priority",),
     ),
-    "id": TableColumn("ID", _text(lambda workload: workload.id), ("id",)),
+    "id": TableColumn(HEADERS["id"], _text(lambda workload: workload.id), ("id",)),
     "department": TableColumn(
-        "DEPARTMENT", _text(lambda workload: workload.department_name), ("departmentName",)
+        HEADERS["department"], _text(lambda workload: workload.department_name), ("departmentName",)
     ),
-    "category": TableColumn("CATEGORY", _text(lambda workload: workload.category), ("category",)),
+    "category": TableColumn(
+        HEADERS["category"], _text(lambda workload: workload.category), ("category",)
+    ),
     "workload-class": TableColumn(
-        "WORKLOAD-CLASS",
+        HEADERS["workloadClass"],
         _text(lambda workload: workload.extra.workload_class),
         ("workloadClass",),
     ),
     "framework": TableColumn(
-        "FRAMEWORK",
+        HEADERS["distributedFramework"],
         _text(lambda workload: workload.distributed_framework),
         ("distributedFramework",),
     ),
     "application": TableColumn(
-        "APPLICATION", _text(lambda workload: workload.ai_application_name), ("aiApplicationName",)
+        HEADERS["aiApplicationName"],
+        _text(lambda workload: workload.ai_application_name),
+        ("aiApplicationName",),
     ),
     "class": TableColumn(
-        "PRIORITY-CLASS",
+        HEADERS["priorityClass"],
         _text(lambda workload: workload.priority_class_name),
         ("priorityClassName",),
     ),
     "message": TableColumn(
-        "MESSAGE", _text(lambda workload: workload.phase_message), ("phaseMessage",)
+        HEADERS["message"], _text(lambda workload: workload.phase_message), ("phaseMessage",)
     ),
     "since": TableColumn(
-        "IN-PHASE", _age(lambda workload: workload.phase_updated_at), ("phaseUpdatedAt",)
+        HEADERS["phaseUpdatedAt"],
+        _age(lambda workload: workload.phase_updated_at),
+        ("phaseUpdatedAt",),
     ),
     "pending": TableColumn(
-        "PENDING",
+        HEADERS["totalPendingTimeSeconds"],
         _duration(lambda workload: workload.total_pending_time_seconds),
         ("totalPendingTimeSeconds",),
     ),
     "running": TableColumn(
-        "RUNNING",
+        HEADERS["totalRunningTimeSeconds"],
         _duration(lambda workload: workload.total_running_time_seconds),
         ("totalRunningTimeSeconds",),
     ),
-    "created": TableColumn("CREATED", _time(lambda workload: workload.created_at), ("createdAt",)),
-    "completed": TableColumn(
-        "COMPLETED", _time(lambda workload: workload.completed_at), ("completedAt",)
+    "created": TableColumn(
+        HEADERS["createdAt"], _time(lambda workload: workload.created_at), ("createdAt",)
     ),
-    "deleted": TableColumn("DELETED", _age(lambda workload: workload.deleted_at), ("deletedAt",)),
-    "images": TableColumn("IMAGES", _names(lambda workload: workload.images), ("images",)),
-    "nodes": TableColumn("NODES", _names(lambda workload: workload.extra.nodes)),
-    "gpu-models": TableColumn("GPU-MODELS", _names(lambda workload: workload.extra.gpu_models)),
-    "labels": TableColumn("LABELS", _names(_labels)),
+    "completed": TableColumn(
+        HEADERS["completedAt"], _time(lambda workload: workload.completed_at), ("completedAt",)
+    ),
+    "deleted": TableColumn(
+        HEADERS["deletedAt"], _age(lambda workload: workload.deleted_at), ("deletedAt",)
+    ),
+    "images": TableColumn(HEADERS["images"], _names(lambda workload: workload.images), ("images",)),
+    "nodes": TableColumn(HEADERS["nodes"], _names(lambda workload: workload.extra.nodes)),
+    "gpu-types": TableColumn(
+        HEADERS["gpuModels"], _names(lambda workload: workload.extra.gpu_models)
+    ),
+    "labels": TableColumn(HEADERS["labels"], _names(_labels)),
 }
 
 TABLE_ROWS = 50

@@ -147,7 +147,7 @@ def plain_pods(view: WorkloadView) -> Facts:
 
 
 def _total_count(root: Mapping[str, Any]) -> int:
-    """How many pods make up the group, as Kueue is told."""
+    """How many pods make up the group, as Kueue counts them."""
     stated = text(annotations(root).get("kueue.x-k8s.io/pod-group-total-count"))
     return int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 7 else 0
 

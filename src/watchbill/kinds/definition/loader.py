@@ -277,7 +277,7 @@ class KindHeader(NamedTuple):
 
 @cache
 def read_kind_headers() -> tuple[KindHeader, ...]:
-    """The built-in kinds by name, without compiling what is said of each."""
+    """The built-in kinds by name, without compiling the definition of each."""
     headers = []
     for path in BUILT_IN.glob("*.yaml"):
         top = read_section(path)

@@ -202,7 +202,7 @@ def observed_phase(view: WorkloadView) -> Phase:
 
 
 def _ended(view: WorkloadView) -> Phase:
-    """What is said to have ended has done so when none of its pods serves any more."""
+    """What its status says has ended has done so when none of its pods serves any more."""
     has_failed = view.facts.holds("failed")
     if view.pods.ready:
         return Phase.DEGRADED if has_failed else Phase.RUNNING

@@ -1,4 +1,4 @@
-"""A workload's pods as they are told: where they run, what they hold, how their containers fare."""
+"""A workload's pods as they are reported: where they run, what they hold, how their containers fare."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime

@@ -21,8 +21,8 @@ from watchbill.kinds.derivation.redact_names import (
     hide_tokens,
     is_ordinary,
     is_secret_name,
-    is_strong_name,
     is_wordy,
+    names_a_credential,
 )
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import Variable
@@ -460,7 +460,7 @@ def _is_prose(text: str, match: re.Match[str], value: str) -> bool:
     follows_word = start > 1 and text[start - 1] == " " and text[start - 2].isalnum()
     after = text[match.end() + len(value) :][:2]
     leads_words = len(after) == 2 and after[0] == " " and after[1].islower()
-    return follows_word or (leads_words and not is_strong_name(match[1]))
+    return follows_word or (leads_words and not names_a_credential(match[1]))
 
 
 def _hide_element(match: re.Match[str]) -> str:

@@ -202,7 +202,7 @@ def _is_secret_name(name: str) -> bool:
     return _SECRET.search(_INNOCENT.sub("", name)) is not None
 
 
-def is_strong_name(name: str) -> bool:
+def names_a_credential(name: str) -> bool:
     """Whether a name speaks of a password, a secret or credentials: numbers are secret there, too."""
     return _STRONG.search(name[-NAME_LENGTH:]) is not None
 
@@ -217,7 +217,7 @@ def is_ordinary(name: str, value: str) -> bool:
     if name.lower().endswith("authorization") and _SCHEME.fullmatch(value):
         return True
     if _NUMBER.fullmatch(value):
-        return not is_strong_name(name)
+        return not names_a_credential(name)
     if _PRIMARY_KEY.fullmatch(name) and _COLUMNS.fullmatch(value):
         return True
     if _FILE.search(name) and _PATH.fullmatch(value):

@@ -144,7 +144,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_exit: LastExit | None = None
     """The newest end of a container that runs again; None where none was started again."""
     containers: tuple[Container, ...] = ()
-    """Init containers first, as many as are told."""
+    """Init containers first, as many as are reported."""
     tolerations: tuple[Toleration, ...] = ()
     node_affinity: NodeAffinity | None = None
     ip: str = ""

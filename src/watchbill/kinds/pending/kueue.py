@@ -142,7 +142,7 @@ _QUEUES: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 
 class _Quota(NamedTuple):
-    """What Kueue says of one resource in one flavor; `most` is told where it asks for more than that."""
+    """What Kueue says of one resource in one flavor; `most` is given where it asks for more than that."""
 
     resource: str
     flavor: str

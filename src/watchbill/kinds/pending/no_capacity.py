@@ -165,7 +165,7 @@ def _quota_amounts(written: str) -> dict[str, Amount]:
     return amounts
 
 
-WAIT = "wait, request less, or add nodes"
+WAIT_ADVICE = "wait, request less, or add nodes"
 
 # What a node's rejection means, and what would help; the first that occurs in the message counts.
 REJECTIONS: tuple[tuple[str, str, str], ...] = (
@@ -251,7 +251,7 @@ def insufficient_capacity(shortage: InsufficientCapacity) -> str:
         few = "little" if resource in ("memory", "GPU memory") else "few"
         place = f"{shortage.place} has" if shortage.place else "The nodes have"
         facts.append(nodes_that(short[resource], f"has too {few}", f"have too {few}"))
-        return f"{place} too {few} free {resource} – {_listed(facts)} – {WAIT}."
+        return f"{place} too {few} free {resource} – {_listed(facts)} – {WAIT_ADVICE}."
     rejected = rejection(nodes_by_cause)
     if rejected is not None:
         problem, number, remedy = rejected
@@ -298,7 +298,7 @@ def _on_one_node(shortage: InsufficientCapacity, match: re.Match[str]) -> str:
     place = f"{shortage.place} has" if shortage.place else "The nodes have"
     free = requested_and_free("gpu", requested=requested, used=used, bound=capacity)
     unit = " (GB)" if word == "memory" else ""
-    return f"{place} too {few} free {word}{unit} – {free} on node {node} – {WAIT}."
+    return f"{place} too {few} free {word}{unit} – {free} on node {node} – {WAIT_ADVICE}."
 
 
 def _gang(text: str) -> Iterator[str]:
@@ -317,7 +317,7 @@ def _quoted_message(shortage: InsufficientCapacity, text: str, facts: list[str])
     if match:
         within = f" {match[1]}" if match[1] else ""
         place = f"Node pool {match[2]}" if match[2] else shortage.place or "The cluster"
-        return f"{place} has no capacity{within} – {one_line(match[3])} – {WAIT}."
+        return f"{place} has no capacity{within} – {one_line(match[3])} – {WAIT_ADVICE}."
     if is_uninformative(text):
         prefix = f"{shortage.place}: the" if shortage.place else "The"
         return (
@@ -327,11 +327,11 @@ def _quoted_message(shortage: InsufficientCapacity, text: str, facts: list[str])
     if _NO_ROOM.fullmatch(text):
         place = shortage.place or "No node"
         room = "has no capacity for it" if shortage.place else "has capacity for it"
-        return f"{place} {room} – {_listed(facts)} – {WAIT}."
+        return f"{place} {room} – {_listed(facts)} – {WAIT_ADVICE}."
     pool = shortage.place.rpartition(" ")[2]
     stated = one_line(text)
     prefix = f"{shortage.place}: " if shortage.place and pool not in stated else ""
-    return f"{prefix}{stated} – {_listed(facts)} – {WAIT}."
+    return f"{prefix}{stated} – {_listed(facts)} – {WAIT_ADVICE}."
 
 
 def _placed(place: str, problem: str) -> str:

@@ -15,7 +15,7 @@ from watchbill.kinds.objects.pod import Pod, PodCondition
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import (
-    WAIT,
+    WAIT_ADVICE,
     InsufficientCapacity,
     amount_with_word,
     format_amount,
@@ -161,7 +161,7 @@ def _no_node(group: _Group, nodes: int, refusals: str, view: WorkloadView) -> st
             fact = f"{requests_of(group.pods, view)}, {fact}"
         return f"{problem} – {fact} – {remedy}."
     stated = one_line(refusals) or requests_of(group.pods, view)
-    return f"No node fits – {stated} – {WAIT}."
+    return f"No node fits – {stated} – {WAIT_ADVICE}."
 
 
 def _short_of(
@@ -190,7 +190,7 @@ def _short_of(
     others = nodes - insufficient
     if others > 0:
         amount_text += f", the other {f'{others} do' if others > 1 else 'does'} not fit"
-    return f"No node has enough free {word} – {amount_text} – {WAIT}."
+    return f"No node has enough free {word} – {amount_text} – {WAIT_ADVICE}."
 
 
 def _is_gpu(resource: str, settings: DeriveSettings) -> bool:
@@ -260,7 +260,7 @@ def _volcano_message(
         waits = "finds no node" if gang[1] == "1" else "find no node"
         return (
             f"Its pods are scheduled together or not at all, and {gang[1]} of {gang[2]} {waits}"
-            f" – {requests} in queue {queue} – {WAIT}."
+            f" – {requests} in queue {queue} – {WAIT_ADVICE}."
         )
     return insufficient_capacity(
         InsufficientCapacity(place="", message=message, requested=f"{requests} in queue {queue}")

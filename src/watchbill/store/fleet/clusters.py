@@ -208,7 +208,7 @@ def _reason(row: Row, state: ClusterState, now: datetime, *, is_whole: bool) -> 
 
 
 def _decoded(stored: bytes | None, kind: type[_T]) -> _T:
-    """What the agent said; nothing where an agent before today's bounds said what cannot be."""
+    """What the agent reported; nothing where an agent before today's bounds reported what cannot be."""
     try:
         return msgspec.json.decode(stored or b"[]", type=kind)
     except msgspec.ValidationError:

@@ -89,13 +89,14 @@ def fleet_figures(
 
 
 def capacity(node_pools: bytes | None) -> int | None:
-    """GPU millionths of a cluster that new pods can have; None where its agent has not told or does not know.
+    """GPU millionths of a cluster that new pods can have; None where its agent has not reported or does not
+    know.
 
     One that has only begun tells of no node pool at all, as no cluster is.
     """
     try:
         pools = msgspec.json.decode(node_pools or b"[]", type=tuple[NodePoolCapacity, ...])
-    except msgspec.ValidationError:  # told before today's bounds
+    except msgspec.ValidationError:  # reported before today's bounds
         return None
     gpus = [pool.gpus for pool in pools]
     if not gpus or None in gpus:

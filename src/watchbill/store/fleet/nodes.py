@@ -329,7 +329,7 @@ def _response(
 
 
 def _own_part(node: ClusterNode) -> ClusterNode:
-    """What is told of a node to somebody who holds a part of it."""
+    """What is shown of a node to somebody who holds a part of it."""
     conditions = tuple(
         msgspec.structs.replace(each, message=None)
         for each in node.conditions

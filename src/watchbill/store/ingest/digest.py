@@ -1,4 +1,4 @@
-"""Whether agent and server hold the same records, told by one number each instead of by all of them.
+"""Whether agent and server hold the same records, compared by one number each instead of by all of them.
 
 Both join the hashes of their records by exclusive or, in any order. Some rows the agent cannot know: of
 kinds that it may not read, of deletions that are held. So what counts is not that the digests are equal but

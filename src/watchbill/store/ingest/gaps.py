@@ -71,8 +71,8 @@ async def reported_record(
 async def _observed_record(
     connection: Connection, agent: AgentIdentity, unbroken_seconds: float | None, now: datetime
 ) -> None:
-    """The agent has observed its cluster for so long without a break, and told all: what was accounted of gaps
-    since then is accounted anew. None = it does not say so."""
+    """The agent has observed its cluster for so long without a break, and reported all: what was accounted of
+    gaps since then is accounted anew. None = it does not say so."""
     if unbroken_seconds is not None:
         since = now - timedelta(seconds=unbroken_seconds)
         rows = await connection.fetch(_OBSERVED, agent.tenant_id, agent.cluster_id, since)

@@ -74,7 +74,7 @@ async def inventory_begin(
 async def inventory_entries(
     db: Database, agent: AgentIdentity, request: InventoryEntries
 ) -> InventoryMissing:
-    """Note entries, in any order and as often as they come. Answers which records the server lacks."""
+    """Note entries, in any order and as often as they come. Answers which records the server does not have."""
     async with db.transaction(agent.tenant_id) as connection:
         await stream_check(connection, agent, request.stream_id)
         await _open(connection, agent, request.inventory_id)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from watchbill.protocol import Item, Upsert
+from watchbill.protocol import BatchItem, Upsert
 
 MAX_ROWS = 500
 """That are written together, about: while they are made ready everybody else waits."""
 
 
-def runs_of(items: Sequence[Item]) -> list[list[Item]]:
+def runs_of(items: Sequence[BatchItem]) -> list[list[BatchItem]]:
     """Items of the same action one after the other; an id once, and so many rows, in each run."""
-    runs: list[list[Item]] = []
+    runs: list[list[BatchItem]] = []
     seen: set[UUID] = set()
     rows = 0
     for item in items:
@@ -25,7 +25,7 @@ def runs_of(items: Sequence[Item]) -> list[list[Item]]:
     return runs
 
 
-def _rows(item: Item) -> int:
+def _rows(item: BatchItem) -> int:
     """What is written of it, about."""
     count = 1 + len(item.transitions)
     if isinstance(item, Upsert):
@@ -35,5 +35,5 @@ def _rows(item: Item) -> int:
     return count
 
 
-def item_id(item: Item) -> UUID:
+def item_id(item: BatchItem) -> UUID:
     return item.record.workload.id if isinstance(item, Upsert) else item.id

@@ -1,6 +1,6 @@
 """Writes the nodes that a heartbeat brings: those that changed, and the end of those that are gone.
 
-The cluster keeps the digest of all nodes that it was told. A difference to any other is not taken.
+The cluster keeps the digest of all nodes that were reported. A difference to any other is not taken.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ async def node_write(
     *,
     has_room: bool = True,
 ) -> NodeResult:
-    """`stored_digest`: of what is stored; None = nothing was told yet. Without `has_room` nodes are removed
+    """`stored_digest`: of what is stored; None = nothing was reported yet. Without `has_room` nodes are removed
     and none is written.
     """
     if changes.since is not None and changes.since != stored_digest:
@@ -115,7 +115,7 @@ async def _ids_held(connection: Connection, agent: AgentIdentity, ids: Sequence[
 
 
 async def node_forget(connection: Connection, agent: AgentIdentity) -> None:
-    """Nothing is told of the nodes any more, as by an agent that went back to an older version: what was told
+    """The nodes are not reported any more, as by an agent that went back to an older version: what was reported
     before may have changed since."""
     cluster = (agent.tenant_id, agent.cluster_id)
     await connection.execute(

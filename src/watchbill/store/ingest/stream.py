@@ -22,6 +22,7 @@ from watchbill.protocol import (
     HEARTBEAT_SECONDS,
     PROTOCOL_VERSION,
     Batch,
+    BatchItem,
     BatchReply,
     Delete,
     Heartbeat,
@@ -29,7 +30,6 @@ from watchbill.protocol import (
     HelloReply,
     HelloRequest,
     IdleHours,
-    Item,
     KindState,
     RefusedItem,
     Upsert,
@@ -241,7 +241,7 @@ async def heartbeat_apply(
 
 
 def _reported_until(cluster: Row, age_seconds: float | None, now: datetime) -> datetime:
-    """Until when the agent says that it observed; never earlier than it said before."""
+    """Until when the agent says that it observed; never earlier than it reported before."""
     before = min(cluster["last_contact_at"] or now, now)
     return before if age_seconds is None else max(before, now - timedelta(seconds=age_seconds))
 
@@ -336,19 +336,19 @@ async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
 
 
 def _observed_until(cluster: Row, now: datetime) -> datetime:
-    """Now, unless the agent's last heartbeat told that it cannot follow its cluster: then only a heartbeat
+    """Now, unless the agent's last heartbeat said that it cannot follow its cluster: then only a heartbeat
     that tells otherwise moves it, so neither messages nor restarts make old data look new."""
     before: datetime | None = cluster["last_contact_at"]
     return min(before, now) if before is not None and cluster["is_blind"] else now
 
 
 async def _valid_items(
-    items: Sequence[Item], now: datetime
-) -> tuple[list[RefusedItem], list[RefusedItem], list[Item]]:
+    items: Sequence[BatchItem], now: datetime
+) -> tuple[list[RefusedItem], list[RefusedItem], list[BatchItem]]:
     """What cannot be stored, what can without some of its members (both with the reason), and what to store."""
     refused: list[RefusedItem] = []
     repaired: list[RefusedItem] = []
-    valid: list[Item] = []
+    valid: list[BatchItem] = []
     transitions_left, steps_left = MAX_BATCH_TRANSITIONS, MAX_BATCH_STEPS
     steps: Counter[UUID] = Counter()
     """Of each workload: an agent may name one many times."""
@@ -375,8 +375,8 @@ async def _valid_items(
 
 
 async def _bound_deletions(
-    connection: Connection, agent: AgentIdentity, items: list[Item], now: datetime
-) -> list[Item]:
+    connection: Connection, agent: AgentIdentity, items: list[BatchItem], now: datetime
+) -> list[BatchItem]:
     """Deletions stamped only after a gap that has just ended happened at some time during it.
 
     An agent that merely could not reach the server went on observing: its times lie within the gap.
@@ -403,8 +403,8 @@ async def _bound_deletions(
 
 
 async def _without_new_pods(
-    connection: Connection, agent: AgentIdentity, items: Sequence[Item]
-) -> tuple[list[Item], set[UUID]]:
+    connection: Connection, agent: AgentIdentity, items: Sequence[BatchItem]
+) -> tuple[list[BatchItem], set[UUID]]:
     """The items, in their order, with pods that are stored already; and the workloads that lack some."""
     upserts = [item for item in items if isinstance(item, Upsert)]
     shortened, incomplete = await without_new_pods(connection, agent.tenant_id, upserts)
@@ -413,7 +413,7 @@ async def _without_new_pods(
 
 
 async def _apply_items(
-    connection: Connection, agent: AgentIdentity, items: Sequence[Item], now: datetime
+    connection: Connection, agent: AgentIdentity, items: Sequence[BatchItem], now: datetime
 ) -> list[RefusedItem]:
     """Each run (`runs_of`) is written together; where it cannot be, item by item."""
     refused: list[RefusedItem] = []
@@ -431,7 +431,7 @@ async def _apply_items(
 
 
 async def _apply_run(
-    connection: Connection, agent: AgentIdentity, run: list[Item], now: datetime
+    connection: Connection, agent: AgentIdentity, run: list[BatchItem], now: datetime
 ) -> list[RefusedItem]:
     upserts = [item for item in run if isinstance(item, Upsert)]
     deletes = [item for item in run if isinstance(item, Delete)]
@@ -444,7 +444,7 @@ async def _apply_run(
 async def _show_problems(
     connection: Connection,
     agent: AgentIdentity,
-    items: Sequence[Item],
+    items: Sequence[BatchItem],
     problems: Sequence[RefusedItem],
     now: datetime,
 ) -> None:

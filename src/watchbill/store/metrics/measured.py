@@ -99,7 +99,7 @@ async def scrape_write(
     scrapes: Sequence[Scrape],
     now: datetime,
 ) -> None:
-    """Keep what is sound of the scrapes; a moment told twice is kept once."""
+    """Keep what is sound of the scrapes; a moment reported twice is kept once."""
     rows = [row for scrape in scrapes for row in _sound_rows(scrape, now)]
     if not rows:
         return
@@ -161,9 +161,9 @@ _INSERT_SAMPLE = (
     "WHERE n.tenant_id = $1 AND n.id = $8 AND n.cluster_id <> $2) ON CONFLICT DO NOTHING"
 )
 OF_WORKLOAD = "(s.cluster_id IS NULL OR (s.cluster_id = w.cluster_id AND NOT s.is_of_node))"
-"""Of the samples `s` under the id of the workload `w`, those that its own cluster told of a workload: an agent
-chooses ids, and may choose one that another cluster's node or workload has or had. Without a cluster are those
-of earlier versions."""
+"""Of the samples `s` under the id of the workload `w`, those that its own cluster reported of a workload: an
+agent chooses ids, and may choose one that another cluster's node or workload has or had. Without a cluster are
+those of earlier versions."""
 
 
 async def _insert(
@@ -300,8 +300,8 @@ _OWN = (
     "(s.cluster_id IS NULL OR (s.is_of_node = ($5::uuid IS NOT NULL) AND s.cluster_id = coalesce($5::uuid, "
     "(SELECT w.cluster_id FROM workload w WHERE w.tenant_id = $1 AND w.id = $6))))"
 )
-"""`OF_WORKLOAD` of one id, or, with the cluster of a node, what that cluster told of it. $6: the workload, of a
-pod its workload."""
+"""`OF_WORKLOAD` of one id, or, with the cluster of a node, what that cluster reported of it. $6: the workload,
+of a pod its workload."""
 _ENDS_OF_STEPS = (
     "SELECT DISTINCT p.at FROM unnest($3::timestamptz[], $4::timestamptz[]) AS step(after, until) "
     "CROSS JOIN LATERAL ("

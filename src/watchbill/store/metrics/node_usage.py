@@ -9,7 +9,7 @@ from watchbill.metric_types import MetricType
 from watchbill.store.metrics.measured import SEPARATOR
 from watchbill.store.postgres.database import Database, Row
 
-WINDOW = timedelta(minutes=2)
+PRESENT_WINDOW = timedelta(minutes=2)
 """A figure older than this is no longer the present one; a rate looks back over as much again."""
 _GAUGES = {
     "gpu_utilization": MetricType.GPU_UTILIZATION,
@@ -67,7 +67,7 @@ async def node_usage_list(
             list(ids),
             at,
             *(f"{kind}{SEPARATOR}" for kind in _GAUGES.values()),
-            WINDOW,
+            PRESENT_WINDOW,
         )
     return {
         row["id"]: NodeUsage(

@@ -264,7 +264,7 @@ def _live(row: Row) -> LiveWorkloads:
 
 
 def _contact(row: Row, now: datetime) -> dict[str, Any]:
-    """How old what is said of a unit is."""
+    """How old the figures of a unit are."""
     last_contact_at = row["last_contact_at"]
     return {
         "cluster_state": cluster_state(last_contact_at, now),

@@ -21,7 +21,7 @@ _UNKNOWN = {"gpu": "unknown_gpu", "cpu": "unknown_host", "memory": "unknown_host
 
 
 def _figures() -> dict[str, str]:
-    """Sums over rows of the tally. What cannot be told of one of the workloads is NULL of all of them."""
+    """Sums over rows of the tally. What is not known of one of the workloads is NULL of all of them."""
     figures = {
         "workloads": "sum(w.workloads)",
         "running": "coalesce(sum(w.workloads) FILTER (WHERE w.phase = 'Running'), 0)",

@@ -232,7 +232,7 @@ async def pool_uses(
     is_fixed: bool = False,
 ) -> dict[int, dict[str, PoolUse]]:
     """What is held of each node pool, `is_fixed`: by what cannot be preempted. CPU and memory of a workload in
-    several pools are not told apart."""
+    several pools are not distinguished."""
     column = f"w.{unit}_id"
     fixed = "AND w.preemptible IS DISTINCT FROM true" if is_fixed else ""
     tallied = Statement(now)

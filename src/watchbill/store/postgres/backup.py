@@ -1,6 +1,6 @@
 """Backups that are checked: pg_dump in one snapshot, and the rows of the file counted against that snapshot.
 
-Row security hides every row from the schema's owner, so a plain pg_dump of it fails, and one that is told to
+Row security hides every row from the schema's owner, so a plain pg_dump of it fails, and one that is asked to
 go on writes empty tables. A role that may read past row security is used instead: the login's own where it is
 a superuser, else `watchbill_backup`, which an administrator of the database makes once.
 
@@ -10,6 +10,7 @@ machine's sockets; to a database on the network the system's speak where they ar
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 import asyncpg
 
 from watchbill.errors import Conflict, Invalid, Unavailable
+from watchbill.files import unwritable
 from watchbill.store.postgres.engine import WHEEL, wheel_binaries
 from watchbill.store.postgres.errors import translated
 from watchbill.store.postgres.migrate import check_revision, ensure_role, migrate
@@ -99,6 +101,8 @@ _TABLES = (
     "WHERE n.nspname = 'public' AND c.relkind = 'r' ORDER BY 1"
 )
 _STDERR_LINES = 5
+_ENGLISH = {"LC_ALL": "C"}
+_NO_SPACE = b"output file: No space left on device"
 
 _LINE_BYTES = 2**26
 """A row of a dump is a line; a document has 256 KiB at most."""
@@ -113,10 +117,14 @@ async def write_backup(database_url: str, file: Path) -> Counts:
     """Write the whole database into `file`, readable by us alone, and return what it holds, by table.
 
     The file is there only when every row of the snapshot was found in it. Raises Invalid where the login may
-    not read past row security, Unavailable where a program fails, Conflict where the counts differ.
+    not read past row security, Unavailable where a program fails, Conflict where the counts differ,
+    WatchbillError where the disk is full or the folder cannot be written.
     """
     partial = file.with_name(f".{file.name}.partial")
-    _make_private(partial)
+    try:
+        _make_private(partial)
+    except OSError as error:
+        raise unwritable(file, error) from error
     try:
         async with _snapshot(database_url) as (snapshot, role, counts):
             arguments = [
@@ -127,11 +135,14 @@ async def write_backup(database_url: str, file: Path) -> Counts:
             ]
             if role:
                 arguments.append(f"--role={role}")
-            await _dump(arguments, database_url)
+            await _dump(arguments, database_url, file)
         written = await backup_counts(partial)
         if written != counts:
             raise Conflict(f"The backup is incomplete: {_difference(counts, written)}.")
-        _publish(partial, file)
+        try:
+            partial.replace(file)
+        except OSError as error:
+            raise unwritable(file, error) from error
     finally:
         partial.unlink(missing_ok=True)
     return counts
@@ -274,18 +285,20 @@ async def _ended(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
             await process.wait()
 
 
-async def _dump(arguments: list[str], database_url: str) -> None:
-    """Raises Unavailable with the last lines that pg_dump wrote."""
+async def _dump(arguments: list[str], database_url: str, file: Path) -> None:
+    """Raises Unavailable with the last lines that pg_dump wrote, WatchbillError where the disk is full."""
     address, password = _without_password(database_url)
     process = await asyncio.create_subprocess_exec(
         *(await connecting_program("pg_dump", database_url), *arguments, f"--dbname={address}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=os.environ | password,
+        env=os.environ | password | _ENGLISH,
     )
     async with _ended(process):
         _, errors = await process.communicate()
+    if _NO_SPACE in errors:
+        raise unwritable(file, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if process.returncode != 0:
         raise Unavailable("pg_dump failed.", details=_last(errors))
 
@@ -344,20 +357,9 @@ def _without_password(database_url: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _make_private(file: Path) -> None:
-    """A dump holds secrets' hashes and signing keys. Raises Invalid where the folder cannot be written."""
-    try:
-        file.unlink(missing_ok=True)
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except OSError as error:
-        raise Invalid(f"Cannot write to {file.parent}: {error.strerror}.") from error
-
-
-def _publish(partial: Path, file: Path) -> None:
-    """Raises Invalid where FILE cannot be replaced, such as by a folder of that name."""
-    try:
-        partial.replace(file)
-    except OSError as error:
-        raise Invalid(f"Cannot write {file}: {error.strerror}.") from error
+    """A dump holds secrets' hashes and signing keys. Raises OSError."""
+    file.unlink(missing_ok=True)
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _difference(expected: Counts, restored: Counts) -> str:

@@ -41,7 +41,7 @@ class Session(asyncpg.Connection):
         self._settings = (
             f"ROLE {APP_ROLE}",
             f"statement_timeout = {int(statement_timeout_seconds * 1000)}",
-            # Sooner, so that whoever waits for a migration is told so, and not to narrow the query.
+            # Sooner, so that whoever waits for a migration learns that, and not to narrow the query.
             f"lock_timeout = {int(statement_timeout_seconds * 900)}",
             "timezone = 'UTC'",
             "jit = off",
@@ -190,7 +190,7 @@ class NotificationListener:
         return bool(self._connection.is_closed())
 
     async def check(self) -> None:
-        """A connection can be dead without anybody being told. Raises Unavailable."""
+        """A connection can be dead without anybody noticing. Raises Unavailable."""
         async with translated():
             await self._connection.fetchval("SELECT true", timeout=LISTENER_TIMEOUT_SECONDS)
 

@@ -123,6 +123,7 @@ async def ensure_role(connection: asyncpg.Connection) -> None:
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("watchbill.store.postgres") / "migrations"))
+    config.set_main_option("recursive_version_locations", "true")
     return config
 
 

@@ -24,7 +24,7 @@ from watchbill.accounting import (
     UsageStep,
     UsageSums,
     UtilizationSample,
-    account,
+    account_usage,
 )
 from watchbill.background import TimeSlice
 from watchbill.store.metrics.measured import OF_WORKLOAD, SEPARATOR
@@ -36,7 +36,7 @@ from watchbill.workload import Phase
 SETTLED_AFTER = timedelta(minutes=10)
 PIECE = timedelta(days=1)
 """The longest time of one workload that is accounted at once; what lies behind follows in the next pass."""
-BATCH = 500
+BATCH_ROWS = 500
 STEP_ROWS = 50_000
 """Steps, phases and samples, each, that are read at once: an agent that was taken over tells millions."""
 _SHORTEST = timedelta(milliseconds=1)
@@ -63,7 +63,7 @@ WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.id > $4 AND (
     OR s.rewind_at IS NOT NULL)
 ORDER BY w.id LIMIT $6
 """
-"""A workload ended when its deletion was told at the latest: an agent's clock may be ahead."""
+"""A workload ended when its deletion was reported at the latest: an agent's clock may be ahead."""
 _SETTLED = """
 SELECT c.id, least(least(c.last_contact_at, $2::timestamptz) - $3::interval, (SELECT min(g.from_at)
     FROM cluster_gap g WHERE g.tenant_id = $1 AND g.cluster_id = c.id AND g.is_silence
@@ -187,10 +187,10 @@ class ClusterAccount:
                 self.horizon,
                 self.after,
                 self.since,
-                BATCH,
+                BATCH_ROWS,
             )
             last = await self._account(connection, rows) if rows else self.after
-        if rows and (len(rows) == BATCH or last != rows[-1]["id"]):
+        if rows and (len(rows) == BATCH_ROWS or last != rows[-1]["id"]):
             self.after = last
             return True
         has_moved = self._moved > 0
@@ -300,7 +300,7 @@ async def _store(
     work = TimeSlice()
     entries: list[tuple[UUID, UsageKey, UsageSums]] = []
     for id_, history in histories.items():
-        entries += [(id_, key, sums) for key, sums in account(history).items()]
+        entries += [(id_, key, sums) for key, sums in account_usage(history).items()]
         await work.rest()
     await _add(connection, tenant_id, cluster_id, entries)
     if done:

@@ -10,7 +10,7 @@ from watchbill.accounting import SUMS, UsageKey, UsageSums
 from watchbill.store.postgres.database import Connection
 
 MAX_DAY_MODELS = 16
-"""GPU models that one workload's day tells apart; what comes after them is summed as `OTHER_MODELS`."""
+"""GPU types that one workload's day tells apart; what comes after them is summed as `OTHER_MODELS`."""
 OTHER_MODELS = "other"
 MAX_DAY_ATTRIBUTES = 16
 """Owners, node pools and the like that one workload's day tells apart; what comes after them counts for the
@@ -62,8 +62,8 @@ async def within_limits(
     tenant_id: int,
     entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
 ) -> list[tuple[UUID, UsageKey, UsageSums]]:
-    """With no more models and attributes of a workload's day than are told apart: an agent invents them without
-    end."""
+    """With no more models and attributes of a workload's day than are distinguished: an agent invents them
+    without end."""
     ordered = sorted(entries, key=lambda entry: (entry[0], entry[1].day, entry[1].gpu_model))
     known = await _known_groups(connection, tenant_id, {(id_, key.day) for id_, key, _ in ordered})
     merged: dict[tuple[UUID, UsageKey], UsageSums] = {}

@@ -131,7 +131,7 @@ def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Price
 
 
 def _is_of_clusters(scope: Scope, used: set[str], prices: Prices | None) -> bool:
-    """Whether nobody need know whose usage it is beyond its cluster, department and GPU model."""
+    """Whether nobody need know whose usage it is beyond its cluster, department and GPU type."""
     return used <= _OF_CLUSTERS and not scope.project_ids and not _has_pool_prices(prices)
 
 

@@ -46,7 +46,7 @@ _MARK_DELETED = (
 )
 _NOTE_CHANGE = "UPDATE cluster SET last_change_at = $3 WHERE tenant_id = $1 AND id = $2"
 
-BATCH = 1_000
+BATCH_ROWS = 1_000
 WITHDRAWABLE_FOR = timedelta(minutes=5)
 """After a workload was first seen: an agent waits two minutes for an owner before it shows a pod as its own."""
 _WITHDRAWABLE = (
@@ -201,12 +201,12 @@ async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: 
     purged = 0
     while True:
         async with db.transaction(tenant_id) as connection:
-            batch = (tenant_id, now - keep, BATCH)
+            batch = (tenant_id, now - keep, BATCH_ROWS)
             clusters = [row["id"] for row in await connection.fetch(_LOCK_CLUSTERS, *batch)]
             rows = await connection.fetch(_LOCK_WORKLOADS, *batch, clusters)
             await _remove(connection, tenant_id, [row["id"] for row in rows])
         purged += len(rows)
-        if len(rows) < BATCH:
+        if len(rows) < BATCH_ROWS:
             return purged
 
 
@@ -226,6 +226,7 @@ async def _remove(
 
 
 async def tenant_name_get(db: Database, tenant_id: int) -> str:
+    """The name that people gave the tenant."""
     async with db.acquire(tenant_id) as connection:
         name: str = await connection.fetchval("SELECT name FROM tenant WHERE id = $1", tenant_id)
     return name

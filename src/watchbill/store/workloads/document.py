@@ -1,6 +1,6 @@
 """The stored document: a workload's JSON as the API sends it, encoded once at ingest.
 
-It is the server's own members followed by the agent's, and lacks its closing brace: a reply appends the two
+It is the server's own members followed by the agent's, and has no closing brace: a reply appends the two
 running totals, and GET its details. Nothing in it moves with the clock. Equal revision = equal bytes, which is
 what makes the cache right without any invalidation.
 """

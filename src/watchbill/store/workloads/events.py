@@ -1,5 +1,5 @@
-"""What Kubernetes said of a workload: each event kept once, with its count, the newest of each workload; read
-alone and in one line of time with the phases.
+"""What Kubernetes reported about a workload: each event kept once, with its count, the newest of each
+workload; read alone and in one line of time with the phases.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from watchbill.store.workloads.row import without_nul
 from watchbill.store.workloads.select import one_workload
 from watchbill.workload_event import MAX_EVENTS, InvolvedObject, WorkloadEvent
 
-KEEP = timedelta(days=14)
-BATCH = 5_000
+EVENT_RETENTION = timedelta(days=14)
+BATCH_ROWS = 5_000
 
 _COLUMNS = {
     "workload_id": "uuid",
@@ -88,16 +88,16 @@ def _row(event: WorkloadEvent) -> tuple[object, ...]:
 
 async def event_purge(db: Database, tenant_id: int, *, now: datetime) -> int:
     """Remove events that happened last longer ago than they are kept, in batches. Returns how many."""
-    purged, count = 0, BATCH
-    while count == BATCH:
+    purged, count = 0, BATCH_ROWS
+    while count == BATCH_ROWS:
         async with db.transaction(tenant_id) as connection:
             rows = await connection.fetch(
                 "DELETE FROM workload_event WHERE tenant_id = $1 AND (workload_id, id) IN "
                 "(SELECT workload_id, id FROM workload_event WHERE tenant_id = $1 "
                 "AND last_at < $2 ORDER BY last_at LIMIT $3) RETURNING id",
                 tenant_id,
-                now - KEEP,
-                BATCH,
+                now - EVENT_RETENTION,
+                BATCH_ROWS,
             )
         count = len(rows)
         purged += count

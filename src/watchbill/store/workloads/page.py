@@ -116,7 +116,7 @@ def _limits(query: WorkloadQuery, offset: str) -> str:
 def _values_then_none(
     statement: Statement, query: WorkloadQuery, offset: str, *, tables: tuple[str, str]
 ) -> str:
-    """Descending, no value last. Read backwards, an index has what lacks a value first: so those that have one
+    """Descending, no value last. Read backwards, an index has what has no value first: so those that have one
     come from one scan of it, and what the page then still wants from another. `tables`: where to find each."""
     column = sort_column(query).sql
     end = f"{query.limit + 1} + {offset}"

@@ -19,7 +19,7 @@ from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
 KEEP_GONE = timedelta(days=14)
 """How long a pod that is gone is kept, where its workload lives on."""
-BATCH = 5_000
+BATCH_ROWS = 5_000
 MAX_CORES = 1e6
 MAX_MEMORY_BYTES = 2**50
 """Of one pod; what is more cannot be, and sums stay exact."""
@@ -167,8 +167,8 @@ async def pod_write(
 
 
 async def pod_forget(connection: Connection, tenant_id: int, workload_ids: Sequence[UUID]) -> None:
-    """Nothing is told of these workloads' pods, as by an agent that went back to an older version: whether
-    those that were told before still live is not known."""
+    """These workloads' pods are not reported, as by an agent that went back to an older version: whether
+    those that were reported before still live is not known."""
     if workload_ids:
         await connection.execute(
             "DELETE FROM workload_pod WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[]) "
@@ -241,8 +241,8 @@ async def pod_end_all(
 
 async def pod_purge(db: Database, tenant_id: int, *, now: datetime) -> int:
     """Remove pods that are gone for longer than they are kept, in batches. Returns how many."""
-    purged, count = 0, BATCH
-    while count == BATCH:
+    purged, count = 0, BATCH_ROWS
+    while count == BATCH_ROWS:
         async with db.transaction(tenant_id) as connection:
             rows = await connection.fetch(
                 "DELETE FROM workload_pod WHERE tenant_id = $1 AND (workload_id, id) IN "
@@ -251,7 +251,7 @@ async def pod_purge(db: Database, tenant_id: int, *, now: datetime) -> int:
                 "RETURNING id",
                 tenant_id,
                 now - KEEP_GONE,
-                BATCH,
+                BATCH_ROWS,
             )
         count = len(rows)
         purged += count

@@ -148,7 +148,7 @@ async def _folded_bytes(
 
 
 def refuse_all(upserts: Sequence[Upsert], most_bytes: int) -> list[RefusedItem]:
-    """What is said where a cluster has stored as much as it may."""
+    """The message where a cluster has stored as much as it may."""
     reason = (
         f"The cluster has stored {most_bytes} bytes, as much as WATCHBILL_CLUSTER_STORED_BYTES permits: "
         "raise that, or keep deleted workloads for fewer days (WATCHBILL_DELETED_RETENTION_DAYS)."
@@ -160,7 +160,7 @@ def refuse_all(upserts: Sequence[Upsert], most_bytes: int) -> list[RefusedItem]:
 
 
 def no_room_for_pods(workload_ids: Iterable[UUID]) -> list[RefusedItem]:
-    """What is said of workloads that are stored without some of their pods or events."""
+    """The message about workloads that are stored without some of their pods or events."""
     reason = (
         "It is stored without new pods and events: those of the cluster take as much as half of "
         "WATCHBILL_CLUSTER_STORED_BYTES permits."

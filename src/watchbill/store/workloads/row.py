@@ -182,7 +182,7 @@ def _phase_columns(state: PhaseState) -> Columns:
 def search_text(workload: Workload) -> str:
     """What `search` looks into besides phase and id, lowered once.
 
-    Never environment variables, command or arguments: a search would spell them out letter by letter.
+    Never environment variables, command or arguments: a search would reveal them letter by letter.
     """
     fields = (
         workload.name,

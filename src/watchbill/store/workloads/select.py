@@ -362,7 +362,7 @@ def order_by(query: WorkloadQuery) -> str:
     if query.sort_by == "deletedAt" and not query.is_deleted:
         return f"w.id {direction}"  # none has a value
     column = sort_column(query)
-    # Said only where a row may lack the value: an index cannot serve what it was not made for.
+    # Written only where a row may have no value: an index cannot serve what it was not made for.
     has_value = not column.is_nullable or query.sort_by == "deletedAt"
     nulls = " NULLS LAST" if query.is_descending and not has_value else ""
     return f"{column.sql} {direction}{nulls}, w.id {direction}"

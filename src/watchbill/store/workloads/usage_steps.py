@@ -74,7 +74,7 @@ _STEP_TYPES = {
 
 
 def _insert(table: str, types: Mapping[str, str]) -> str:
-    """Adds what is current after all else, where it differs from the last; what is not, as it is told."""
+    """Adds what is current after all else, where it differs from the last; what is not, as it is reported."""
     names = ", ".join(types)
     arrays = ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(types.values(), 5))
 

@@ -19,8 +19,8 @@ from watchbill.protocol import (
     MAX_GPUS,
     MAX_MODEL_CHARACTERS,
     MAX_READING,
+    BatchItem,
     Delete,
-    Item,
     Measured,
     PodChanges,
     Reading,
@@ -56,7 +56,7 @@ MAX_NODE_POOLS = 100
 """Of one workload: each is a group of answers."""
 TEXT_CHARACTERS = 1024 * 1024
 """Of all messages of an item's transitions, and of all names of its elements."""
-DOCUMENT_BYTES = 256 * 1024
+MAX_DOCUMENT_BYTES = 256 * 1024
 
 TOO_LARGE = "The record is larger than 256 KiB."
 
@@ -87,7 +87,7 @@ _REQUIRED = frozenset(
 _S = TypeVar("_S", bound=Struct)
 
 
-def violation(item: Item) -> str | None:
+def violation(item: BatchItem) -> str | None:
     """Why the item cannot be stored; None where nothing prevents it."""
     transitions = item.transitions
     if len(transitions) > MAX_TRANSITIONS or _characters(transitions) > TEXT_CHARACTERS:
@@ -104,7 +104,7 @@ def violation(item: Item) -> str | None:
     return None
 
 
-def newest_transitions(item: Item, most: int) -> tuple[Item, str | None]:
+def newest_transitions(item: BatchItem, most: int) -> tuple[BatchItem, str | None]:
     """The item with at most so many transitions, the last ones, and a sentence where some were left out."""
     if len(item.transitions) <= most:
         return item, None
@@ -113,7 +113,7 @@ def newest_transitions(item: Item, most: int) -> tuple[Item, str | None]:
     return replace(item, transitions=kept), reason
 
 
-def newest_steps(item: Item, most: int) -> tuple[Item, str | None]:
+def newest_steps(item: BatchItem, most: int) -> tuple[BatchItem, str | None]:
     """The same for what was observed before the record."""
     if isinstance(item, Delete) or len(item.steps) <= most:
         return item, None
@@ -139,7 +139,7 @@ def _is_nested_deeper(value: Any, most: int) -> bool:
     return True
 
 
-def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
+def repair(item: BatchItem, now: datetime) -> tuple[BatchItem, str | None]:
     """The item without what is impossible, and a sentence that names it; None where nothing was left out."""
     left_out: list[str] = []
     latest = now + CLOCK_AHEAD
@@ -155,7 +155,7 @@ def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
         if not_before is not None and not _is_time(not_before, deleted_at):
             left_out.append("notBefore")
             not_before = None
-        repaired: Item = replace(
+        repaired: BatchItem = replace(
             item, transitions=transitions, deleted_at=deleted_at, not_before=not_before
         )
     else:

@@ -28,7 +28,7 @@ from watchbill.store.workloads.pod_write import PodUpdate, pod_forget, pod_write
 from watchbill.store.workloads.quotas import within_quota
 from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
 from watchbill.store.workloads.usage_steps import Observed, usage_write
-from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
+from watchbill.store.workloads.validation import MAX_DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition
 
 EXISTING = (
@@ -40,7 +40,7 @@ EXISTING = (
 ITEMS_PER_TURN = 5
 """Of a batch; then other requests run. The largest item takes a millisecond."""
 _OTHER_PODS = (
-    "Its pods are told as a difference from another record; the next inventory repairs it."
+    "Its pods were sent as a difference from another record; the next inventory repairs it."
 )
 _HELD_ELSEWHERE = "A live workload of another cluster has the same id."
 
@@ -143,7 +143,7 @@ def _upsert_statement(columns: tuple[str, ...]) -> str:
 
 
 def _is_too_large(change: _Change) -> bool:
-    return len(change.row["document"]) + len(change.row["details"] or b"") > DOCUMENT_BYTES
+    return len(change.row["document"]) + len(change.row["details"] or b"") > MAX_DOCUMENT_BYTES
 
 
 def _is_base(stored: Row | None, upsert: Upsert) -> bool:

@@ -243,7 +243,7 @@ def test_a_node_is_all_of_its_physical_gpus_whoever_holds_them() -> None:
     }
 
 
-def test_profiling_is_told_in_percent_and_of_devices_that_a_pod_has_alone() -> None:
+def test_profiling_is_reported_in_percent_and_of_devices_that_a_pod_has_alone() -> None:
     """DCGM tells activity as a share from 0 to 1 and traffic in bytes a second."""
     samples = [
         series("DCGM_FI_PROF_SM_ACTIVE", 1, 0.25, "a"),

@@ -154,7 +154,7 @@ def test_both_forms_give_roles(kind: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_part_that_the_object_lacks_is_no_role(tmp_path: Path) -> None:
+def test_a_part_that_the_object_does_not_have_is_no_role(tmp_path: Path) -> None:
     result = derived(tmp_path, karta(COACH, TEAM), experiment({"coach": TEAMS["coach"]}))
     assert result.requested_pods.number == 1
 
@@ -342,7 +342,7 @@ def test_pods_are_known_by_the_presence_of_a_label(tmp_path: Path) -> None:
     loaded(document, tmp_path)
 
 
-def test_what_it_covers_and_what_not_is_told() -> None:
+def test_what_it_covers_and_what_not_is_reported() -> None:
     by_annotation = {"componentTypeSelector": {"keyPath": '.metadata.annotations["role"]'}}
     document = karta(
         COACH | {"podSelector": by_annotation},

@@ -172,7 +172,7 @@ def test_every_word_of_the_phase_rules_matters(file: str) -> None:
     assert survivors == explained
 
 
-def test_a_mutant_is_told_from_the_original() -> None:
+def test_a_mutant_is_distinguished_from_the_original() -> None:
     """The test above can fail: rules that say the same are found to."""
     definition = original("job.yaml")
     source = definition.programs["*"].source

@@ -74,7 +74,7 @@ def test_every_setting_can_stand_in_the_file() -> None:
         ("queueLabel: {", ":1: "),
     ],
 )
-def test_a_mistake_is_told_with_its_place(text: str, message: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_place(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     with pytest.raises(Invalid, match=r"settings\.yaml") as error:

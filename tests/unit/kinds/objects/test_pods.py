@@ -191,7 +191,7 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
         ({"nodeName": "n1"}, statuses({"running": {}}, last=KILLED, restarts=1), None, None),
     ],
 )
-def test_what_is_wrong_is_said_once_and_without_secrets(
+def test_what_is_wrong_is_written_once_and_without_secrets(
     spec: JSON, status: JSON, reason: str | None, message: str | None
 ) -> None:
     base = made()
@@ -205,7 +205,7 @@ def test_what_is_wrong_is_said_once_and_without_secrets(
     assert result.restarts == sum(each.restarts for each in result.containers)
 
 
-def test_how_a_container_ended_before_is_told_when_it_runs_again() -> None:
+def test_how_a_container_ended_before_is_reported_when_it_runs_again() -> None:
     status = statuses({"running": {"startedAt": "2026-11-20T09:00:00Z"}}, last=KILLED, restarts=1)
     base = made(spec={"containers": [container()]}, status=status)
     (result,) = reported_pods(base)

@@ -18,7 +18,7 @@ def test_a_crash_loop_says_what_ended_the_container() -> None:
     assert "OOMKilled" in (workload(job(), [crashing]).phase_message or "")
 
 
-def test_a_process_killed_for_memory_is_said_though_the_container_exits_with_0() -> None:
+def test_a_process_killed_for_memory_is_reported_though_the_container_exits_with_0() -> None:
     ended = {"terminated": KILLED | {"exitCode": 0}}
     succeeded = pod(1, "succeeded", status_containerStatuses=_status(ended))
     result = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
@@ -35,7 +35,7 @@ def test_a_reason_is_shown_whatever_the_pod_s_name_looks_like() -> None:
     )
 
 
-def test_restarts_and_the_last_exit_are_told_of_a_pod_that_is_ready_again() -> None:
+def test_restarts_and_the_last_exit_are_reported_of_a_pod_that_is_ready_again() -> None:
     state = {"running": {"startedAt": at(9)}}
     status = _status(state, lastState={"terminated": KILLED})
     result = workload(job({"ready": 1}), [pod(1, "ready", status_containerStatuses=status)])
@@ -97,7 +97,7 @@ def test_kai_s_grouper_explains_what_its_scheduler_does_not() -> None:
     )
 
 
-def test_a_queue_that_kai_does_not_have_is_said() -> None:
+def test_a_queue_that_kai_does_not_have_is_reported() -> None:
     cluster = ClusterObjects(queues={"other": {"spec": {}}})
     result = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING], cluster=cluster)
     assert result.phase_message is not None

@@ -197,7 +197,7 @@ def test_quota_comes_before_the_newer_lack_of_nodes() -> None:
     assert [reason["reason"] for reason in result] == ["OverLimit", "Unschedulable"]
 
 
-def test_a_sentence_on_group_and_pods_is_said_once() -> None:
+def test_a_sentence_on_group_and_pods_is_written_once() -> None:
     pods = [waiting(number, "said", spec_schedulerName="kai-scheduler") for number in (1, 2)]
     result = reasons(scheduling("OverLimit"), pods=pods)
     assert [reason["message"] for reason in result] == ["said"]

@@ -12,6 +12,7 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.moments import parse_moment
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import rfc3339
 from watchbill.cli.output.terminal import credential_document, json_document, table_lines
 
@@ -89,8 +90,8 @@ async def list_accounts(session: CommandContext, as_json: AsJson = False) -> Non
         )
         for account in accounts
     ]
-    headers = ("CLIENT-ID", "NAME", "KIND", "STATE", "EXPIRES", "CREATED")
-    _print(session, answer, headers, rows, as_json)
+    columns = ("clientId", "name", "kind", "state", "expiresAt", "createdAt")
+    _print(session, answer, columns, rows, as_json)
 
 
 @server_command
@@ -130,8 +131,8 @@ async def list_users(session: CommandContext, as_json: AsJson = False) -> None:
         ]
         for user in answer.users
     ]
-    headers = ("NAME", "GROUPS", "STATE", "LAST-SEEN", "IDENTITY-PROVIDER", "ID")
-    _print(session, answer, headers, rows, as_json)
+    columns = ("name", "groups", "state", "lastSeenAt", "identityProvider", "id")
+    _print(session, answer, columns, rows, as_json)
 
 
 @server_command
@@ -193,7 +194,7 @@ async def list_rules(session: CommandContext, as_json: AsJson = False) -> None:
 
     answer = await session.client.get(f"{ADMIN}/rules", RuleList)
     rows = [[*_rule(rule), rule.managed_by or "", str(rule.id)] for rule in answer.rules]
-    _print(session, answer, ("SUBJECT", "ROLE", "SCOPE", "MANAGED-BY", "ID"), rows, as_json)
+    _print(session, answer, ("subject", "role", "scope", "managedBy", "id"), rows, as_json)
 
 
 @server_command
@@ -216,7 +217,7 @@ async def list_roles(session: CommandContext, as_json: AsJson = False) -> None:
         [role.name, role.title, ", ".join(role.permissions), role.description]
         for role in answer.roles
     ]
-    _print(session, answer, ("NAME", "TITLE", "PERMISSIONS", "DESCRIPTION"), rows, as_json)
+    _print(session, answer, ("name", "title", "permissions", "description"), rows, as_json)
 
 
 @server_command
@@ -320,21 +321,21 @@ async def audit(
         ]
         for event in answer.events
     ]
-    headers = ("AT", "SUBJECT", "OPERATION", "OUTCOME", "COUNT", "FROM", "RULES", "WHAT")
-    _print(session, answer, headers, rows, as_json)
+    columns = (*("at", "subject", "operation", "outcome", "count", "address", "rules", "target"),)
+    _print(session, answer, columns, rows, as_json)
 
 
 def _print(
     session: CommandContext,
     answer: object,
-    headers: Sequence[str],
+    columns: Sequence[str],
     rows: list[list[str]],
     as_json: bool,
 ) -> None:
     if as_json:
         session.terminal.write(json_document(answer))
         return
-    for line in table_lines(headers, rows, session.terminal):
+    for line in table_lines(header_row(*columns), rows, session.terminal):
         session.terminal.print(line)
 
 

@@ -9,6 +9,7 @@ from watchbill.cli.commands.clusters import register_cluster
 from watchbill.cli.commands.server.serve import LogLevel, read_credential
 from watchbill.cli.connection.errors import FAILED, usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.terminal import table_lines
 
 if TYPE_CHECKING:
@@ -96,5 +97,5 @@ def _print(session: CommandContext, steps: "tuple[StepTimes, ...]") -> None:
     rows = [
         [step.step, f"{step.api_seconds:.1f} s", f"{step.stream_seconds:.1f} s"] for step in steps
     ]
-    for line in table_lines(("PHASE", "API", "STREAM"), rows, session.terminal):
+    for line in table_lines(header_row("phase", "api", "stream"), rows, session.terminal):
         session.terminal.print(line)

@@ -119,7 +119,7 @@ def server(
 
 
 def _warn_of_unknown_variables() -> None:
-    """A misspelt setting has no effect: better told at start than searched for."""
+    """A misspelt setting has no effect: better reported at start than searched for."""
     import structlog
 
     from watchbill.settings.table import unknown_variables

@@ -2,7 +2,10 @@
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0029"
 down_revision = "0036"

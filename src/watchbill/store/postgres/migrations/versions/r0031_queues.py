@@ -6,12 +6,15 @@ of its project are not known. `queue_quota` holds a row where a quota differs fr
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import (
+from watchbill.store.postgres.migrations.versions import r0041_pools_held
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import (
     r0006_tally,
     r0026_unknown_gpus,
-    r0041_pools_held,
 )
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0031"
 down_revision = "0041"

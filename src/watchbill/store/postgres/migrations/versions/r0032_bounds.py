@@ -7,9 +7,16 @@ texts have in common is not read by a search.
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
-from watchbill.store.postgres.migrations.versions.r0018_search import INDEXES
-from watchbill.store.postgres.migrations.versions.r0020_stored_bytes import EVENTS, TABLE, fill
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0018_search import INDEXES
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0020_stored_bytes import (
+    EVENTS,
+    TABLE,
+    fill,
+)
 
 revision = "0032"
 down_revision = "0033"

@@ -9,8 +9,14 @@ what an index can hold. The total pending and running times of what is deleted d
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import r0006_tally, r0025_workload_class
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import (
+    r0006_tally,
+    r0025_workload_class,
+)
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0033"
 down_revision = "0016"

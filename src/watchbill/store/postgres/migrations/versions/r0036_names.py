@@ -7,8 +7,8 @@ before has no such names until its agent reports it again.
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import r0018_search
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import r0018_search
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import APP_ROLE
 
 revision = "0036"
 down_revision = "0032"

@@ -7,8 +7,11 @@ workload's day, as months are.
 from alembic import op
 
 from watchbill.accounting import SUMS
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
-from watchbill.store.postgres.migrations.versions.r0010_usage import MONTH_TRIGGERS
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0010_usage import MONTH_TRIGGERS
 
 revision = "0037"
 down_revision = "0029"

@@ -5,7 +5,7 @@ Images, labels and GPU models are alike in many tenants: a search for one read t
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0018_search import INDEXES
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0018_search import INDEXES
 from watchbill.store.postgres.migrations.versions.r0036_names import FIELDS
 
 revision = "0038"

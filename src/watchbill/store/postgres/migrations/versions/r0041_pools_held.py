@@ -3,7 +3,7 @@ workloads. Those that hold GPUs in several pools have an index, since each pool'
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import (
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import (
     r0006_tally,
     r0025_workload_class,
     r0026_unknown_gpus,

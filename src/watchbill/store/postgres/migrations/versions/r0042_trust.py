@@ -6,7 +6,11 @@ Samples know which cluster told them, and whether of a node: both NULL for those
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0020_stored_bytes import ADD, EVENTS, fill
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0020_stored_bytes import (
+    ADD,
+    EVENTS,
+    fill,
+)
 
 revision = "0042"
 down_revision = "0043"

@@ -6,7 +6,10 @@ measured stands beside the whole that it is a part of: of nodes that nobody meas
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0044"
 down_revision = "0042"

@@ -7,8 +7,14 @@ those have an entry under the workload's own id. The columns of `usage_workload`
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import r0010_usage, r0027_usage_by_model
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import (
+    r0010_usage,
+    r0027_usage_by_model,
+)
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0046"
 down_revision = "0044"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import APP_ROLE
 
 revision = "0047"
 down_revision = "0031"

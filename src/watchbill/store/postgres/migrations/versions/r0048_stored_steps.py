@@ -2,7 +2,11 @@
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0020_stored_bytes import ADD, EVENTS, fill
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0020_stored_bytes import (
+    ADD,
+    EVENTS,
+    fill,
+)
 
 revision = "0048"
 down_revision = "0046"

@@ -6,7 +6,10 @@ which may be unable to read the cluster.
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0013"
 down_revision = "0012"

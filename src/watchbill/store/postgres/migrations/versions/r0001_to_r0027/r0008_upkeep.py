@@ -6,7 +6,7 @@ no indexed column needs no new index entries (HOT); small scale factors keep dea
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import APP_ROLE
 
 revision = "0008"
 down_revision = "0007"

@@ -9,7 +9,10 @@ the instant whose rows in `fleet_project` count (NULL = its own), `project_rows`
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0020"
 down_revision = "0022"

@@ -2,7 +2,10 @@
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import r0006_tally, r0025_workload_class
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import (
+    r0006_tally,
+    r0025_workload_class,
+)
 
 revision = "0026"
 down_revision = "0025"

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from alembic import op
 
 from watchbill.accounting import SUMS
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0010"
 down_revision = "0009"

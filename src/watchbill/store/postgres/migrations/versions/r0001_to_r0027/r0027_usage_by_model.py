@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import r0010_usage
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import r0010_usage
 
 revision = "0027"
 down_revision = "0026"

@@ -5,7 +5,9 @@ A deleted row does not change any more, so each is written once, and again when 
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0012_sorts import INDEXES as LIVE_INDEXES
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0012_sorts import (
+    INDEXES as LIVE_INDEXES,
+)
 
 revision = "0019"
 down_revision = "0018"

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0018"
 down_revision = "0020"

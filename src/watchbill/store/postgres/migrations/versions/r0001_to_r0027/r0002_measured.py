@@ -6,7 +6,10 @@ pooled role may not create or drop tables, so one function that runs as the owne
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0002"
 down_revision = "0001"

@@ -4,7 +4,7 @@ What was reported before has no class until its agent reports it again."""
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions import r0006_tally, r0018_search
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027 import r0006_tally, r0018_search
 
 revision = "0025"
 down_revision = "0015"

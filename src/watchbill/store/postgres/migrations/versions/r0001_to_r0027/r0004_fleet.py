@@ -5,7 +5,10 @@ Where a cluster has no row for an instant nothing is known of it; where a projec
 
 from alembic import op
 
-from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
+from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import (
+    APP_ROLE,
+    IN_TENANT,
+)
 
 revision = "0004"
 down_revision = "0003"
