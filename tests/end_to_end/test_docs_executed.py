@@ -36,6 +36,10 @@ ELSEWHERE = {
     "make test": "it runs this test",
     "export WATCHBILL_CREDENTIALS": "names the demo's login; here the context is used",
     "python3 -m venv": "test_wheel.py installs the package into an environment of its own",
+    "useradd": "changes the machine: done by hand on a bare Debian, as the four lines after it",
+    "install -D": "see `useradd`",
+    "systemctl": "needs systemd as the first process",
+    "journalctl": "needs systemd",
     "watchbill login": "asks a person to confirm in a browser: tests/api/access/test_login.py does",
     "watchbill key create": "acts as a person who has logged in: tests/unit/cli/test_login.py does",
 }

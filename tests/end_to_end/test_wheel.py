@@ -1,4 +1,7 @@
-"""The wheel as a stranger installs it: built, started from elsewhere, its page in a real browser."""
+"""The wheel as a stranger installs it: built, started from elsewhere, its page in a real browser.
+
+As in the image it may write nothing where it is installed, and runs as a user of its own.
+"""
 
 import asyncio
 import os
@@ -21,6 +24,12 @@ CHROMIUM_FLAGS = (
 )
 
 
+_AS_IN_THE_IMAGE = (
+    'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && '
+    'exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"'
+)
+
+
 @dataclass(frozen=True)
 class Installed:
     url: str
@@ -37,14 +46,29 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
+def confined(site: Path, data: Path) -> list[str]:
+    """What a command begins with to find `site` read-only and to be the user that `data` then belongs to;
+    nothing where this machine lets no other user reach its Python, or no mount be made."""
+    prefix = ["unshare", "--mount", "sh", "-c", _AS_IN_THE_IMAGE, "sh", str(site)]
+    if subprocess.run([*prefix, sys.executable, "-c", "import asyncpg"], check=False).returncode:
+        return []
+    data.mkdir()
+    os.chown(data, 65534, 65534)
+    written = subprocess.run([*prefix, "touch", site / "written"], check=False, capture_output=True)
+    assert b"Read-only file system" in written.stderr
+    return prefix
+
+
 @pytest_asyncio.fixture
 async def installed(private_dir: Path) -> AsyncIterator[Installed]:
     wheel = await asyncio.to_thread(build_wheel, private_dir)
     site = private_dir / "site"
     await asyncio.to_thread(zipfile.ZipFile(wheel).extractall, site)
+    data = private_dir / "data"
     process = await asyncio.create_subprocess_exec(
+        *confined(site, data),
         *(sys.executable, "-m", "watchbill", "server", "--port", "0"),
-        *("--data-dir", str(private_dir / "data")),
+        *("--data-dir", str(data)),
         cwd=private_dir,
         env=os.environ | {"PYTHONPATH": str(site)},
         stdout=subprocess.PIPE,

@@ -13,6 +13,7 @@ from kubernetes_asyncio.client import models
 from tests.conftest import require
 from watchbill.cli.app import run
 from watchbill.settings.table import settings_table
+from watchbill.store.postgres.engine import SYSTEM_USER
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUSTOMIZATIONS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
@@ -114,6 +115,18 @@ def test_manifests_and_units_name_settings_that_exist() -> None:
     for file in (path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".json"):
         for name in re.findall(r"WATCHBILL_[A-Z_]*[A-Z]", file.read_text(encoding="utf-8")):
             assert name in known, f"{file.name}: {name}"
+
+
+def test_the_servers_unit_runs_as_a_user_that_lasts() -> None:
+    """`watchbill backup` works as that user; the folder of a dynamic one is closed to all but root."""
+    unit = (DEPLOY / "systemd" / "watchbill-server.service").read_text(encoding="utf-8")
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert re.findall(r"^(?:DynamicUser|User)=.*", unit, re.MULTILINE) == [f"User={SYSTEM_USER}"]
+    created = (
+        f"useradd --system --home-dir /var/lib/watchbill --shell /usr/sbin/nologin {SYSTEM_USER}"
+    )
+    assert created in unit
+    assert created in page
 
 
 def test_the_image_is_built_by_the_book() -> None:

@@ -1,5 +1,6 @@
 """Settings: every one has a range that is kept, a name that is told, and a line in the documentation."""
 
+import os
 import re
 from pathlib import Path
 
@@ -125,3 +126,19 @@ def test_the_documentation_lists_them_all() -> None:
     ]
     listed = [line for line in page.splitlines() if line.startswith("| `")]
     assert listed == rows, "write the rows of settings_table() into the page"
+
+
+def test_who_has_no_home_needs_one_only_for_the_embedded_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the image's user in a container, whose id no list of users has."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(os, "geteuid", lambda: 65532)
+    named = server_settings({"WATCHBILL_DATABASE_URL": "postgresql://w@db.example.com/watchbill"})
+    assert named.database_url is not None
+    with pytest.raises(Invalid, match="no home folder"):
+        server_settings({})

@@ -234,14 +234,20 @@ class ServerSettings:
         return urlsplit(self.public_url or "").path.rstrip("/")
 
 
+_NO_FOLDER = Path(os.devnull)
+"""Of a server with another database: in a container its user may have no home."""
+
+
 def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSettings:
     """Settings from `WATCHBILL_*`; `overrides` (command-line flags) that are not None win. Raises Invalid."""
-    values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
-    values |= from_variables(ServerSettings, environ)
+    values: dict[str, Any] = from_variables(ServerSettings, environ)
     values |= from_flags(ServerSettings, overrides)
     for name in ("database_url", "database_direct_url", "database_read_url"):
         if values.get(f"{name}_file") is not None and name not in values:
             values[name] = _first_line(name, values[f"{name}_file"])
+    if "data_dir" not in values:
+        is_embedded = values.get("database_url") is None
+        values["data_dir"] = default_data_dir(environ) if is_embedded else _NO_FOLDER
     settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
     _check_databases(settings)
     if settings.public_url is not None:

@@ -210,7 +210,7 @@ def _cause(error: BaseException | None) -> str:
         return "nothing answers at this host and port; a firewall may drop the packets"
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return str(error or "").strip()
+    return str(error or "").partition("\nHINT:")[0].strip()
 
 
 _VALUE_REASONS: tuple[tuple[type[Exception], str], ...] = (
