@@ -144,7 +144,8 @@ _STATEMENT = re.compile(
 _OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)((?:[ \t]|\\\r?\n){1,64}+)(?!-)")
 _NAME_AND_VALUE = re.compile(
     r"""\b(?:name|key)["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+["'\\]{0,2}+([\w.-]{1,128}+)"""
-    r"""(?:</name>|["'\\,\s]){1,24}+<?["'\\]{0,2}+value["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+""",
+    r"""(?:</name>|["'\\,\s]){1,24}+<?["'\\]{0,2}+(?:[\w.]{1,64}+\[[0-9]{1,4}+\]\.)?+"""
+    r"""value["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+""",
     re.IGNORECASE,
 )
 """`{"name": "DB_PASSWORD", "value": "x"}`, as lists of variables and Hadoop's XML have it."""
@@ -205,19 +206,21 @@ _PLACES = tuple(
         r"(\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
         r"((?:auth(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']\s{0,4},\s{0,4})"
         r"[\"'][^\"'\n]{1,256}+[\"']",  # requests' auth=("ada", "x") and HTTPBasicAuth
-        r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bconfig\s{1,4}set\b)[^<>\n]{0,64}<<<\s{0,4})"
+        r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bpass\b|\bkeyring\b|\bconfig\s{1,4}set\b)[^<>\n]{0,64}<<<\s{0,4})"
         r"(?![\"']?\$)\S++",
-        r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+:[0-9]{1,5}\b)",
+        r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+(?::[0-9]{1,5}\b|/[\w.-]))",
         r"(\blftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?-u\s{1,4}[^\s,]{1,64}+,)\S++",
         r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
         *map(_substitution, "/|#,@"),
+        # DuckDB's and Snowflake's options
+        r"([(,]\s{0,4}(?:secret|password|session_token|token|aws_secret_key)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",
         r"(\b(?:identified\s{1,4}(?:with\s{1,4}\S{1,64}+\s{1,4})?by(?:\s{1,4}password)?"
         r"|(?:with|encrypted|user\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",  # SQL
         r"(\bconvertto-securestring\s{1,4}(?:-string\s{1,4})?)(?![$-])(?:\"[^\"\n]{1,256}+\"?|'[^'\n]{1,256}+'?|\S++)",
         # expect "password:"; send "x\r"
         r"((?:passw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"
         r"[^\"'\n]{1,256}?(?=\\[rn])",
-        r"(\bapi[ _-]?key provided:\s{1,2})\S++",
+        r"(\b(?:invalid\s{1,2}api[ _-]?key|api[ _-]?key\s{1,2}provided):\s{1,2})\S++",
         r"(-dsonar\.login=)\S++",
         # host:port:database:user:password of a .pgpass
         r"((?<![^\s\"'])(?=[\w.-]{0,252}[A-Za-z*])[\w.*-]{1,253}+:(?:[0-9]{1,5}|\*):[^:\s]{1,64}+:[^:\s/]{1,64}+:)[^:\s\"']{1,256}+(?![:\w])",

@@ -23,7 +23,7 @@ _PASSWORD_OPTIONS = {
         {
             *("login", "sshpass", "twine", "useradd", "usermod", "psexec", "racadm", "esxcli"),
             *("mongo", "mongosh", "mongodump", "mongorestore", "cqlsh", "snowsql", "cypher-shell"),
-            *("rabbitmqadmin", "elasticsearch-users"),
+            *("rabbitmqadmin", "elasticsearch-users", "beeline", "airflow", "superset", "sql"),
         }
     ),
     "-P": frozenset(
@@ -38,7 +38,7 @@ _PASSWORD_OPTIONS = {
             "mosquitto_rr",
         ]
     ),
-    "-a": frozenset(["redis-cli", "http", "https", "xh"]),
+    "-a": frozenset(["redis-cli", "valkey-cli", "keydb-cli", "http", "https", "xh"]),
     "-b": frozenset({"curl", "secret"}),  # cookies; the body of a secret
     "-k": frozenset({"prefect", "openssl"}),
     "-N": frozenset({"ssh-keygen"}),
@@ -87,22 +87,21 @@ _SECRET_FOLLOWS = {
     "reset-admin-password": None,
     "setapikey": None,
     "unseal": None,
+    "unlock": frozenset({"bw"}),
     "set": frozenset({"conda"}),
     "install": frozenset({"cloudflared"}),
     "password": frozenset({"dvc", "mysqladmin", "nmcli"}),
     "token": frozenset({"conda", "fly", "flyctl"}),
     "auth": frozenset({"snyk"}),
-    "AUTH": frozenset({"redis-cli"}),
+    "AUTH": frozenset({"redis-cli", "valkey-cli", "keydb-cli"}),
     "ConvertTo-SecureString": None,
     "obscure": frozenset({"rclone"}),
+    "pass": frozenset({"rclone"}),
 }
 """Words directly before a secret, and the words of a command with which they are that; None = always."""
 _PLACED = (
-    (frozenset({"htpasswd", "-b"}), 3),
-    (frozenset({"htpasswd", "-bB"}), 3),
-    (frozenset({"htpasswd", "-nb"}), 2),
-    (frozenset({"htpasswd", "-bnB"}), 2),
-    (frozenset({"htpasswd", "-nbB"}), 2),
+    (frozenset({"pulumi", "config", "--secret"}), 1),
+    (frozenset({"bw", "login"}), 1),
     (frozenset({"mosquitto_passwd", "-b"}), 3),
     (frozenset({"rabbitmqctl", "add_user"}), 3),
     (frozenset({"rabbitmqctl", "change_password"}), 3),
@@ -121,10 +120,30 @@ _STORES = (
 """Words of commands that store secrets: `K=V` is one, whatever its name."""
 _VARIABLE_OPTIONS = frozenset({"--env", "-env", "-genv"})
 """Options before a variable's name, behind which its value stands: `mpirun --env API_KEY x`."""
-_SETTERS = frozenset({"set", "config", "configure", "setx", "modify", "put", "alias"})
+_SETTERS = frozenset(
+    [
+        "set",
+        "config",
+        "configure",
+        "setx",
+        "modify",
+        "put",
+        "alias",
+        "env:set",
+        "config:set",
+        "chamber",
+    ]
+)
 _COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]|[\"']\]")
+_BATCH_OPTION = re.compile(r"-[a-zA-Z]{0,8}b[a-zA-Z]{0,8}")
+"""`htpasswd -bc FILE NAME x`, and with an n among them without a file."""
+_ORACLE = frozenset(["sqlplus", "sqlldr", "rman", "expdp", "impdp"])
+_USER_SLASH_SECRET = re.compile(r"[\w$.]{1,128}+/(?=[^/\s])")
+_INNER_COMMAND = re.compile(r"""(?:proxycommand=)?["']{0,2}""", re.IGNORECASE)
+"""Before a command within an option: `ssh -o ProxyCommand="sshpass -p x ssh jump"`."""
 _HEADER = re.compile(
-    r"(-H=?|--header=|--proxy-header=|http\.extraHeader=|)([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)"
+    r"(-H=?|--header=|--proxy-header="
+    r"|http\.(?:[^\s=]{0,128}\.)?extra[hH]eader=|)([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)"
 )
 _HEADER_OPTIONS = frozenset({"-H", "--header", "--proxy-header"})
 _FLAGS = frozenset({"--relogin", "--verify", "--cloud", "--anonymously", "-no-print"})
@@ -141,6 +160,8 @@ class Command:
         self._previous = ""
         self._positional = 0
         """Words that are no options since the last of `login`, `set` and `add`."""
+        self._htpasswd_place = 0
+        """How many of them stand before the password; 0 = it is asked for."""
 
     def secret_start(self, word: str) -> int | None:
         """Where in the next word of the command a secret begins; None where none does."""
@@ -155,6 +176,7 @@ class Command:
             self._credentials_start(beginning)
             or _header_start(beginning, self._previous)
             or self._attached_start(beginning)
+            or self._after_slash_start(beginning)
             or self._literal_start(beginning)
         )
 
@@ -190,6 +212,8 @@ class Command:
         if self._previous in _SECRET_FOLLOWS:
             commands = _SECRET_FOLLOWS[self._previous]
             return commands is None or (self._has(commands))
+        if self._htpasswd_place:
+            return self._positional == self._htpasswd_place
         for words, place in _PLACED:
             if words <= self._words:
                 return self._positional == place and not word.startswith("/")
@@ -223,6 +247,11 @@ class Command:
         is_attached = len(word) > 2 and self._has(_ATTACHED_OPTIONS.get(word[:2]))
         return 2 if is_attached and not is_ordinary("token", word[2:]) else None
 
+    def _after_slash_start(self, word: str) -> int | None:
+        """`sqlplus ada/x@db`."""
+        match = _USER_SLASH_SECRET.match(word) if self._has(_ORACLE) else None
+        return match.end() if match else None
+
     def _literal_start(self, word: str) -> int | None:
         """`kubectl create secret generic NAME --from-literal=k=x`, `vault kv put PATH k=x`."""
         name, equals, value = word.partition("=")
@@ -237,11 +266,13 @@ class Command:
         return words is not None and not self._words.isdisjoint(words)
 
     def _remember(self, word: str) -> None:
-        name = word.rpartition("/")[2]
+        name = word[_INNER_COMMAND.match(word).end() :].rpartition("/")[2]  # type: ignore[union-attr]
         if name in ("login", "set", "add"):
             self._positional = 0
         elif not word.startswith("-") and not self._previous.startswith("--host"):
             self._positional += 1
+        if "htpasswd" in self._words and _BATCH_OPTION.fullmatch(word):
+            self._htpasswd_place = 2 if "n" in word else 3
         if len(self._words) < _MAX_WORDS:
             self._words.add(name)
         self._before, self._previous = self._previous, word
@@ -252,7 +283,7 @@ def _header_start(word: str, previous: str) -> int | None:
     match = _HEADER.match(word)
     if match is None or not is_secret_name(match[2]):
         return None
-    is_header = bool(match[1]) or previous in _HEADER_OPTIONS
+    is_header = bool(match[1]) or previous in _HEADER_OPTIONS or match[2] == "Authorization"
     if not is_header and not _COMPOUND.search(match[2]):
         return None
     return None if is_ordinary(match[2], word[match.end() :]) else match.end()

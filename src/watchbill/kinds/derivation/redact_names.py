@@ -15,7 +15,7 @@ HIDDEN = "***"
 
 _CERTAIN = (
     # Beginnings that no word has. The rest may be short: a cut token is a token, too.
-    (r"gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|soat|cbt|ft|imt|agent|oas)-", r"[\w-]{4,}+"),
+    (r"gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|soat|cbt|ft|imt|agent|oas)-", r"[\w.-]{4,}+"),
     (r"xox[abceoprs]-|xapp-[0-9]-|do[opr]_v1_|dckr_(?:pat|oat)_|whsec_", r"[\w-]{4,}+"),
     (r"shp(?:at|ca|pa|ss|ua)_|PMAK-|sbp_|[srp]k_(?:live|test)_|glsa_|glc_", r"[\w-]{8,}+"),
     (r"hv[bsr]\.|SG\.|wba\.|wbr_|dt0c01\.|dp\.(?:pt|st|ct|sa|scim|audit)\.", r"[\w.-]{16,}+"),
@@ -47,6 +47,8 @@ _OTHER = (
     r"[MNO][\w-]{23,28}\.[\w-]{6}\.[\w-]{27,40}",  # Discord's bots
     # hashes of passwords, as crypt writes them
     r"\$(?:apr1|2[abxy]|[1567y]|argon2(?:id|i|d))\$[\w./,=+$-]{0,64}\$[\w./+]{8,}+",
+    r"st\.[0-9a-f-]{36}\.[0-9a-f.]{32,}+",  # Infisical
+    r"sk_[0-9a-f]{32,}+",  # ElevenLabs
     r"K10[0-9a-f]{64}::[a-z]{1,16}:[0-9a-f]{32,}+",  # k3s
 )
 
@@ -150,7 +152,7 @@ ORDINARY_LENGTH = 256
 
 _SECRET = re.compile(
     "KEY|TOKEN|SECRET|PASS|PWD|CRED|AUTH|PRIVATE|SAS|DSN|CONN|SIGNATURE|JWT|BEARER|COOKIE|WEBHOOK"
-    "|^SIG$|(?:^|[_.-])(?:PAT|PIN|OTP|SALT)$",
+    "|^SIG$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PW)$",
     re.IGNORECASE,
 )
 _STRONG = re.compile("SECRET|PASS|PWD|CRED|PRIVATE", re.IGNORECASE)
@@ -158,8 +160,9 @@ _INNOCENT = re.compile(
     r"(?:DE)?TOKENI[SZ](?:ERS?|E[DS]?|ING|ATION)|AUTHORS?(?!I)|BYPASS|COMPASS|PASSAGES?|PASSIVE"
     r"|PASS_?THROUGH|KEYBOARD|KEYFRAMES?|KEYSPACE|KEYCLOAK|KEYWORDS?|KEYERROR|HOTKEYS?|MONKEY|TURKEY|WHISKEY"
     r"|DISASTER|KEEP_?ALIVE|SASHA|ACCREDITED|UNAUTHORI[SZ]ED|DISCONNECT(?:ED|S)?|CONNECTIVITY"
-    r"|(?:FOREIGN|SORT|PARTITION|PUBLIC)_?KEYS?|KEY_?COLUMNS?|CONNECTORS?|CREDITS?|PASSES"
-    r"|SASL_MECHANISM|IMAGE_?PULL_?SECRETS?|XAUTHORITY",
+    r"|(?:FOREIGN|SORT|PARTITION|PUBLIC|CACHE|GROUP|JOIN|ROUTING)[_-]?KEYS?|KEY_?COLUMNS?|KEY[_-]?VALUES?|CONNECTORS?|CREDITS?|PASSES"
+    r"|(?:INPUT|OUTPUT|PROMPT|LABEL|TEXT|REWARD|CHOSEN|REJECTED|MONITOR|METRIC)[_-]?KEYS?"
+    r"|PASS[_-]?(?:RATES?|(?:AT[_-]?)?K$)|SASL_MECHANISM|IMAGE_?PULL_?SECRETS?|XAUTHORITY",
     re.IGNORECASE,
 )
 _FILE = re.compile(
@@ -169,7 +172,7 @@ _FILE = re.compile(
 _DESCRIBING = re.compile(
     r"[_.-](?:NAME|TYPE|MODE|METHOD|MECHANISM|PROVIDER|ALGORITHM|ALG|POLICY|FORMAT|HELPER|SOURCE"
     r"|STRATEGY|ISSUER|DOMAIN|HEADER|SCOPES?|BACKEND|CLASS|TTL|TIMEOUT|SIZE|LENGTH|ENDPOINT|URL|URI"
-    r"|HOST|VERSION|REGION)$",
+    r"|HOST|VERSION|REGION|PREFIX|SUFFIX|SERVICEACCOUNTNAME)$",
     re.IGNORECASE,
 )
 """The end of a name that is about a secret: `SECRET_NAME`, `AUTH_MODE`, `TOKEN_ENDPOINT`."""
@@ -188,7 +191,9 @@ _SCHEME = re.compile(r"bearer|basic|token|digest|negotiate", re.IGNORECASE)
 _PRIMARY_KEY = re.compile(r"-{0,2}(?:\w+\.)?primary[_-]?keys?", re.IGNORECASE)
 _COLUMNS = re.compile(r"[a-z][a-z_]{0,30}+(?:, ?[a-z][a-z_]{0,30}+){0,15}+")
 """What stands under a database's primary key; an account's primary key is a secret."""
-_NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?(?:[kKmMgGsh%]|ms|min)?")
+_NUMBER = re.compile(
+    r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?(?:e[+-]?[0-9]{1,2})?(?:[kKmMgGbBtTsh%]|ms|min)?"
+)
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*+")
 _DESCRIPTION = re.compile(r"(?:https?://)?[\w.:/ -]{0,128}+")
 

@@ -33,6 +33,9 @@ SECRETS = [
     "qpwoeirutyalskdjfhgmznxbcv",
     "QwErTyUiOpAsDfGhJkLzXcVb",
     "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA==",
+    "sk_0f3a9c41d27be8560f3a9c41d27be8560f3a9c41d27be856",
+    "st.0f3a9c41-d27b-4e85-96aa-0123456789ab.0f3a9c41d27be8560f3a9c41d27be856.0f3a9c41d27be856",
+    "glpat-QwErTyUiOpAsDfGhJkLz.01.0z1abcdef",
 ]
 
 

@@ -12,6 +12,14 @@ MASK_TOKEN=[MASK]
 BOS_TOKEN_ID=128000
 NUM_KEY_VALUE_HEADS=8
 KEY_LENGTH=128
+KEY_PREFIX=runs/2026/11
+CACHE_KEY=v3-linux-py312
+PROMPT_KEY=text
+MONITOR_KEY=val/loss
+KEY_VALUE_CACHE_DTYPE=fp8_e4m3
+NUM_TOKENS=1B
+TOKEN_BUDGET=1e6
+PASS_RATE=0.93
 TOKEN_TTL=3600
 TOKEN_ENDPOINT=https://login.example.com/oauth2/token
 OAUTH_ISSUER_URL=https://login.example.com/realms/team
@@ -132,6 +140,7 @@ CONNECTION=${DB_HOST}:${DB_PORT}
 SPECIAL={"pad_token": "<pad>", "eos_token": "<|eot_id|>"}
 """.strip().splitlines()
 HARMLESS_TEXTS = """
+python train.py --token-budget 100000 --sort-key length --input-key text --output-key tokens
 vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 32768 --tokenizer-mode auto
 vllm serve /models/llama --max-num-batched-tokens 8192 --enable-auto-tool-choice --tool-call-parser hermes
 vllm serve x --served-model-name llama-3.3-70b --gpu-memory-utilization 0.92 --quantization fp8
