@@ -3,7 +3,7 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,22 @@ async def connected(path: Path) -> AsyncIterator[KubeClient]:
     await credentials.load()
     async with KubeClient(credentials) as client:
         yield client
+
+
+@asynccontextmanager
+async def serving_tls(
+    context: ssl.SSLContext, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[str]:
+    """An API server of this machine; yields its address."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 def change(path: Path, changed: Callable[[dict[str, Any]], None]) -> Path:
@@ -116,26 +132,65 @@ async def test_a_plugin_may_give_token_and_certificate(tmp_path: Path) -> None:
         tokens.append(request.headers.get("Authorization", ""))
         return await empty(request)
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    trusting = {"certificate-authority": made.name, "tls-server-name": "kube.example.com"}
-    path = with_plugin(kubeconfig(tmp_path / "config", url, **trusting), "bin/plugin")
-    pair = {"clientCertificateData": made.read_text(), "clientKeyData": key.read_text()}
-    write_plugin(tmp_path / "bin" / "plugin", {"token": "t1", **pair})
-    try:
+    async with serving_tls(context, answer) as url:
+        trusting = {"certificate-authority": made.name, "tls-server-name": "kube.example.com"}
+        path = with_plugin(kubeconfig(tmp_path / "config", url, **trusting), "bin/plugin")
+        pair = {"clientCertificateData": made.read_text(), "clientKeyData": key.read_text()}
+        write_plugin(tmp_path / "bin" / "plugin", {"token": "t1", **pair})
         async with connected(path) as client:
             assert await listed(client) == []
         write_plugin(tmp_path / "bin" / "plugin", {"token": "t1"})
         async with connected(path) as client:
             with pytest.raises(ApiFailure):
                 await listed(client)
-    finally:
-        await runner.cleanup()
     assert tokens == ["Bearer t1"]
+
+
+async def test_a_new_client_certificate_is_taken_up_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are named relative to the kubeconfig; the API server accepts the new one alone."""
+    monkeypatch.setattr(credentials_module, "LOOK_SECONDS", 0.0)
+    pairs = {}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        pairs[name] = certificate(tmp_path / name)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pairs["new"][0]))
+    context.load_cert_chain(*pairs["new"])
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def put(name: str) -> None:
+        for made, file in zip(pairs[name], ("client.crt", "client.key"), strict=True):
+            (tmp_path / file).write_bytes(made.read_bytes())
+
+    async with serving_tls(context, empty) as url:
+        trusting = {"certificate-authority": "new/tls.crt", "tls-server-name": "kube.example.com"}
+        path = change(
+            kubeconfig(tmp_path / "config", url, **trusting),
+            lambda config: config["users"][0].update(
+                user={"client-certificate": "client.crt", "client-key": "client.key"}
+            ),
+        )
+        put("old")
+        async with connected(path) as client:
+            with pytest.raises(ApiFailure):
+                await listed(client)
+            put("new")
+            assert await listed(client) == []
+
+
+async def test_another_proxy_is_taken_up_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials_module, "LOOK_SECONDS", 0.0)
+    async with serving(empty) as first, serving(empty) as second:
+        path = tmp_path / "config"
+        kubeconfig(path, "http://kube.example.com", **{"proxy-url": first.url})
+        async with connected(path) as client:
+            assert await listed(client) == []
+            kubeconfig(path, "http://kube.example.com", **{"proxy-url": second.url})
+            assert await listed(client) == []
+        assert (len(first.requests), len(second.requests)) == (1, 1)
 
 
 @pytest.mark.parametrize(

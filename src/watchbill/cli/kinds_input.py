@@ -1,6 +1,6 @@
 """Objects on standard input, for `kinds try`: what belongs to the workload, as an agent would gather it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
@@ -197,7 +197,13 @@ def _share(document: JSON, shared: dict[str, Any]) -> None:
         shared[place].setdefault(meta["namespace"], {})[meta["name"]] = document
         return
     key = (meta["namespace"], meta["name"]) if place in _IN_NAMESPACES else meta["name"]
-    shared[place][key] = meta.get("labels") or {} if place == "node_labels" else document
+    shared[place][key] = _node_labels(meta) if place == "node_labels" else document
+
+
+def _node_labels(meta: JSON) -> Mapping[str, str]:
+    from watchbill.kinds.objects.virtual_gpus import registered_labels
+
+    return registered_labels(meta.get("labels") or {}, meta.get("annotations") or {})
 
 
 def _owner(document: JSON) -> JSON | None:

@@ -16,6 +16,7 @@ from watchbill.kinds.derivation.children import (
     with_autoscaler,
     with_children,
     with_inherited_endpoints,
+    with_stages,
 )
 from watchbill.kinds.derivation.done import with_present_pods
 from watchbill.kinds.derivation.elements import elements_of
@@ -138,6 +139,7 @@ def _completions(view: WorkloadView) -> Iterator[Callable[[WorkloadView], Facts]
     """What completes the root's own facts, in this order."""
     if view.definition.prefers_children or not view.facts.roles:
         yield with_children
+    yield with_stages
     yield with_autoscaler
     yield with_inherited_endpoints
     if view.definition.hook:

@@ -36,7 +36,13 @@ def _pending(view: WorkloadView) -> str:
 def _failed(view: WorkloadView) -> str:
     stated = view.facts.predicates.get("failed", "")
     ending = _first(_failure(pod) for pod in reversed(view.pods.failed))
-    return ending if " ".join(stated.split()) in ending else _joined(stated, ending)
+    ended = ending if " ".join(stated.split()) in ending else _joined(stated, ending)
+    return _joined(ended, _next_run_problem(view))
+
+
+def _next_run_problem(view: WorkloadView) -> str:
+    """Why a schedule whose last run has ended may not run again."""
+    return view.facts.predicates.get("degraded", "") if view.definition.is_schedule else ""
 
 
 def _completed(view: WorkloadView) -> str:
@@ -47,7 +53,7 @@ def _completed(view: WorkloadView) -> str:
                 ": "
             )
     killed = _first(_failure(pod) for pod in view.pods.succeeded if pod.problem is not None)
-    return view.facts.predicates.get("completed", "") or killed
+    return _joined(view.facts.predicates.get("completed", "") or killed, _next_run_problem(view))
 
 
 def _initializing(view: WorkloadView) -> str:

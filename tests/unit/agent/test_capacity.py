@@ -66,6 +66,17 @@ def test_five_physical_gpus_however_they_are_cut_read_five() -> None:
     assert (result.gpus, result.unusable_gpus) == (5, None)
 
 
+def test_cards_that_are_offered_several_times_over_count_once() -> None:
+    card = "GPU-{},10,32768,100,NVIDIA-Tesla V100,0,true:"
+    split = node("a", {GPU: "20"}, {GPU: "10"})
+    split["metadata"]["annotations"] = {
+        "hami.io/node-nvidia-register": card.format(1) + card.format(2)
+    }
+    result = pool(split)
+    assert (result.gpus, result.gpu_memory_bytes) == (1, 32768 * 2**20)
+    assert result.unusable_gpus == UnusableGpus(cordoned=0, unreachable=0, lost=1)
+
+
 @pytest.mark.parametrize("count", ["-3", "1e50", "many", "9" * 30])
 def test_a_node_whose_units_are_not_known_makes_its_pool_unknown_and_no_other(count: str) -> None:
     assert pool(node("a", {GPU: "8"}), node("b", {f"{GPU}.shared": "4"})).gpus is None

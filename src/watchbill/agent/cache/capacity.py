@@ -12,8 +12,8 @@ from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.objects.gpu_units import (
     GPU_MEMORY_LABEL,
     accelerators,
-    gpus_of,
     label_bytes,
+    missing_gpus,
     physical_gpus,
     unit_bytes,
     unit_of,
@@ -105,7 +105,7 @@ def node_gpus(
         return NodeGpus(None, None)
     capacity = _amounts(offer.capacity)
     present = physical_gpus(capacity.items(), labels, gpu_resources)
-    lost = gpus_of(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
+    lost = missing_gpus(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
     return NodeGpus(present, None if present is None or lost is None else present - lost)
 
 
@@ -151,7 +151,7 @@ def _add(
         (pool.cordoned if offer.is_ready else pool.unreachable).add(gpus)
         pool.unusable_accelerators.update(others)
         return
-    lost = gpus_of(_missing(capacity, dict(offered)), labels, gpu_resources)
+    lost = missing_gpus(_missing(capacity, dict(offered)), labels, gpu_resources)
     pool.lost.add(lost)
     pool.usable.add(None if gpus is None or lost is None else gpus - lost)
     pool.accelerators.update(usable)
@@ -207,5 +207,5 @@ def _memory_bytes(
             size = unit_bytes(resource, unit, labels)
             if size is None:
                 return None
-            total += size * int(amount)
+            total += size * int(amount) // unit.split
     return total

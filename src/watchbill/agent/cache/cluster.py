@@ -1,8 +1,8 @@
 """Cluster objects that workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
 
-Of a node only its labels, an address, its resources, conditions and taints are kept. A queue's status
-changes often and affects no record, so only changes of the rest of a shared object cause workloads to be
-derived again.
+Of a node only labels (with what it registered of its GPUs), an address, resources, conditions and taints are
+kept. A queue's status changes often and affects no record, so only changes of the rest of a shared object
+cause workloads to be derived again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +19,7 @@ from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.cluster_node import NodeDevice
 from watchbill.kinds.objects.objects import ClusterObjects, Object
+from watchbill.kinds.objects.virtual_gpus import registered_labels
 
 Changed = Callable[[str | None, str | None], None]
 """Called with the namespace or the node that a change is confined to."""
@@ -64,6 +65,7 @@ class _NodeSpec(msgspec.Struct, frozen=True):
 
 class _NodeMeta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] = {}
+    annotations: dict[str, Any] = {}
     creation_timestamp: Any = None
 
 
@@ -125,7 +127,7 @@ class ClusterView:
     claim_templates: dict[tuple[str, str], Object] = field(default_factory=dict)
     priority_classes: dict[str, Object] = field(default_factory=dict)
     topologies: dict[str, Object] = field(default_factory=dict)
-    node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    node_labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
     node_addresses: dict[str, str] = field(default_factory=dict)
     node_offers: dict[str, NodeOffer] = field(default_factory=dict)
     node_details: dict[str, NodeDetails] = field(default_factory=dict)
@@ -196,9 +198,10 @@ class NodeSink:
             self._view.node_labels.get(meta.name),
             self._view.node_addresses.get(meta.name, ""),
         )
-        self._view.node_labels[meta.name] = node.metadata.labels
+        labels = registered_labels(node.metadata.labels, node.metadata.annotations)
+        self._view.node_labels[meta.name] = labels
         self._view.node_addresses[meta.name] = address
-        if before != (node.metadata.labels, address):
+        if before != (labels, address):
             self._view.changed(None, meta.name)
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:

@@ -67,8 +67,9 @@ def newest_run(view: WorkloadView) -> Facts:
     facts = view.facts
     predicates = dict(facts.predicates)
     if going and view.pods.active:
-        # What holds back further runs stops none that has begun.
+        # What holds back further runs, or failed to start one, says nothing of a run that goes on.
         predicates.pop("stopped", None)
+        predicates.pop("degraded", None)
     if facts.embedded:
         facts = _with_roles_of(going, facts)
     if not run_facts:

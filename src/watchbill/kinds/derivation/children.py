@@ -9,6 +9,7 @@ from watchbill.kinds.definition.definition import ANY, Definitions
 from watchbill.kinds.definition.facts import ENDS, Facts, RoleFacts
 from watchbill.kinds.definition.program import count
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.done import is_below, owners_by_uid
 from watchbill.kinds.objects.json_access import (
     at,
     group_version,
@@ -75,18 +76,18 @@ def with_children(view: WorkloadView) -> Facts:
     )
     if going and combined.needs is None:
         needs = _needs([facts[id(child)] for child in going])
-        return msgspec.structs.replace(combined, needs=needs)
-    if going or _states_its_end(view):
+        combined = msgspec.structs.replace(combined, needs=needs)
+    if _states_its_end(view):
         return combined
+    if going:
+        return _suspended_with(combined, [facts[id(child)] for child in children])
     return _ended_with(combined, [facts[id(child)] for child in children])
 
 
 def _uppermost(view: WorkloadView) -> list[Object]:
     """Children with templates that stand below no other such child, by name."""
     known = {text(metadata(child).get("uid")): child for child in view.objects.children}
-    above = {uid: _owner_uid(child) for uid, child in known.items()}
-    # A group of pods may belong to the pod that leads it.
-    above |= {pod.uid: pod.controller.uid for pod in view.pods.all if pod.controller is not None}
+    above = owners_by_uid(view)
     return [
         child
         for child in sorted(view.objects.children, key=name_key)
@@ -103,6 +104,14 @@ def _states_its_end(view: WorkloadView) -> bool:
 def _idle_roles(facts: Facts) -> Iterator[RoleFacts]:
     for role in facts.roles:
         yield msgspec.structs.replace(role, replicas=0, min=None, max=None)
+
+
+def _suspended_with(combined: Facts, children: list[Facts]) -> Facts:
+    """It is as long as all of them are."""
+    if not all(child.holds("suspended") for child in children):
+        return combined
+    suspended = {"suspended": children[0].predicates["suspended"]}
+    return msgspec.structs.replace(combined, predicates={**combined.predicates, **suspended})
 
 
 def _ended_with(combined: Facts, children: list[Facts]) -> Facts:
@@ -139,6 +148,40 @@ def _needs(children: list[Facts]) -> int | None:
     if all(child.needs is None for child in children):
         return None
     return sum(child.number or 0 if child.needs is None else child.needs for child in children)
+
+
+def with_stages(view: WorkloadView) -> Facts:
+    """Of what has stages, and so no number of pods, one must run: with all pods that an object of it needs."""
+    if view.facts.needs is None or not _has_stages(view.facts) or view.definition.is_schedule:
+        return view.facts
+    going = [child for child in _uppermost(view) if not view.definitions.facts(child).has_ended]
+    needs = max(view.facts.needs, _needs_of_stages(view, going))
+    return msgspec.structs.replace(view.facts, needs=needs)
+
+
+def _has_stages(facts: Facts) -> bool:
+    """It says that it has no number of pods."""
+    return facts.has_number and facts.number is None
+
+
+def _needs_of_stages(view: WorkloadView, going: list[Object]) -> int:
+    """The pods of what serves, of one object that ends by itself, and one that stands below none of them."""
+    ending, serving = [], 0
+    for child in going:
+        facts = view.definitions.facts(child)
+        needs = (facts.number or 0) if facts.needs is None else facts.needs
+        if view.definitions.for_object(child).runs_to_end or _has_stages(facts):
+            ending.append(needs)
+        else:
+            serving += needs
+    return serving + min(ending, default=0) + (1 if _has_own_pods(view, going) else 0)
+
+
+def _has_own_pods(view: WorkloadView, children: list[Object]) -> bool:
+    """Whether it has pods that stand below none of these."""
+    above = owners_by_uid(view)
+    uids = {text(metadata(child).get("uid")) for child in children}
+    return not all(is_below(pod.uid, uids, above) for pod in view.pods.active)
 
 
 def _merged_roles(own: tuple[RoleFacts, ...], child_roles: list[RoleFacts]) -> Iterator[RoleFacts]:

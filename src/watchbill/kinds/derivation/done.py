@@ -21,8 +21,8 @@ def with_present_pods(view: WorkloadView) -> WorkloadView:
     over = runs.keys() - present
     if not over:
         return view
-    above = _owners(view)
-    pods = [pod for pod in view.pods.all if not _is_below(pod.uid, over, above)]
+    above = owners_by_uid(view)
+    pods = [pod for pod in view.pods.all if not is_below(pod.uid, over, above)]
     return replace(view, pods=PodCounts(pods))
 
 
@@ -50,17 +50,17 @@ def _completed(view: WorkloadView) -> int:
         for uid, facts in _children(view).items()
         if facts.holds("completed") and not facts.holds("failed")
     }
-    above = _owners(view)
+    above = owners_by_uid(view)
     outermost = (
-        facts for uid, facts in completed.items() if not _is_below(above[uid], completed, above)
+        facts for uid, facts in completed.items() if not is_below(above[uid], completed, above)
     )
     return _outside(view, completed) + sum(facts.number or 0 for facts in outermost)
 
 
 def _outside(view: WorkloadView, ended: Container[str]) -> int:
     """Pods that succeeded and belong to none of the objects that ended."""
-    above = _owners(view)
-    return sum(not _is_below(above[pod.uid], ended, above) for pod in view.pods.succeeded)
+    above = owners_by_uid(view)
+    return sum(not is_below(above[pod.uid], ended, above) for pod in view.pods.succeeded)
 
 
 def _children(view: WorkloadView) -> dict[str, Facts]:
@@ -71,7 +71,7 @@ def _uid(obj: Object) -> str:
     return text(metadata(obj).get("uid"))
 
 
-def _owners(view: WorkloadView) -> dict[str, str]:
+def owners_by_uid(view: WorkloadView) -> dict[str, str]:
     """By UID of an owned object or a pod that of its owner: the controller, else the first named."""
     above = {}
     for child in view.objects.children:
@@ -84,7 +84,8 @@ def _owners(view: WorkloadView) -> dict[str, str]:
     return above
 
 
-def _is_below(uid: str, ended: Container[str], above: dict[str, str]) -> bool:
+def is_below(uid: str, ended: Container[str], above: dict[str, str]) -> bool:
+    """Whether the object is one of `ended`, or stands below one."""
     seen: set[str] = set()
     while uid and uid not in seen:
         if uid in ended:

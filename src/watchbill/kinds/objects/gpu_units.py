@@ -16,6 +16,7 @@ from watchbill.protocol import MAX_MODEL_CHARACTERS
 from watchbill.quantity import Amount, parse_quantity
 
 GPU = "nvidia.com/gpu"
+VOLCANO_GPU = "volcano.sh/vgpu-number"
 GPU_MEMORY_LABEL = f"{GPU}.memory"
 SHARED_SUFFIX = ".shared"
 MEBIBYTE = 1024**2
@@ -73,18 +74,20 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """One unit of a resource. `gpus` None = it is a part of a GPU and nothing says which part.
 
     `per_gpu`: so many units make one physical GPU. `replicas`: so many share one device (time slicing, MPS).
+    `split`: a node offers each GPU so many times over, and pods say how much of it each of them has (HAMi).
     """
 
     gpus: Fraction | None
     per_gpu: int = 1
     replicas: int = 1
+    split: int = 1
     is_slice: bool = False
     has_own_memory: bool = False
     """`nvidia.com/gpu.memory` is the slice's own, not the physical GPU's."""
 
     @property
     def is_shared(self) -> bool:
-        return self.gpus is None or self.replicas > 1
+        return self.gpus is None or self.replicas > 1 or self.split > 1
 
 
 _WHOLE = Unit(gpus=Fraction(1))
@@ -96,7 +99,10 @@ def unit_of(resource: str, labels: Labels, gpu_resources: Iterable[str] = (GPU,)
     name = resource.removesuffix(SHARED_SUFFIX)
     is_renamed = name != resource
     if name in gpu_resources:
-        return _shared(_uncut(name, labels), name, labels, is_renamed=is_renamed)
+        unit = _shared(_uncut(name, labels), name, labels, is_renamed=is_renamed)
+        return _split(unit, name, labels) if split_label(name) in labels else unit
+    if resource == VOLCANO_GPU:
+        return _split(_WHOLE, resource, labels)
     if match := _MIG_RESOURCE.fullmatch(name):
         product = _text(labels.get(f"{GPU}.product"))
         return _shared(_slice(match, product), name, labels, is_renamed=is_renamed)
@@ -185,6 +191,20 @@ def gpus_of(
     return total
 
 
+def missing_gpus(
+    amounts: Iterable[tuple[str, Amount]], labels: Labels, gpu_resources: Iterable[str] = (GPU,)
+) -> Fraction | None:
+    """GPUs that a node has and does not offer, by the units that are missing; None where it cannot be known."""
+    total = Fraction(0)
+    for resource, amount in amounts:
+        gpus = gpus_of([(resource, amount)], labels, gpu_resources)
+        if gpus is None:
+            return None
+        unit = unit_of(resource, labels, gpu_resources)
+        total += gpus / (unit.split if unit is not None else 1)
+    return total
+
+
 def physical_gpus(
     amounts: Iterable[tuple[str, Amount]], labels: Labels, gpu_resources: Iterable[str] = (GPU,)
 ) -> Fraction | None:
@@ -203,7 +223,7 @@ def physical_gpus(
             slices += unit.gpus * int(amount)
             instances += int(amount)
         else:
-            whole += Fraction(int(amount), unit.per_gpu)
+            whole += Fraction(int(amount), unit.per_gpu * unit.split)
     cut = Fraction(math.ceil(slices))
     counted = whole_number(labels.get(f"{GPU}.count"))
     if slices and counted is not None and whole + cut <= counted <= whole + instances:
@@ -219,7 +239,7 @@ def gpu_bytes(labels: Labels) -> int | None:
 
 
 def unit_bytes(resource: str, unit: Unit, labels: Labels) -> int | None:
-    """Memory of one unit of a resource; None where nothing tells it."""
+    """Memory of one unit of a resource, all that a pod may have with it; None where nothing tells it."""
     if unit.gpus is None:
         return None
     if unit.is_slice:
@@ -334,6 +354,18 @@ def _replicas(name: str, labels: Labels, *, is_renamed: bool) -> int | None:
         return None
     is_contradicted = is_named_shared if replicas == 1 else strategy == "none"
     return None if is_contradicted else replicas
+
+
+def split_label(resource: str) -> str:
+    """What stands beside a node's labels where it offers each GPU several times over: how often."""
+    return f"{resource}.split"
+
+
+def _split(unit: Unit, name: str, labels: Labels) -> Unit:
+    split = whole_number(labels.get(split_label(name)))
+    if unit.gpus is None or split is None or not 1 <= split <= _MAX_REPLICAS:
+        return _UNKNOWN
+    return msgspec.structs.replace(unit, split=split)
 
 
 def label_bytes(labels: Labels, name: str) -> int | None:

@@ -21,6 +21,7 @@ from watchbill.kinds.objects.gpu_units import (
     unit_of,
 )
 from watchbill.kinds.objects.json_access import at, mapping, objects, text
+from watchbill.kinds.objects.virtual_gpus import VirtualGpus, virtual_gpus
 from watchbill.quantity import Amount, exact, parse_quantity
 
 GPU_FRACTION = "gpu-fraction"
@@ -49,13 +50,25 @@ Amounts = tuple[tuple[str, Amount], ...]
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over a pod's containers; None = no container states it. `extended`: `domain/name` ones."""
+    """Sums over a pod's containers; None = no container states it. `extended`: `domain/name` ones.
+
+    `virtual`: the GPUs among them of which containers ask for a part.
+    """
 
     cpu_request: Amount | None = None
     cpu_limit: Amount | None = None
     memory_request: Amount | None = None
     memory_limit: Amount | None = None
     extended: Amounts = ()
+    virtual: tuple[VirtualGpus, ...] = ()
+
+    @property
+    def units(self) -> Amounts:
+        """The extended resources without the GPUs of which a part was asked for."""
+        counts: dict[str, int] = {}
+        for each in self.virtual:
+            counts[each.resource] = counts.get(each.resource, 0) + each.count
+        return tuple((name, exact(amount - counts.get(name, 0))) for name, amount in self.extended)
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +154,12 @@ def _summed(
         extended=tuple(
             sorted((name, amount) for name, amount in requests.items() if "/" in name and amount)
         ),
+        virtual=tuple(
+            each
+            for is_init, is_sidecar, requested, limited in containers
+            if not is_init or is_sidecar
+            for each in virtual_gpus(_amounts(limited) | _amounts(requested))
+        ),
     )
 
 
@@ -189,7 +208,19 @@ def requested_gpus(
     resources: Resources, annotations: Mapping[str, Any], gpu_resources: tuple[str, ...]
 ) -> Gpus:
     """What a pod asks for wherever it may be placed: there a unit of a cut GPU may turn out to be less."""
-    return _gpus(resources, annotations, {}, gpu_resources)
+    asked = _gpus(resources, annotations, {}, gpu_resources)
+    for each in resources.virtual:
+        share = each.share(None)
+        part = each.cores_share if share is None else share
+        memory = None if each.memory_bytes is None else each.memory_bytes * each.count
+        asked = Gpus(
+            portion=None if asked.portion is None else asked.portion + part * each.count,
+            devices=asked.devices + each.count,
+            memory_bytes=asked.memory_bytes
+            if memory is None
+            else (asked.memory_bytes or 0) + memory,
+        )
+    return asked
 
 
 def allocated_gpus(
@@ -208,13 +239,17 @@ def allocated_gpus(
     if written is not None and written <= MAX_UNITS:
         return written
     held = _gpus(resources, annotations, labels, gpu_resources)
-    if held.portion is None or held.memory_bytes is None:
-        return held.portion
     size = gpu_bytes(labels)
+    parts = [(each.share(size), each.count) for each in resources.virtual]
+    if held.portion is None or any(share is None for share, _ in parts):
+        return None
+    portion = held.portion + sum((share * count for share, count in parts if share), Fraction(0))
+    if held.memory_bytes is None:
+        return portion
     if size is None:
         return None
     devices = max(1, held.devices)
-    return held.portion + Fraction(-(-held.memory_bytes // devices * 100 // size), 100) * devices
+    return portion + Fraction(-(-held.memory_bytes // devices * 100 // size), 100) * devices
 
 
 def allocated_gpu_bytes(
@@ -230,16 +265,20 @@ def allocated_gpu_bytes(
     written = _decimal(annotations.get(ALLOCATED_GPU_MEMORY))
     if written is not None:
         return int(written * MEBIBYTE)
-    total = 0
-    for resource, amount in resources.extended:
-        unit = unit_of(resource, labels, gpu_resources)
+    total, size = 0, gpu_bytes(labels)
+    for resource, amount in resources.units:
+        unit = unit_of(resource, labels, gpu_resources) if amount else None
         if unit is not None:
-            size = unit_bytes(resource, unit, labels)
-            if size is None:
+            unit_size = unit_bytes(resource, unit, labels)
+            if unit_size is None:
                 return None
-            total += size * int(amount)
+            total += unit_size * int(amount)
+    for each in resources.virtual:
+        part = each.bytes_of(size)
+        if part is None:
+            return None
+        total += part * each.count
     fraction = _fraction(annotations)
-    size = gpu_bytes(labels)
     if fraction and size is None:
         return None
     return (total + int(fraction * (size or 0))) or None
@@ -263,12 +302,12 @@ def _gpus(
     gpu_resources: tuple[str, ...],
 ) -> Gpus:
     """Units by what they are on a node with these labels, and KAI's annotations for shared devices."""
-    units = gpus_of(resources.extended, labels, gpu_resources)
+    units = gpus_of(resources.units, labels, gpu_resources)
     memory = _decimal(annotations.get(GPU_MEMORY))
     fraction = _fraction(annotations)
     devices = sum(
         int(amount)
-        for resource, amount in resources.extended
+        for resource, amount in resources.units
         if (unit := unit_of(resource, labels, gpu_resources)) is not None and not unit.is_slice
     )
     if fraction:

@@ -35,7 +35,7 @@ def cases() -> tuple[Case, ...]:
 
 def _of_file(file: Path) -> Iterator[Case]:
     for name, case in yaml.load(file.read_text(), Loader=Loader)["cases"].items():
-        documents = [made for short in case["objects"] for made in _objects(short)]
+        documents = [made for short in case["objects"] for made in written_out(short)]
         yield Case(f"{file.stem}-{name}", documents, case["expected"])
 
 
@@ -90,7 +90,8 @@ def differences(case: Case, known: Definitions | None = None) -> JSON:
     return wrong
 
 
-def _objects(short: JSON) -> Iterator[JSON]:
+def written_out(short: JSON) -> Iterator[JSON]:
+    """The objects that one entry of a case stands for."""
     short = dict(short)
     owner, about = short.pop("owner", None), short.pop("about", None)
     labels, annotations = short.pop("labels", None), short.pop("annotations", None)
