@@ -1,6 +1,7 @@
 """The plans of what is asked for often: a first page is read from an index, whatever it is sorted by."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -9,8 +10,9 @@ import pytest_asyncio
 from bench.rows import fill_million
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.records import START
-from watchbill.query import Scope, WorkloadQuery
+from watchbill.query import POD_FIELDS, PodQuery, Scope, WorkloadQuery, parse_pod_filters
 from watchbill.store.workloads.page import page_statement
+from watchbill.store.workloads.pods import pod_count_statement, pod_page_statement
 from watchbill.store.workloads.search import trigrams
 from watchbill.workload_fields import SORT_FIELDS
 
@@ -22,6 +24,27 @@ ORDERS = [
     for field in sorted(SORT_FIELDS)
     if is_deleted or field not in RUNNING_ON
 ]
+PODS = """
+INSERT INTO workload_pod (tenant_id, workload_id, id, name, node_name, current_node_pool, k8s_phase,
+    k8s_phase_updated_at, created_at, completed_at, updated_at, deleted_at, document)
+SELECT 1, w.id, md5(w.id::text || n)::uuid, w.name || '-' || n,
+    CASE WHEN n % 7 > 0 THEN 'node-' || abs(hashtext(w.id::text || n)) % 500 END,
+    CASE WHEN n % 7 > 0 THEN 'pool-' || n % 5 END, 'Running',
+    w.created_at, w.created_at + n * interval '1 second',
+    CASE WHEN n % 3 = 0 THEN w.created_at + n * interval '1 hour' END,
+    w.created_at, CASE WHEN n > 2 THEN w.created_at + n * interval '2 hours' END,
+    convert_to(repeat('x', 700), 'UTF8')
+FROM (SELECT * FROM workload WHERE deleted_at IS NULL ORDER BY id LIMIT 2000) w,
+    generate_series(1, 10) n
+"""
+"""Two pods of each workload live, eight are gone."""
+POD_ORDERS = [
+    (field, is_deleted)
+    for is_deleted in (False, True)
+    for field in sorted(POD_FIELDS)
+    if field != "clusterId"
+]
+"""Which cluster a pod is of only its workload knows: that order reads all of them."""
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -29,6 +52,8 @@ async def connection(engine: Engine) -> AsyncIterator[asyncpg.Connection]:
     url = await fresh_database(engine)
     await fill_million(url, total=12_000, live=6_000, seeds=400)
     connection = await asyncpg.connect(url)
+    await connection.execute(PODS)
+    await connection.execute("VACUUM ANALYZE workload_pod")
     await connection.execute("SET jit = off; SET ROLE watchbill_app")
     await connection.execute("SELECT set_config('watchbill.tenant_id', '1', false)")
     yield connection
@@ -48,6 +73,54 @@ async def test_a_first_page_reads_no_whole_table(
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on workload" not in text, text
     assert "Bitmap" not in text, text
+
+
+@pytest.mark.parametrize("is_descending", [False, True])
+@pytest.mark.parametrize(("field", "is_deleted"), POD_ORDERS)
+async def test_a_first_page_of_pods_is_read_from_an_index(
+    connection: asyncpg.Connection, field: str, is_descending: bool, is_deleted: bool
+) -> None:
+    query = PodQuery(sort_by=field, is_descending=is_descending, is_deleted=is_deleted, limit=20)
+    page = pod_page_statement(SCOPE, query, START)
+    plan = await explained(connection, page.keys, page.parameters)
+    assert "Seq Scan on workload_pod" not in plan, plan
+    assert "Bitmap" not in plan, plan
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        ("nodeName==node-7",),
+        ("nodeName==node-7", "createdAt>=2020-01-01T00:00:00Z"),
+        ("workloadId==11111111-1111-4111-8111-111111111111",),
+        ("createdAt>=2099-01-01T00:00:00Z",),
+        ("completedAt>=2099-01-01T00:00:00Z",),
+    ],
+)
+async def test_what_few_pods_match_is_found_by_an_index(
+    connection: asyncpg.Connection, filters: tuple[str, ...], is_deleted: bool
+) -> None:
+    query = PodQuery(predicates=parse_pod_filters(filters), is_deleted=is_deleted, limit=20)
+    page = pod_page_statement(SCOPE, query, START)
+    for sql, parameters in (
+        (page.keys, page.parameters),
+        pod_count_statement(SCOPE, query, START),
+    ):
+        plan = await explained(connection, sql, parameters)
+        assert "Seq Scan on workload_pod" not in plan, plan
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+async def test_pods_are_counted_without_reading_them(
+    connection: asyncpg.Connection, is_deleted: bool
+) -> None:
+    sql, parameters = pod_count_statement(SCOPE, PodQuery(is_deleted=is_deleted), START)
+    assert "Index Only Scan" in await explained(connection, sql, parameters)
+
+
+async def explained(connection: asyncpg.Connection, sql: str, parameters: list[Any]) -> str:
+    return "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {sql}", *parameters))
 
 
 @pytest.mark.parametrize(("state", "is_deleted"), [("live", False), ("deleted", True)])

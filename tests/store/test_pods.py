@@ -1,8 +1,11 @@
 """Pods in the database: what a record brings of them, what it takes away, and how long they stay."""
 
 import json
+from contextlib import ExitStack
+from dataclasses import replace as replace_query
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -11,8 +14,8 @@ from msgspec.structs import replace
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, pod, record, upsert, workload
 from watchbill.protocol import Delete, PodChanges, Upsert, record_hash
-from watchbill.query import PodQuery, Scope, parse_pod_filters
-from watchbill.store.postgres.database import Database
+from watchbill.query import POD_FIELDS, PodQuery, Scope, parse_pod_filters
+from watchbill.store.postgres.database import Database, Session
 from watchbill.store.workloads import pod_write
 from watchbill.store.workloads.pod_write import KEEP_GONE, pod_purge
 from watchbill.store.workloads.pods import pod_count, pod_list
@@ -205,6 +208,84 @@ async def test_filters_search_order_and_pages(db: Database, agent: Agent) -> Non
     page = await pod_list(db, SCOPE, PodQuery(offset=2, limit=2), START)
     assert page is not None
     assert (len(page.documents), page.next_offset) == (2, 4)
+
+
+async def test_an_order_has_no_gap_and_no_double_over_its_pages(db: Database, agent: Agent) -> None:
+    """Whatever is sorted by, whichever way, with and without values: pages of two are the whole."""
+    pods = [
+        pod(
+            number,
+            node_name=f"node-{number % 2}" if number % 3 else None,
+            current_node_pool="a100" if number % 4 else None,
+            completed_at=START if number % 2 else None,
+        )
+        for number in range(1, 8)
+    ]
+    await agent.send(upsert(workload(1), pods=pods), now=START)
+    await agent.send(upsert(workload(2), pods=pods[:3]), now=START)
+    await agent.send(upsert(workload(1), pods=pods[4:]), now=START + SECOND)
+    await agent.send(upsert(workload(2), pods=[]), now=START + 2 * SECOND)
+    for field in POD_FIELDS:
+        for is_descending in (False, True):
+            for is_deleted, many in ((False, 3), (True, 7)):
+                order = PodQuery(sort_by=field, is_descending=is_descending, is_deleted=is_deleted)
+                whole = await pod_list(db, SCOPE, order, START)
+                assert whole is not None
+                paged: list[bytes] = []
+                offset: int | None = 0
+                while offset is not None:
+                    part = replace_query(order, offset=offset, limit=2)
+                    page = await pod_list(db, SCOPE, part, START)
+                    assert page is not None
+                    paged += page.documents
+                    offset = page.next_offset
+                assert paged == whole.documents, (field, is_descending)
+                assert len(whole.documents) == many
+                shown = [json.loads(document).get(_MEMBERS.get(field, field)) for document in paged]
+                values = [value for value in shown if value is not None]
+                assert shown == [*values, *[None] * (many - len(values))], "no value last"
+                assert values == sorted(values, reverse=is_descending), (field, is_descending)
+
+
+_MEMBERS = {"currentNodepool": "currentNodePool"}
+"""Where a pod's member is not named as the field."""
+
+
+async def test_a_change_costs_no_more_statements_than_a_hundred_pods(
+    db: Database, agent: Agent
+) -> None:
+    """What a batch brings is written by statements whose number does not grow with it."""
+    many = [pod(number) for number in range(1, 101)]
+    await agent.send(
+        *(upsert(workload(number), pods=many) for number in (1, 2, 3)),
+        now=START,
+    )
+    changed = tuple(pod(number, k8s_phase="Failed", restarts=1) for number in range(1, 101))
+    bases = [upsert(workload(number), pods=many) for number in (1, 2, 3)]
+    few = await statements(agent, difference(bases[0], changed=changed[:1]))
+    crowd = await statements(agent, *(difference(base, changed=changed) for base in bases[1:]))
+    assert len(crowd) == len(few)
+    assert sum("INSERT INTO workload_pod" in sql for sql in crowd) == 1
+
+
+async def statements(agent: Agent, *items: Upsert) -> list[str]:
+    """What the server sends to the database for one batch."""
+    sent: list[str] = []
+    set_up = Session.fetch, Session.execute, Session.fetchrow, Session.fetchval
+    names = ("fetch", "execute", "fetchrow", "fetchval")
+    with ExitStack() as stack:
+        for name, original in zip(names, set_up, strict=True):
+
+            def logged(
+                session: Session, sql: str, *arguments: Any, _original: Any = original, **more: Any
+            ) -> Any:
+                sent.append(sql)
+                return _original(session, sql, *arguments, **more)
+
+            stack.enter_context(mock.patch.object(Session, name, logged))
+        reply = await agent.send(*items, now=START + SECOND)
+    assert reply.refused == ()
+    return sent
 
 
 async def test_hostile_pods_are_bounded(db: Database, agent: Agent) -> None:

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, record, upsert, workload
 from tests.fixtures.serving import kai_queue
+from watchbill.metrics.cluster import cluster_outcomes
+from watchbill.metrics.source import Measurement, MetricsQuery
 from watchbill.protocol import HostResources, Upsert
 from watchbill.query import Scope, UnitQuery, parse_unit_filters
 from watchbill.responses.organisation import (
@@ -394,6 +396,30 @@ async def test_what_is_not_known_of_a_part_is_not_summed(db: Database, agent: Ag
     await agent.send(holding(1, gpus=2, preemptible=None), holding(2, "speech"), now=NOW)
     assert await figures(db, "GPU_ALLOCATION_NON_PREEMPTIBLE") == {}
     assert await figures(db, "GPU_ALLOCATION") == {(): "4"}
+
+
+async def test_a_clusters_projects_and_departments_have_the_quota_of_each_instant(
+    db: Database, agent: Agent
+) -> None:
+    first, second = last_instant(NOW) - timedelta(seconds=300), last_instant(NOW)
+    await agent.send(holding(1, gpus=2), now=START)
+    await fleet_record(db, 1, first)
+    await agent.beat(
+        START, queues=(*QUEUES[:1], kai_queue("project", "vision", "research", gpus=6))
+    )
+    await fleet_record(db, 1, second)
+    query = MetricsQuery(types=("GPU_QUOTA",), start=first, end=second, number_of_samples=2)
+    vision = (await projects(db))["vision"]
+    for group_by, number, expected in (
+        ("Project", vision.id, ["8", "6"]),
+        ("Department", vision.parent_id, ["32", "32"]),
+    ):
+        (outcome,) = await cluster_outcomes(
+            db, 1, agent.identity.cluster_id, query, NOW, group_by=group_by
+        )
+        assert isinstance(outcome, Measurement)
+        assert outcome.groups == ((group_by, number),)
+        assert [point.value for point in outcome.samples] == expected
 
 
 async def test_series_are_what_was_recorded(db: Database, agent: Agent) -> None:

@@ -67,6 +67,7 @@ POOL_METRICS: Mapping[str, Callable[[PoolFigures], float | None]] = {
 UNIT_METRICS: Mapping[str, Callable[[UnitMoment], float | None]] = {
     "ALLOCATED_GPU": lambda unit: _gpus(unit.allocated_gpu),
     "WORKLOADS_COUNT": lambda unit: unit.workloads,
+    "GPU_QUOTA": lambda unit: _gpus(unit.gpu_quota),
 }
 """The contract's types that are recorded: of a whole cluster, by node pool, by project or department."""
 

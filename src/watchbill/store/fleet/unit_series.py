@@ -15,22 +15,28 @@ _CHOSEN = (
     f"FROM {AT_INSTANTS} WHERE w.tenant_id = $1 AND c.at = ANY($2::timestamptz[]) "
     "AND w.cluster_id = $3 AND w.{unit}_id > 0"
 )
-_READ = (
+_HELD = (
     f"SELECT c.at, w.{{unit}}_id AS id, sum(w.allocated_gpu)::bigint AS allocated_gpu, "
     f"sum({' + '.join(f'w.{column}' for column in PHASES)})::bigint AS workloads {_CHOSEN} "
     f"AND w.{{unit}}_id IN (SELECT w.{{unit}}_id {_CHOSEN} GROUP BY 1 "
-    f"ORDER BY sum(w.allocated_gpu) DESC, 1 LIMIT {MAX_UNITS}) GROUP BY 1, 2 ORDER BY 1, 2"
+    f"ORDER BY sum(w.allocated_gpu) DESC, 1 LIMIT {MAX_UNITS}) GROUP BY 1, 2"
+)
+_READ = (
+    "SELECT h.at, h.id, h.allocated_gpu, h.workloads, (SELECT q.gpu_quota FROM queue_quota q "
+    "WHERE q.tenant_id = $1 AND q.unit = '{unit}' AND q.id = h.id AND q.at <= h.at "
+    f"ORDER BY q.at DESC LIMIT 1) AS gpu_quota FROM ({_HELD}) AS h ORDER BY h.at, h.id"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class UnitMoment:
-    """`allocated_gpu` in millionths."""
+    """GPUs in millionths; `gpu_quota` None = no queue states one."""
 
     at: datetime
     unit_id: int
     allocated_gpu: int
     workloads: int
+    gpu_quota: int | None
 
 
 async def unit_moments(
@@ -48,5 +54,8 @@ async def unit_moments(
     async with db.acquire(tenant_id) as connection:
         rows = await connection.fetch(_READ.format(unit=unit), tenant_id, wanted, cluster_id)
     return timedelta(seconds=step_seconds), [
-        UnitMoment(row["at"], row["id"], row["allocated_gpu"], row["workloads"]) for row in rows
+        UnitMoment(
+            *(row["at"], row["id"], row["allocated_gpu"], row["workloads"], row["gpu_quota"])
+        )
+        for row in rows
     ]

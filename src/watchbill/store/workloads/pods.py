@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -16,23 +17,32 @@ from watchbill.store.workloads.select import (
     add_predicates,
     add_text_search,
     compare,
+    id_bounds,
     in_scope,
     one_workload,
 )
 from watchbill.workload import Wire
 
-_FROM = "workload_pod p JOIN workload w ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
+_PODS = "workload_pod p"
+_WITH_WORKLOADS = f"{_PODS} JOIN workload w ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
 _ENDED = "p.k8s_phase IN ('Succeeded', 'Failed')"
 _COLUMNS: Mapping[str, SelectColumn] = {
-    "clusterId": SelectColumn('(w.cluster_id::text COLLATE "C")', is_nullable=False),
-    "workloadId": SelectColumn('(p.workload_id::text COLLATE "C")', is_nullable=False),
+    "clusterId": SelectColumn(
+        '(w.cluster_id::text COLLATE "C")', is_nullable=False, sort_sql="w.cluster_id"
+    ),
+    "workloadId": SelectColumn(
+        '(p.workload_id::text COLLATE "C")', is_nullable=False, sort_sql="p.workload_id"
+    ),
     "revisionId": SelectColumn('(NULL::text COLLATE "C")'),
     "nodeName": SelectColumn("p.node_name"),
     "currentNodepool": SelectColumn("p.current_node_pool"),
     "createdAt": SelectColumn("p.created_at", is_nullable=False),
     "completedAt": SelectColumn("p.completed_at"),
-    "deletedAt": SelectColumn("p.deleted_at"),
+    "deletedAt": SelectColumn("p.deleted_at", is_nullable=False),
 }
+"""`sort_sql`: UUIDs sort as their text, and have an index."""
+_OF_WORKLOADS = frozenset({"clusterId"})
+"""Fields that only the workload knows."""
 _SELECTED = (
     "p.document, p.workload_id, p.k8s_phase_updated_at, p.updated_at, p.deleted_at, "
     "w.cluster_id, w.project_id, w.tenant_id, w.name, w.project_name, "
@@ -78,23 +88,20 @@ _ENCODER = msgspec.json.Encoder()
 
 async def pod_list(db: Database, scope: Scope, query: PodQuery, now: datetime) -> PodPage | None:
     """One page. None where the one workload that is asked for is not there or not in scope."""
-    statement = _conditions(scope, query, now)
-    offset = statement.bind(query.offset, "::bigint")
-    order = _order(query)
+    page = pod_page_statement(scope, query, now)
     # The keys first: sorting whole rows up to a far offset takes many times the memory.
     sql = (
-        f"SELECT {_SELECTED} FROM (SELECT p.tenant_id, p.workload_id, p.id FROM {_FROM} "
-        f"WHERE {statement.where} ORDER BY {order} LIMIT {query.limit + 1} OFFSET {offset}) AS page "
+        f"SELECT {_SELECTED} FROM ({page.keys}) AS page "
         "JOIN workload_pod p USING (tenant_id, workload_id, id) "
         "JOIN workload w ON w.tenant_id = p.tenant_id AND w.id = p.workload_id "
-        f"ORDER BY {order}"
+        f"ORDER BY {page.order}"
     )
     async with db.acquire(scope.tenant_id) as connection:
         if query.workload_id is not None and not await _is_visible(
             connection, scope, query.workload_id, now
         ):
             return None
-        rows = await connection.fetch(sql, *statement.parameters)
+        rows = await connection.fetch(sql, *page.parameters)
     shown = rows[: fitting(row["bytes"] for row in rows[: query.limit])]
     return PodPage(
         [_document(row, with_names=query.with_names) for row in shown],
@@ -103,12 +110,17 @@ async def pod_list(db: Database, scope: Scope, query: PodQuery, now: datetime) -
 
 
 async def pod_count(db: Database, scope: Scope, query: PodQuery, now: datetime) -> int:
-    statement = _conditions(scope, query, now)
+    sql, parameters = pod_count_statement(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
-        count: int = await connection.fetchval(
-            f"SELECT count(*) FROM {_FROM} WHERE {statement.where}", *statement.parameters
-        )
+        count: int = await connection.fetchval(sql, *parameters)
     return count
+
+
+def pod_count_statement(scope: Scope, query: PodQuery, now: datetime) -> tuple[str, list[Any]]:
+    """SQL and its parameters."""
+    statement = _conditions(scope, query, now)
+    sql = f"SELECT count(*) FROM {_source(scope, query)} WHERE {statement.where}"
+    return sql, statement.parameters
 
 
 async def pod_life_get(
@@ -120,15 +132,68 @@ async def pod_life_get(
     async with db.acquire(scope.tenant_id) as connection:
         row = await connection.fetchrow(
             "SELECT p.created_at, least(p.completed_at, p.deleted_at) AS ended_at "
-            f"FROM {_FROM} WHERE {statement.where}",
+            f"FROM {_WITH_WORKLOADS} WHERE {statement.where}",
             *statement.parameters,
         )
     return None if row is None else PodLife(row["created_at"], row["ended_at"])
 
 
+@dataclass(frozen=True, slots=True)
+class PodPageStatement:
+    """`keys`: a query for the keys of a page's pods and one more; `order` is theirs."""
+
+    keys: str
+    order: str
+    parameters: list[Any]
+
+
+def pod_page_statement(scope: Scope, query: PodQuery, now: datetime) -> PodPageStatement:
+    """Every order but the one by cluster can be read from an index."""
+    statement = _conditions(scope, query, now)
+    offset = statement.bind(query.offset, "::bigint")
+    source, column = _source(scope, query), _sort_column(query)
+    order = _order(query, column)
+    if column is not None and column.is_nullable and query.is_descending:
+        keys = _values_then_none(statement, query, source, column.sql, offset)
+    else:
+        keys = (
+            f"SELECT {_KEYS} FROM {source} WHERE {statement.where} "
+            f"ORDER BY {order} LIMIT {query.limit + 1} OFFSET {offset}"
+        )
+    return PodPageStatement(keys, order, statement.parameters)
+
+
+_KEYS = "p.tenant_id, p.workload_id, p.id"
+
+
+def _values_then_none(
+    statement: Statement, query: PodQuery, source: str, column: str, offset: str
+) -> str:
+    """Descending, no value last: an index that is read backwards has it first. So the pods that have a value
+    come from one scan of it, and what the page then still wants from another."""
+    end = f"{query.limit + 1} + {offset}"
+
+    def part(condition: str, limit: str) -> str:
+        return (
+            f"SELECT {_KEYS}, {column} AS value FROM {source} "
+            f"WHERE {statement.where} AND {column} {condition} "
+            f"ORDER BY {column} DESC, p.workload_id DESC, p.id DESC LIMIT {limit}"
+        )
+
+    absent = part("IS NULL", f"greatest(0, {end} - (SELECT count(*) FROM present))")
+    return (
+        f"WITH present AS MATERIALIZED ({part('IS NOT NULL', end)}), absent AS ({absent}) "
+        "SELECT tenant_id, workload_id, id FROM (SELECT *, 0 AS part FROM present "
+        "UNION ALL SELECT *, 1 FROM absent) AS p ORDER BY part, value DESC, workload_id DESC, "
+        f"id DESC LIMIT {query.limit + 1} OFFSET {offset}"
+    )
+
+
 def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:
     statement = Statement(now)
-    in_scope(statement, scope)
+    statement.conditions.append(f"p.tenant_id = {statement.bind(scope.tenant_id, '::int')}")
+    if _needs_workloads(scope, query):
+        in_scope(statement, scope)
     statement.conditions.append(f"p.deleted_at IS {'NOT ' if query.is_deleted else ''}NULL")
     if query.workload_id is not None:
         statement.conditions.append(
@@ -142,18 +207,49 @@ def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:
     return statement
 
 
+def _needs_workloads(scope: Scope, query: PodQuery) -> bool:
+    """A pod that is asked for by itself, by who sees the whole tenant, needs no look at its workload."""
+    used = {query.sort_by, *(predicate.field for predicate in query.predicates)}
+    return not scope.is_whole_tenant or bool(query.search) or bool(used & _OF_WORKLOADS)
+
+
+def _source(scope: Scope, query: PodQuery) -> str:
+    return _WITH_WORKLOADS if _needs_workloads(scope, query) else _PODS
+
+
 def _condition(statement: Statement, predicate: Predicate) -> str:
-    if predicate.operator == "==" and predicate.field == "workloadId":
-        predicate = replace(predicate, value=ascii_lower(str(predicate.value)))
-    return compare(statement, _COLUMNS[predicate.field], POD_FIELDS[predicate.field], predicate)
+    column = _COLUMNS[predicate.field]
+    if predicate.operator == "==" and column.sort_sql is not None:
+        return _is_id(statement, column.sort_sql, str(predicate.value))
+    return compare(statement, column, POD_FIELDS[predicate.field], predicate)
 
 
-def _order(query: PodQuery) -> str:
-    """No value last both ways, ties by id in the same direction."""
-    direction = "DESC" if query.is_descending else "ASC"
+def _is_id(statement: Statement, column: str, text: str) -> str:
+    """Compared as a UUID, so that its index is used; what is none is nobody's."""
+    bounds = id_bounds(ascii_lower(text)) if len(text) == _ID_LENGTH else None
+    return "false" if bounds is None else f"{column} = {statement.bind(bounds[0], '::uuid')}"
+
+
+_ID_LENGTH = 36
+
+
+def _sort_column(query: PodQuery) -> SelectColumn | None:
+    """None where no pod has a value: revisions are not known, and what lives was not deleted."""
+    if query.sort_by == "revisionId" or (query.sort_by == "deletedAt" and not query.is_deleted):
+        return None
     column = _COLUMNS[query.sort_by]
-    nulls = " NULLS LAST" if column.is_nullable else ""
-    return f"{column.sql} {direction}{nulls}, p.id {direction}, p.workload_id {direction}"
+    return replace(column, sql=column.sort_sql or column.sql)
+
+
+def _order(query: PodQuery, column: SelectColumn | None) -> str:
+    """No value last both ways, ties by workload and id in the same direction."""
+    direction = "DESC" if query.is_descending else "ASC"
+    ties = f"p.workload_id {direction}, p.id {direction}"
+    if column is None:
+        return ties
+    # Ascending, no value is last by itself.
+    nulls = " NULLS LAST" if column.is_nullable and query.is_descending else ""
+    return f"{column.sql} {direction}{nulls}, {ties}"
 
 
 async def _is_visible(
