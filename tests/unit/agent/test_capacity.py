@@ -72,7 +72,9 @@ def test_cards_that_are_offered_several_times_over_count_once() -> None:
     split["metadata"]["annotations"] = {
         "hami.io/node-nvidia-register": card.format(1) + card.format(2)
     }
-    result = pool(split)
+    odd = node("b", {"cpu": "8"})
+    odd["metadata"]["annotations"] = None
+    result = pool(split, odd)
     assert (result.gpus, result.gpu_memory_bytes) == (1, 32768 * 2**20)
     assert result.unusable_gpus == UnusableGpus(cordoned=0, unreachable=0, lost=1)
 

@@ -18,6 +18,7 @@ from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_objec
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.cluster_node import NodeDevice
+from watchbill.kinds.objects.json_access import mapping
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.virtual_gpus import registered_labels
 
@@ -65,7 +66,7 @@ class _NodeSpec(msgspec.Struct, frozen=True):
 
 class _NodeMeta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] = {}
-    annotations: dict[str, Any] = {}
+    annotations: Any = None
     creation_timestamp: Any = None
 
 
@@ -198,7 +199,7 @@ class NodeSink:
             self._view.node_labels.get(meta.name),
             self._view.node_addresses.get(meta.name, ""),
         )
-        labels = registered_labels(node.metadata.labels, node.metadata.annotations)
+        labels = registered_labels(node.metadata.labels, mapping(node.metadata.annotations))
         self._view.node_labels[meta.name] = labels
         self._view.node_addresses[meta.name] = address
         if before != (labels, address):
