@@ -276,7 +276,7 @@ async def delete_a_namespace(made: Scene) -> str:
     assert held >= MASS, "and those that went beside them"
     newest = next(reversed(made.live))
     other = await until(partial(made.are_shown, {newest}), seconds=60, what="others are shown")
-    assert "held" in await made.doctor()
+    assert "waits for a second look" in await made.doctor()
     return (
         f"{seen}; {held} deletions are held {took:.0f} s after its start; "
         f"a pod that came is shown within {other:.0f} s"
@@ -380,10 +380,11 @@ async def suffer(*names: str) -> tuple[str, float, str]:
         try:
             await asyncio.sleep(3)
             seen = [await FAULTS[name](made) for name in names]
+            changing.cancel()
+            took = await made.until_right()
         finally:
             changing.cancel()
-        took = await made.until_right()
-        watching.cancel()
+            watching.cancel()
         print(await made.doctor(), file=sys.stderr)
         return "; ".join(seen), took, await made.check()
 
