@@ -40,8 +40,10 @@ def folder() -> Iterator[Path]:
     """Private, but others may pass through it to what is theirs."""
     made = Path(tempfile.mkdtemp(prefix="wb-drill-", dir="/tmp"))
     made.chmod(0o711)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 async def until(condition: Callable[[], Awaitable[object]], *, seconds: float, what: str) -> float:

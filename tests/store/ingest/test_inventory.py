@@ -25,9 +25,10 @@ from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads import row
+from watchbill.store.workloads import deletion, row
 from watchbill.store.workloads.deletion import WITHDRAWABLE_FOR
 from watchbill.store.workloads.workloads import workload_count, workload_get
+from watchbill.tracing.tracing import Tracing
 
 SCOPE = Scope(1, is_whole_tenant=True)
 JOB = ("kubeflow.org", "PyTorchJob")
@@ -183,6 +184,37 @@ async def test_too_much_at_once_is_held_until_a_second_look(db: Database) -> Non
     _, second = await take(db, agent, everything[:20], JOBS, now=SECOND)
     assert (second.deleted, second.held) == (100, False)
     assert await live(db) == 20
+
+
+async def test_a_mass_deletion_takes_statements_of_a_bounded_size(
+    db: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of all 2,000 pods of a namespace at once took longer than a statement may, again and again."""
+    monkeypatch.setattr(deletion, "ROWS_AT_ONCE", 40)
+    queries = Counted()
+    counted = await Database.open(database_url, pool_size=1, tracing=queries)
+    agent = Agent(counted, (await connected_agent(db, START)).identity)
+    await agent.hello(START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    await take(counted, agent, everything[:20], JOBS)
+    _, second = await take(counted, agent, everything[:20], JOBS, now=SECOND)
+    await counted.close()
+    assert (second.deleted, second.held) == (100, False)
+    assert queries.count == 3
+    assert await live(db) == 20
+
+
+class Counted(Tracing):
+    """Statements that mark workloads as deleted."""
+
+    is_on = True
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def record_query(self, sql: str, seconds: float, error: BaseException | None) -> None:
+        self.count += sql.startswith("UPDATE workload w SET deleted_at")
 
 
 async def test_what_is_held_since_a_time_to_come_waits_no_longer_than_else(db: Database) -> None:

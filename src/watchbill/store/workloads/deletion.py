@@ -47,6 +47,8 @@ _MARK_DELETED = (
 _NOTE_CHANGE = "UPDATE cluster SET last_change_at = $3 WHERE tenant_id = $1 AND id = $2"
 
 BATCH_ROWS = 1_000
+ROWS_AT_ONCE = 200
+"""As many as a batch brings. An inventory may infer tens of thousands, and a statement has a few seconds."""
 WITHDRAWABLE_FOR = timedelta(minutes=5)
 """After a workload was first seen: an agent waits two minutes for an owner before it shows a pod as its own."""
 _WITHDRAWABLE = (
@@ -93,7 +95,23 @@ async def workload_delete(
 
     What never existed is removed with all that is kept of it, unless it was there for longer than a mistake
     lasts or held GPUs: who gives a pod another owner later would take what it used out of the accounts.
+    However many there are, no statement takes longer than for `ROWS_AT_ONCE` of them.
     """
+    return sum(
+        [
+            await _delete(connection, tenant_id, cluster_id, deletes[first:][:ROWS_AT_ONCE], now)
+            for first in range(0, len(deletes), ROWS_AT_ONCE)
+        ]
+    )
+
+
+async def _delete(
+    connection: Connection,
+    tenant_id: int,
+    cluster_id: UUID,
+    deletes: Sequence[Delete],
+    now: datetime,
+) -> int:
     by_id = {delete.id: delete for delete in deletes}
     stored = await connection.fetch(
         f"{EXISTING} AND cluster_id = $3 AND deleted_at IS NULL FOR UPDATE",
