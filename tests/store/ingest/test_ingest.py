@@ -12,10 +12,10 @@ from tests.fixtures.records import START, pod, record, upsert, workload
 from watchbill.errors import Conflict, Forbidden, Invalid, Superseded, Unavailable
 from watchbill.protocol import (
     Batch,
+    BatchItem,
     Delete,
     Heartbeat,
     HelloRequest,
-    Item,
     KindState,
     Upsert,
     Witness,
@@ -416,7 +416,7 @@ async def test_a_batch_takes_as_many_statements_whatever_its_size(
     agent = Agent(counted, (await connected_agent(db, START)).identity)
     await agent.hello(START)
 
-    async def statements(*items: Item) -> int:
+    async def statements(*items: BatchItem) -> int:
         queries.count = 0
         assert (await agent.send(*items, now=START)).refused == ()
         return queries.count
