@@ -219,7 +219,7 @@ async def test_projects_show_their_quotas_and_what_lies_behind_each_number(idle_
     """Vision holds 8 of 6 GPUs, half of them idle; speech is a namespace with one workload unmeasured."""
     page = idle_tab.page
     await idle_tab.open("/projects")
-    await expect(page.locator(".lead")).to_contain_text("32 GPUs used by 2 projects")
+    await expect(page.locator(".lead")).to_contain_text("32 GPUs allocated to 2 projects")
     await expect(page.locator(".lead")).to_contain_text("1 project is over quota")
     rows = page.locator("tbody tr")
     names = rows.locator("th a")

@@ -217,13 +217,13 @@ async def test_a_pending_workload_leads_to_the_pending_hours_of_its_project(tab:
     )
     await expect(page).to_have_title("Pending GPU-hours of speech · Watchbill")
     await expect(page.locator(".lead")).to_contain_text("GPU-hours pending")
-    await page.get_by_role("link", name=re.compile(r"workloads? waits? now")).click()
+    await page.get_by_role("link", name=re.compile(r"workloads? (is|are) pending now")).click()
     await expect(page.locator(".row .name").first).to_be_visible()
     shown = await page.locator(".row .phase").all_inner_texts()
     assert set(shown) == {"Pending"}
     await tab.open("/usage?show=pending&project=visoin")
     await expect(page.locator("#content")).to_contain_text("No workload of a project named visoin")
-    await expect(page.locator(".lead")).to_contain_text("Nothing waits now.")
+    await expect(page.locator(".lead")).to_contain_text("No workload is pending now.")
     await page.get_by_role("link", name="All projects, not visoin alone").click()
     await expect(page).to_have_url(re.compile("/usage\\?show=pending$"))
 
