@@ -224,6 +224,13 @@ async def test_a_request_names_one_host(shared: Served) -> None:
     assert (status, body["code"]) == (400, 400)
 
 
+async def test_a_body_is_encoded_in_no_other_way_than_in_chunks(shared: Served) -> None:
+    """Whoever would decode more than we do may see another body, or another end of it."""
+    head = b"POST /api/v1/token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    status, body = await raw(shared, head + b"0\r\n\r\n")
+    assert (status, body["code"]) == (501, 501)
+
+
 @pytest.mark.parametrize(
     "path",
     [

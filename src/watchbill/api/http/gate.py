@@ -288,5 +288,10 @@ def check_head(scope: Scope) -> None:
         raise HTTPException(431, "The request header is larger than 16 KiB.")
     if sum(name == b"host" for name, _ in scope["headers"]) > 1:
         raise HTTPException(400, "The request has more than one Host field.")
+    if any(
+        name == b"transfer-encoding" and value.strip().lower() != b"chunked"
+        for name, value in scope["headers"]
+    ):
+        raise HTTPException(501, "The only Transfer-Encoding here is chunked.")
     if _ESCAPED_SYNTAX.search(raw_path):
         raise HTTPException(404)
