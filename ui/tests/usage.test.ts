@@ -1,6 +1,18 @@
 import { expect, test } from "vitest";
 import type { UsageRow } from "../src/api/shapes";
-import { before, idleShare, measureOf, periodOf, usageDays, usageGroupOf } from "../src/usage/periods";
+import {
+  before,
+  changeOf,
+  compared,
+  idleShare,
+  measureOf,
+  narrowing,
+  periodOf,
+  usageDays,
+  usageGroupOf,
+  usageTitle,
+  workloadFilters,
+} from "../src/usage/periods";
 
 const NOW = Date.UTC(2026, 10, 29, 6, 30);
 
@@ -36,4 +48,25 @@ test("the idle share is of what was measured, and unknown where nothing was", ()
 test("an address that names no period or group asks for none", () => {
   expect([periodOf("7days"), usageGroupOf("team"), measureOf("idle")]).toEqual([undefined, undefined, undefined]);
   expect([periodOf(null)?.word, usageGroupOf(null)?.word]).toEqual(["30d", "project"]);
+});
+
+test("every row stands beside the period before, and what ended there is still named", () => {
+  const rows = [row("vision", "", 12), row("nlp", "", 5)];
+  const previous = [row("speech", "", 3), row("vision", "", 8), row("idle", "", 0)];
+  const result = compared(rows, previous, measureOf(null)!);
+  expect(result.map((each) => [each.row.group["project"], each.row.allocatedGpuHours, each.before])).toEqual([
+    ["vision", 12, 8],
+    ["nlp", 5, 0],
+    ["speech", 0, 3],
+  ]);
+  expect([changeOf(12, 8), changeOf(6, 8), changeOf(8, 8), changeOf(5, 0), changeOf(120, 8)]).toEqual(["+50 %", "−25 %", "±0 %", undefined, "15 times"]);
+});
+
+test("an address narrows a report by any group, and leads to the workloads where a filter says the same", () => {
+  const query = new URLSearchParams("by=workload&project=vision&owner=&cluster=west");
+  expect(narrowing(query)).toEqual([["project", "vision"], ["owner", ""], ["cluster", "west"]]);
+  expect(usageTitle(query)).toBe("Usage of vision, no owner, cluster west");
+  const idOf = (name: string): string | undefined => (name === "west" ? "c-1" : undefined);
+  expect(workloadFilters([["cluster", "west"], ["gpuModel", "H100"]], idOf)).toEqual([["clusterId", "==", "c-1"], ["gpuModel", "==", "H100"]]);
+  expect([workloadFilters(narrowing(query), idOf), workloadFilters([["cluster", "east"]], idOf), workloadFilters([["namespace", "a"]], idOf)]).toEqual([undefined, undefined, undefined]);
 });

@@ -78,6 +78,24 @@ class UsageRow(UsageFigures, frozen=True, kw_only=True):
     ]
 
 
+NO_USAGE = UsageRow(
+    group={},
+    requested_gpu_hours=0.0,
+    allocated_gpu_hours=0.0,
+    busy_gpu_hours=None,
+    sampled_gpu_hours=0.0,
+    idle_gpu_hours=0.0,
+    unmeasured_gpu_hours=0.0,
+    gap_gpu_hours=0.0,
+    pending_gpu_hours=0.0,
+    cpu_core_hours=0.0,
+    memory_gib_hours=0.0,
+    cost=None,
+    unpriced_gpu_hours=0.0,
+)
+"""Of who used nothing."""
+
+
 class UsageReport(Wire, frozen=True, kw_only=True):
     """`start` and `end`: midnights in UTC; `end` is not part of the report."""
 

@@ -193,7 +193,7 @@ async def test_usage_by_project_and_day(idle_tab: Tab) -> None:
     await page.get_by_role("link", name="owner", exact=True).click()
     await expect(page).to_have_url(re.compile(r"by=owner"))
     await expect(page.locator("tbody")).to_contain_text("alan@example.com")
-    await page.get_by_role("link", name="ada@example.com").click()
+    await page.get_by_role("link", name="ada@example.com", exact=True).click()
     await expect(page.locator(".row .name")).to_have_text(["train-1"])
 
 

@@ -224,7 +224,7 @@ async def test_a_pending_workload_leads_to_the_pending_hours_of_its_project(tab:
     await tab.open("/usage?show=pending&project=visoin")
     await expect(page.locator("#content")).to_contain_text("No workload of a project named visoin")
     await expect(page.locator(".lead")).to_contain_text("No workload is pending now.")
-    await page.get_by_role("link", name="All projects, not visoin alone").click()
+    await page.get_by_role("link", name="Not project visoin alone").click()
     await expect(page).to_have_url(re.compile("/usage\\?show=pending$"))
 
 

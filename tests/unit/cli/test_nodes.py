@@ -106,6 +106,16 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
     ]
 
 
+async def test_nodes_of_a_pool_and_a_model() -> None:
+    async with FakeServer(nodes=[answered()]).running() as watchbill:
+        for option in ("--node-pool", "--pool"):
+            await watchbill("nodes", option, "a100", "--gpu-type", "A100")
+        asked = watchbill.asked("/api/v1/nodes")
+    assert [request.query.getall("filterBy") for request in asked] == [
+        ['["nodePool==a100"]', '["gpuType=@A100"]']
+    ] * 2
+
+
 async def test_what_a_part_of_a_cluster_does_not_tell() -> None:
     part = answered(is_partial=True, idle_allocated_gpus=None)
     async with FakeServer(nodes=[part]).running() as watchbill:

@@ -103,6 +103,20 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
     assert project.code == 2
 
 
+async def test_a_workload_of_2000_pods_is_read_page_by_page() -> None:
+    async with fake(*(answered(number) for number in range(1, 2_001))).running() as watchbill:
+        listed = await watchbill("pods", "llama-sft-1", "--limit", "1200", "--no-headers")
+        as_json = await watchbill("pods", "llama-sft-1", "-o", "json")
+        pages = watchbill.asked(f"/api/v1/workloads/{UUID(int=1)}/pods")
+    assert len(listed.out.splitlines()) == 1_200
+    assert "The first 1,200; --limit shows more." in listed.err
+    assert len({each["id"] for each in json.loads(as_json.out)["pods"]}) == 2_000
+    assert [(page.query["offset"], page.query["limit"]) for page in pages] == [
+        *(("0", "500"), ("500", "500"), ("1000", "200")),
+        *((str(offset), "500") for offset in range(0, 2_000, 500)),
+    ]
+
+
 async def test_pods_of_a_cluster_that_is_not_observed_say_so() -> None:
     server = fake(answered(1))
     server.clusters = [cluster(state="degraded", reason="Its agent cannot read pods (failing).")]

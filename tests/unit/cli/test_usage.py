@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command_line import FakeServer
+from watchbill.cli.commands.usage import _start_before
 
 FIGURES: dict[str, Any] = {
     "requestedGpuHours": 120.0,
@@ -110,6 +111,55 @@ async def test_money_where_there_are_prices() -> None:
         outcome = await watchbill("usage")
     assert outcome.out.splitlines()[0].split()[-1] == "EUR"
     assert outcome.out.splitlines()[1].split()[-1] == "250.00"
+
+
+async def test_a_month_is_compared_with_the_month_before_it() -> None:
+    now = FIGURES | {"group": {"project": "vision"}}
+    before = FIGURES | {"group": {"project": "vision"}, "allocatedGpuHours": 80.0}
+    ended = FIGURES | {"group": {"project": "speech"}, "allocatedGpuHours": 5.0}
+    months = {
+        "2026-11-01": answer(now),
+        "2026-10-01": answer(
+            *(before, ended),
+            start="2026-10-01T00:00:00Z",
+            end="2026-11-01T00:00:00Z",
+            totals=FIGURES | {"allocatedGpuHours": 85.0},
+        ),
+    }
+    arguments = ["--since", "2026-11-01", "--until", "2026-12-01", "--compare"]
+    async with FakeServer(usage_by_start=months).running() as watchbill:
+        outcome = await watchbill("usage", *arguments)
+        first, second = watchbill.asked("/api/v1/usage")
+        as_csv = await watchbill("usage", *arguments, "-o", "csv")
+        by_day = await watchbill("usage", *arguments, "--by", "day")
+    header, vision, speech = (line.split() for line in outcome.out.splitlines())
+    assert header[-2:] == ["HOURS-BEFORE", "CHANGE"]
+    assert (vision[0], vision[1], *vision[-2:]) == ("vision", "100.0", "80.0", "+25%")
+    assert (speech[0], speech[1], *speech[-2:]) == ("speech", "0.0", "5.0", "-100%")
+    assert "Before, from 2026-10-01 to 2026-10-31: 85.0 (+18% since)." in outcome.err
+    assert second.query["start"] == "2026-10-01T00:00:00+00:00"
+    assert second.query["end"] == "2026-11-01T00:00:00+00:00"
+    assert (as_csv.code, by_day.code) == (2, 2)
+    assert first.query["groupBy"] == second.query["groupBy"] == "project"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "before"),
+    [
+        ("2028-02-01", "2028-03-01", "2028-01-01"),
+        ("2028-03-01", "2028-04-01", "2028-02-01"),
+        ("2027-01-01", "2027-02-01", "2026-12-01"),
+        ("2026-11-08", "2026-11-15", "2026-11-01"),
+        ("2026-11-01", "2026-11-30", "2026-10-03"),
+    ],
+)
+def test_the_period_before_is_as_long_or_the_month_before(
+    start: str, end: str, before: str
+) -> None:
+    first, last, expected = (
+        datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (start, end, before)
+    )
+    assert _start_before(first, last) == expected
 
 
 @pytest.mark.parametrize("flag", ["--since", "--until"])

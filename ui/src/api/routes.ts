@@ -113,15 +113,17 @@ export async function getHistory(id: string, signal?: AbortSignal): Promise<read
   return intervals;
 }
 
-const PODS_SHOWN = 500;
+export const PODS_SHOWN = 500;
 
 export interface Pods {
   readonly pods: readonly Pod[];
   readonly next?: number;
 }
 
-export async function getPods(id: string, isDeleted: boolean, signal?: AbortSignal): Promise<Pods> {
-  const path = `${WORKLOADS}/${encodeURIComponent(id)}/pods?limit=${PODS_SHOWN}&deleted=${isDeleted}`;
+/** The pods of a workload from `offset` on, `PODS_SHOWN` at most. */
+export async function getPods(id: string, isDeleted: boolean, offset: number, signal?: AbortSignal): Promise<Pods> {
+  const query = new URLSearchParams({ limit: String(PODS_SHOWN), offset: String(offset), deleted: String(isDeleted) });
+  const path = `${WORKLOADS}/${encodeURIComponent(id)}/pods?${query}`;
   return (await getJson<Pods>(path, signal)).body;
 }
 
@@ -248,15 +250,15 @@ export interface UsageQuery {
   /** Midnights in UTC; the second is not part of the report. */
   readonly bounds: readonly [number, number];
   readonly groups: readonly string[];
-  /** Only this project's. */
-  readonly project?: string | undefined;
+  /** Only what has these values: a group and its value, "" for what has none. */
+  readonly only?: readonly (readonly [string, string])[];
 }
 
-function usageUrl({ bounds, groups, project }: UsageQuery, format: "json" | "csv"): string {
+function usageUrl({ bounds, groups, only = [] }: UsageQuery, format: "json" | "csv"): string {
   const [start, end] = bounds.map((at) => new Date(at).toISOString()) as [string, string];
   const query = new URLSearchParams({ start, end, format, limit: "10000" });
   if (groups.length > 0) query.set("groupBy", groups.join(","));
-  if (project !== undefined) query.set("filterBy", `project==${project}`);
+  for (const [group, value] of only) query.append("filterBy", `${group}==${value}`);
   return `/api/v1/usage?${query}`;
 }
 

@@ -74,7 +74,7 @@ export function Detail({ id, onClose }: DetailProps) {
       <div id="tab-content" role="tabpanel" aria-labelledby={`tab-${tab}`} class="tab-content">
         {tab === "Overview" && <Overview workload={workload} />}
         {tab === "Metrics" && <Metrics workload={workload} />}
-        {tab === "Pods" && <Pods workload={workload} />}
+        {tab === "Pods" && <Pods key={workload.id} workload={workload} />}
         {tab === "Events" && <Events workload={workload} />}
         {tab === "Structure" && <Structure workload={workload} />}
         {tab === "JSON" && <Json workload={workload} />}

@@ -1,6 +1,7 @@
 /** The pods of a workload: status, restarts, how they last ended, where they run. */
 
-import { getPods } from "../api/routes";
+import { useState } from "preact/hooks";
+import { getPods, PODS_SHOWN } from "../api/routes";
 import type { Pod, PodContainer, Workload } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { count } from "../model/format";
@@ -11,12 +12,14 @@ import { EmptyState, ErrorState, Skeleton } from "../components/placeholders";
 
 export function Pods({ workload }: { readonly workload: Workload }) {
   const isDeleted = workload.deletedAt !== null;
+  const [offset, setOffset] = useState(0);
   const { data, error, refresh } = useLiveQuery(
-    `pods ${workload.id} ${isDeleted}`,
-    (signal) => getPods(workload.id, isDeleted, signal),
+    `pods ${workload.id} ${isDeleted} ${offset}`,
+    (signal) => getPods(workload.id, isDeleted, offset, signal),
     5_000,
   );
   if (data === undefined) return error === undefined ? <Skeleton /> : <ErrorState error={error} retry={refresh} />;
+  if (data.pods.length === 0 && offset > 0) return <Pages offset={offset} shown={0} next={undefined} go={setOffset} />;
   if (data.pods.length === 0)
     return (
       <EmptyState title="No pods">
@@ -45,8 +48,32 @@ export function Pods({ workload }: { readonly workload: Workload }) {
           </tbody>
         </table>
       </div>
-      {data.next !== undefined && <p class="muted">The first {count(data.pods.length)} pods.</p>}
+      {(offset > 0 || data.next !== undefined) && (
+        <Pages offset={offset} shown={data.pods.length} next={data.next} go={setOffset} />
+      )}
     </>
+  );
+}
+
+interface PagesProps {
+  readonly offset: number;
+  readonly shown: number;
+  /** Where the following page begins; undefined = there is none. */
+  readonly next: number | undefined;
+  readonly go: (offset: number) => void;
+}
+
+function Pages({ offset, shown, next, go }: PagesProps) {
+  return (
+    <nav class="pages" aria-label="Pages of pods">
+      <span class="muted">{shown === 0 ? "No pods here any more." : `Pods ${count(offset + 1)} to ${count(offset + shown)}.`}</span>{" "}
+      <button type="button" class="button" disabled={offset === 0} onClick={() => go(Math.max(0, offset - PODS_SHOWN))}>
+        Previous pods
+      </button>{" "}
+      <button type="button" class="button" disabled={next === undefined} onClick={() => next !== undefined && go(next)}>
+        Next pods
+      </button>
+    </nav>
   );
 }
 

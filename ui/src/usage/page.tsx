@@ -3,7 +3,7 @@
 import { countWorkloads, getUsage, usageCsvUrl } from "../api/routes";
 import { serverNow } from "../api/server_clock";
 import type { UsageReport, UsageRow } from "../api/shapes";
-import { useClusters } from "../clusters/context";
+import { useClusters, type Clusters } from "../clusters/context";
 import { NoClusters } from "../clusters/no_clusters";
 import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useLiveQuery } from "../hooks/live_query";
@@ -14,15 +14,22 @@ import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
 import {
   before,
+  changeOf,
+  compared,
   idleShare,
   MEASURES,
   measureOf,
+  narrowed,
+  narrowing,
   PERIODS,
   periodOf,
   USAGE_GROUPS,
   usageGroupOf,
   usageTitle,
+  workloadFilters,
+  type Compared,
   type Measure,
+  type Narrowing,
   type Period,
   type UsageGroup,
 } from "./periods";
@@ -31,35 +38,42 @@ const EVERY_MS = 60_000;
 const NAMED = 6;
 const ROWS_SHOWN = 100;
 
-/** What an address asks for. `project` undefined = of all. */
+type Item = readonly [string, string, string];
+
+/** What an address asks for. */
 interface Question {
   readonly period: Period;
   readonly group: UsageGroup;
   readonly measure: Measure;
-  readonly project: string | undefined;
+  /** What the report is narrowed to. */
+  readonly only: Narrowing;
+  /** The filters of the workloads that are pending now; undefined where none says it. */
+  readonly pendingFilters: readonly Item[] | undefined;
 }
 
-async function fetchUsage({ period, group, measure, project }: Question, signal: AbortSignal) {
+async function fetchUsage({ period, group, measure, only, pendingFilters }: Question, signal: AbortSignal) {
   const bounds = period.bounds(serverNow());
+  const isOfPending = measure.word === "pending" && pendingFilters !== undefined;
   const [report, days, previous, pending] = await Promise.all([
-    getUsage({ bounds, groups: [group.word], project }, signal),
-    getUsage({ bounds, groups: [group.word, "day"], project }, signal),
-    getUsage({ bounds: before(bounds, period), groups: [], project }, signal),
-    measure.word === "pending" ? countWorkloads(pendingView(project), [], signal) : undefined,
+    getUsage({ bounds, groups: [group.word], only }, signal),
+    getUsage({ bounds, groups: [group.word, "day"], only }, signal),
+    getUsage({ bounds: before(bounds, period), groups: [group.word], only }, signal),
+    isOfPending ? countWorkloads(viewOf(pendingFilters), [], signal) : undefined,
   ]);
-  const rows = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
-  return { report: { ...report, rows }, days: days.rows, previous: previous.totals, pending, bounds };
+  const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
+  const rows = compared(sorted, previous.rows, measure);
+  return { report, rows, days: days.rows, previous: previous.totals, pending, bounds };
 }
 
-const PENDING = ["phase", "==", "Pending"] as const;
+const PENDING: Item = ["phase", "==", "Pending"];
 
-function pendingItems(project: string | undefined): (readonly [string, string, string])[] {
-  return project === undefined ? [PENDING] : [PENDING, ["projectName", "==", project]];
-}
-
-function pendingView(project: string | undefined): View {
-  const filters = pendingItems(project).map(([field, operator, value]) => ({ field, operator, value }));
+function viewOf(items: readonly Item[]): View {
+  const filters = items.map(([field, operator, value]) => ({ field, operator, value }));
   return { ...DEFAULT_VIEW, isAll: true, filters };
+}
+
+function clusterIdIn(clusters: Clusters): (name: string) => string | undefined {
+  return (name) => clusters.data?.find((cluster) => cluster.name === name)?.id;
 }
 
 export function UsagePage() {
@@ -67,11 +81,14 @@ export function UsagePage() {
   const period = periodOf(query.get("period"));
   const group = usageGroupOf(query.get("by"));
   const measure = measureOf(query.get("show"));
-  const project = query.get("project") ?? undefined;
+  const clusters = useClusters();
+  const only = narrowing(query);
+  const narrowedTo = workloadFilters(only, clusterIdIn(clusters));
+  const pendingFilters = narrowedTo && [PENDING, ...narrowedTo];
   if (period === undefined) return <Unknown what="period" word={query.get("period")!} options={PERIODS} name="period" />;
   if (group === undefined) return <Unknown what="group" word={query.get("by")!} options={USAGE_GROUPS} name="by" />;
   if (measure === undefined) return <Unknown what="figure" word={query.get("show")!} options={MEASURES} name="show" />;
-  return <Report query={query} question={{ period, group, measure, project }} />;
+  return <Report query={query} question={{ period, group, measure, only, pendingFilters }} />;
 }
 
 interface UnknownProps {
@@ -121,15 +138,15 @@ interface ReportProps {
 }
 
 function Report({ query, question }: ReportProps) {
-  const { period, group, measure, project } = question;
-  const key = `usage ${group.word} ${period.word} ${measure.word} ${project ?? ""}`;
+  const { period, group, measure, only, pendingFilters } = question;
+  const key = `usage ${group.word} ${period.word} ${measure.word} ${JSON.stringify([only, pendingFilters])}`;
   const { data, error, at, refresh } = useLiveQuery(key, (signal) => fetchUsage(question, signal), EVERY_MS);
   const clusters = useClusters();
   if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
-  const { report, bounds } = data;
-  const named = report.rows.slice(0, NAMED).map((row) => nameOf(row, group));
+  const { report, rows, bounds } = data;
+  const named = rows.slice(0, NAMED).map(({ row }) => nameOf(row, group));
   return (
     <div class="page usage">
       <h1 class="off-screen">{usageTitle(query)}</h1>
@@ -138,30 +155,30 @@ function Report({ query, question }: ReportProps) {
         <Choice label="GPU-hours" name="show" chosen={measure} options={MEASURES} query={query} />
         <Choice label="Period" name="period" chosen={period} options={PERIODS} query={query} />
         <Choice label="Group by" name="by" chosen={group} options={USAGE_GROUPS} query={query} />
-        {project !== undefined && (
-          <span class="chip">
-            <span class="chip-text">project {project}</span>
-            <Link class="chip-remove" to={usageUrl(query, "project", undefined)} aria-label={`All projects, not ${project} alone`}>
+        {only.map((each) => (
+          <span key={each[0]} class="chip">
+            <span class="chip-text">{narrowed(each)}</span>
+            <Link class="chip-remove" to={usageUrl(query, each[0], undefined)} aria-label={`Not ${narrowed(each)} alone`}>
               ×
             </Link>
           </span>
-        )}
+        ))}
       </div>
       {measure.word === "pending" ? (
-        <PendingLead report={report} previous={data.previous} pending={data.pending ?? 0} project={project} />
+        <PendingLead report={report} previous={data.previous} pending={data.pending} pendingFilters={pendingFilters ?? []} />
       ) : (
         <Lead report={report} previous={data.previous.allocatedGpuHours} />
       )}
       <Days days={data.days} group={group} measure={measure} named={named} bounds={bounds} />
-      <UsageTable report={report} group={group} named={named} query={query} project={project} />
+      <UsageTable report={report} rows={rows} previous={measure.of(data.previous)} question={question} named={named} query={query} />
       <p class="muted">
-        {report.rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(report.rows.length)} rows. `}
+        {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
-        <a href={usageCsvUrl({ bounds, groups: [group.word], project })} download>
+        <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
           CSV
         </a>{" "}
         ·{" "}
-        <a href={usageCsvUrl({ bounds, groups: [group.word, "day"], project })} download>
+        <a href={usageCsvUrl({ bounds, groups: [group.word, "day"], only })} download>
           CSV by day
         </a>{" "}
         · <Counted report={report} />
@@ -216,22 +233,22 @@ function Lead({ report, previous }: { readonly report: UsageReport; readonly pre
 interface PendingLeadProps {
   readonly report: UsageReport;
   readonly previous: UsageReport["totals"];
-  /** Workloads that are pending now. */
-  readonly pending: number;
-  readonly project: string | undefined;
+  /** Workloads that are pending now; undefined = no list of workloads says it. */
+  readonly pending: number | undefined;
+  /** The filters that list them. */
+  readonly pendingFilters: readonly Item[];
 }
 
-function PendingLead({ report, previous, pending, project }: PendingLeadProps) {
+function PendingLead({ report, previous, pending, pendingFilters }: PendingLeadProps) {
   const { pendingGpuHours } = report.totals;
   return (
     <p class="lead">
       <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
       {previous.pendingGpuHours > 0 && `, ${change(pendingGpuHours, previous.pendingGpuHours)} the period before`}.{" "}
-      {pending === 0 ? (
-        "No workload is pending now."
-      ) : (
+      {pending === 0 && "No workload is pending now."}
+      {pending !== undefined && pending > 0 && (
         <>
-          <Link to={listUrl(pendingItems(project), { sortBy: "phaseUpdatedAt", isDescending: false })}>
+          <Link to={listUrl(pendingFilters, { sortBy: "phaseUpdatedAt", isDescending: false })}>
             {pending === 1 ? "1 workload is pending now" : `${count(pending)} workloads are pending now`}
           </Link>
           .
@@ -256,23 +273,18 @@ function Counted({ report }: { readonly report: UsageReport }) {
 
 interface TableProps {
   readonly report: UsageReport;
-  readonly group: UsageGroup;
+  readonly rows: readonly Compared[];
+  /** GPU-hours of the period before. */
+  readonly previous: number;
+  readonly question: Question;
   readonly named: readonly string[];
   readonly query: URLSearchParams;
-  /** Whose alone it is. */
-  readonly project: string | undefined;
 }
 
-function UsageTable({ report, group, named, query, project }: TableProps) {
-  const { currency, totals } = report;
-  if (report.rows.length === 0)
-    return report.accountedUntil === null ? null : (
-      <p class="muted">
-        {project === undefined
-          ? "No workload used or requested anything in this period."
-          : `No workload of a project named ${project} that you can see used or requested anything in this period.`}
-      </p>
-    );
+function UsageTable({ report, rows, previous, question, named, query }: TableProps) {
+  const { currency, totals, accountedUntil } = report;
+  const { group, measure, only } = question;
+  if (rows.length === 0) return accountedUntil === null ? null : <p class="muted">{nothingOf(only)}</p>;
   return (
     <div class="scroll-x">
       <table class="small-table wide">
@@ -285,17 +297,21 @@ function UsageTable({ report, group, named, query, project }: TableProps) {
             <th scope="col" class="is-number">Pending</th>
             <th scope="col" class="is-number">CPU core-hours</th>
             {currency !== null && <th scope="col" class="is-number">{currency}</th>}
+            <th scope="col" class="is-number" title={`GPU-hours ${measure.label} in the period before, and the change since`}>
+              Before
+            </th>
           </tr>
         </thead>
         <tbody>
-          {report.rows.slice(0, ROWS_SHOWN).map((row, index) => (
+          {rows.slice(0, ROWS_SHOWN).map(({ row, before }, index) => (
             <tr key={index}>
               <th scope="row">
                 {index < named.length && <span class={`usage-key ${partClass(index)}`} aria-hidden="true" />}
                 <Name row={row} group={group} />
-                {group.word === "project" && project === undefined && <ByWorkload project={row.group["project"]} query={query} />}
+                {group.word !== "workload" && <ByWorkload group={group} value={row.group[group.word] ?? ""} query={query} />}
               </th>
               <Numbers row={row} currency={currency} />
+              <Before now={measure.of(row)} before={before} />
             </tr>
           ))}
         </tbody>
@@ -303,10 +319,27 @@ function UsageTable({ report, group, named, query, project }: TableProps) {
           <tr>
             <th scope="row">All</th>
             <Numbers row={totals} currency={currency} />
+            <Before now={measure.of(totals)} before={previous} />
           </tr>
         </tfoot>
       </table>
     </div>
+  );
+}
+
+function nothingOf(only: Narrowing): string {
+  const whose = only.map(([word, value]) =>
+    word === "project" && value !== "" ? `a project named ${value} that you can see` : narrowed([word, value]),
+  );
+  return `No workload ${whose.length > 0 ? `of ${whose.join(" and ")} ` : ""}used or requested anything in this period.`;
+}
+
+function Before({ now, before }: { readonly now: number; readonly before: number }) {
+  const change = changeOf(now, before);
+  return (
+    <td class="is-number">
+      {gpuHours(before)} {change !== undefined && <span class="muted">{change}</span>}
+    </td>
   );
 }
 
@@ -336,24 +369,30 @@ function nameOf(row: UsageRow, group: UsageGroup): string {
 }
 
 function Name({ row, group }: { readonly row: UsageRow; readonly group: UsageGroup }) {
+  const clusters = useClusters();
   const value = row.group[group.word];
   if (value === null || value === undefined) return <span class="muted">no {group.label}</span>;
   const id = row.group["workloadId"];
   if (typeof id === "string") return <Link to={`/workloads/${encodeURIComponent(id)}`}>{value}</Link>;
-  if (group.field === "") return <span>{value}</span>;
-  return <Link to={listUrl([[group.field, "==", value]])}>{value}</Link>;
+  const filters = workloadFilters([[group.word, value]], clusterIdIn(clusters));
+  return filters === undefined ? <span>{value}</span> : <Link to={listUrl(filters)}>{value}</Link>;
 }
 
-/** The same report of one project alone. */
-function ByWorkload({ project, query }: { readonly project: string | null | undefined; readonly query: URLSearchParams }) {
-  if (project === null || project === undefined) return null;
+interface ByWorkloadProps {
+  readonly group: UsageGroup;
+  readonly value: string;
+  readonly query: URLSearchParams;
+}
+
+/** The workloads behind a row, those that are long gone too. */
+function ByWorkload({ group, value, query }: ByWorkloadProps) {
   const changed = new URLSearchParams(query);
-  changed.set("project", project);
+  changed.set(group.word, value);
   changed.set("by", "workload");
   return (
     <>
       {" "}
-      <Link class="muted" to={`/usage?${changed}`} aria-label={`${project} by workload`}>
+      <Link class="muted" to={`/usage?${changed}`} aria-label={`${value === "" ? narrowed([group.word, value]) : value} by workload`}>
         by workload
       </Link>
     </>

@@ -1,4 +1,4 @@
-/** What a usage report is about: whole UTC days, a group, and the same number of days before. */
+/** What a usage report is about: whole UTC days, a group, what it is narrowed to, and the same number of days before. */
 
 import type { UsageRow } from "../api/shapes";
 
@@ -35,18 +35,24 @@ export const PERIODS: readonly Period[] = [
 export interface UsageGroup {
   readonly word: string;
   readonly label: string;
-  /** The filter field of the workloads behind a row. */
+  /** The filter field of the workloads that are of it now; "" = there is none. */
   readonly field: string;
 }
+
+/** A group and its value, "" for what has none: a report can be narrowed to several. */
+export type Narrowing = readonly (readonly [string, string])[];
 
 export const USAGE_GROUPS: readonly UsageGroup[] = [
   { word: "project", label: "project", field: "projectName" },
   { word: "department", label: "department", field: "departmentName" },
   { word: "owner", label: "owner", field: "submittedBy" },
-  { word: "cluster", label: "cluster", field: "" },
+  { word: "cluster", label: "cluster", field: "clusterId" },
+  { word: "namespace", label: "namespace", field: "" },
   { word: "nodePool", label: "node pool", field: "nodepool" },
-  { word: "gpuModel", label: "GPU type", field: "" },
+  { word: "gpuModel", label: "GPU type", field: "gpuModel" },
   { word: "type", label: "type", field: "type" },
+  { word: "category", label: "category", field: "category" },
+  { word: "priorityClass", label: "priority class", field: "priorityClassName" },
   { word: "workload", label: "workload", field: "" },
 ];
 
@@ -79,11 +85,38 @@ export function measureOf(word: string | null): Measure | undefined {
   return word === null ? DEFAULT_MEASURE : MEASURES.find((measure) => measure.word === word);
 }
 
+/** What an address narrows its report to. */
+export function narrowing(query: URLSearchParams): Narrowing {
+  return USAGE_GROUPS.flatMap(({ word }) => (query.has(word) ? [[word, query.get(word)!] as const] : []));
+}
+
+/** As people say it: "project vision", "no owner". */
+export function narrowed([word, value]: Narrowing[number]): string {
+  const label = USAGE_GROUPS.find((group) => group.word === word)?.label ?? word;
+  return value === "" ? `no ${label}` : `${label} ${value}`;
+}
+
 /** What a report is named, in the browser's tab too. */
 export function usageTitle(query: URLSearchParams): string {
   const title = query.get("show") === "pending" ? "Pending GPU-hours" : "Usage";
-  const project = query.get("project");
-  return project === null ? title : `${title} of ${project}`;
+  const names = narrowing(query).map((each) => (each[0] === "project" && each[1] !== "" ? each[1] : narrowed(each)));
+  return names.length === 0 ? title : `${title} of ${names.join(", ")}`;
+}
+
+/**
+ * The filters of the workloads that are of these groups now. `clusterId`: of a cluster's name. Undefined where
+ * no filter says it: workloads are not filtered by a namespace, nor by having no value.
+ */
+export function workloadFilters(
+  only: Narrowing,
+  clusterId: (name: string) => string | undefined,
+): (readonly [string, string, string])[] | undefined {
+  const filters = only.map(([word, value]) => {
+    const field = word === "workload" ? "name" : (USAGE_GROUPS.find((group) => group.word === word)?.field ?? "");
+    const wanted = word === "cluster" ? clusterId(value) : value;
+    return field === "" || wanted === undefined || wanted === "" ? undefined : ([field, "==", wanted] as const);
+  });
+  return filters.every((filter) => filter !== undefined) ? filters : undefined;
 }
 
 /** The pending GPU-hours of one project, day by day and workload by workload, in the last week. */
@@ -95,6 +128,38 @@ export function pendingHoursUrl(project: string): string {
 export function before([start, end]: readonly [number, number], period: Period): readonly [number, number] {
   if (period.word === "last-month") return [month(start, -1), start];
   return [start - (end - start), start];
+}
+
+export interface Compared {
+  readonly row: UsageRow;
+  /** GPU-hours of the same group in the period before. */
+  readonly before: number;
+}
+
+const NOTHING = { allocatedGpuHours: 0, idleGpuHours: 0, unmeasuredGpuHours: 0, pendingGpuHours: 0, cpuCoreHours: 0, cost: null };
+
+/** Each row beside the period before; what is of that one alone follows, with zeros. */
+export function compared(rows: readonly UsageRow[], previous: readonly UsageRow[], measure: Measure): Compared[] {
+  const left = new Map(previous.map((row) => [groupKey(row), row]));
+  const own = rows.map((row) => {
+    const was = left.get(groupKey(row));
+    left.delete(groupKey(row));
+    return { row, before: was === undefined ? 0 : measure.of(was) };
+  });
+  const gone = [...left.values()].map((was) => ({ row: { ...was, ...NOTHING }, before: measure.of(was) }));
+  return [...own, ...gone.filter(({ before }) => before > 0).sort((a, b) => b.before - a.before)];
+}
+
+function groupKey(row: UsageRow): string {
+  return JSON.stringify(Object.entries(row.group).sort());
+}
+
+/** "+25 %", as people write a change; undefined where there was nothing before. */
+export function changeOf(now: number, previous: number): string | undefined {
+  if (previous <= 0) return undefined;
+  const by = Math.round(100 * (now / previous - 1));
+  if (by >= 1000) return `${Math.round(now / previous)} times`;
+  return by === 0 ? "±0 %" : `${by > 0 ? "+" : "−"}${Math.abs(by)} %`;
 }
 
 export interface UsageDay {

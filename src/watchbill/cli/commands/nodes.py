@@ -61,7 +61,8 @@ Node = Annotated[
     ),
 ]
 Pool = Annotated[
-    str | None, typer.Option("--node-pool", metavar="NAME", help="Only in this node pool.")
+    str | None,
+    typer.Option("--node-pool", "--pool", metavar="NAME", help="Only in this node pool."),
 ]
 NodeSearch = Annotated[
     str | None,
@@ -78,6 +79,7 @@ async def nodes(
     ] = TableFormat.TABLE,
     cluster: options.ClusterOption = None,
     node_pool: Pool = None,
+    gpu_model: options.GpuModel = None,
     search: NodeSearch = None,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
@@ -92,6 +94,7 @@ async def nodes(
 
     filters = [] if name is None else [filter_item("name", name)]
     filters += [] if node_pool is None else [filter_item("nodePool", node_pool)]
+    filters += [] if gpu_model is None else [filter_item("gpuType", gpu_model, "=@")]
     if cluster is not None:
         filters.append(f"clusterUuid=={(await find_cluster(session.client, cluster)).id}")
     is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)

@@ -1,12 +1,15 @@
 """`usage`: GPU-hours over days, by project, owner or any other group."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from watchbill.cli.connection import options
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.moments import parse_moment, parse_span
 from watchbill.cli.output.headers import header_row
@@ -15,11 +18,12 @@ from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_l
 from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
-    from watchbill.responses.usage import UsageFigures, UsageReport
+    from watchbill.responses.usage import UsageFigures, UsageReport, UsageRow
 
 TABLE_ROWS = 50
 _DAY = timedelta(days=1)
 _HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
+_TIMES = frozenset({"day", "week", "month"})
 
 
 class UsageFormat(StrEnum):
@@ -83,6 +87,14 @@ async def usage(
             show_default=False,
         ),
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Also the allocated GPU-hours of the period before: of a whole month the month before it, "
+            "else as many days.",
+        ),
+    ] = False,
     output: Annotated[
         UsageFormat, typer.Option("--output", "-o", help="How to print.")
     ] = UsageFormat.TABLE,
@@ -95,6 +107,8 @@ async def usage(
     workloads requested.
     """
     groups = [_group(name) for name in by.split(",") if name.strip()]
+    if compare:
+        _check_comparison(groups, output)
     start = _moment("--since", since)
     end = None if until is None else _moment("--until", until)
     report = await session.client.usage(start=start, end=end, groups=groups, filters=filters or ())
@@ -108,13 +122,37 @@ async def usage(
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
         return
     is_wide = output is UsageFormat.WIDE
-    _print_table(session, report, groups, no_headers=no_headers, is_wide=is_wide)
+    previous = None
+    if compare:
+        start = _start_before(report.start, report.end)
+        previous = await session.client.usage(
+            start=start, end=report.start, groups=groups, filters=filters or ()
+        )
+    _print_table(session, report, groups, previous, no_headers=no_headers, is_wide=is_wide)
+    _print_notes(session, report, previous)
+
+
+def _check_comparison(groups: list[str], output: UsageFormat) -> None:
+    """Raises Invalid."""
+    if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
+        usage_error(
+            "--compare prints a table only.", hint="ask for each period with --since and --until"
+        )
+    if times := _TIMES & {*groups}:
+        usage_error(f"--compare cannot compare one {min(times)} with another period's.")
+
+
+def _start_before(start: datetime, end: datetime) -> datetime:
+    """Where the period before begins: of a whole month with the month before it, else as many days earlier."""
+    is_month = start.day == 1 and end == (start + timedelta(days=31)).replace(day=1)
+    return (start - timedelta(days=1)).replace(day=1) if is_month else start - (end - start)
 
 
 def _print_table(
     session: CommandContext,
     report: "UsageReport",
     groups: list[str],
+    previous: "UsageReport | None",
     *,
     no_headers: bool,
     is_wide: bool,
@@ -123,30 +161,74 @@ def _print_table(
     headers = header_row(*groups, *_COLUMNS)
     headers += [report.currency or ""] if has_cost else []
     headers += header_row(*_WIDE) if is_wide else []
+    headers += header_row("hoursBefore", "change") if previous is not None else []
+    listed = _beside(report.rows, () if previous is None else previous.rows)
     rows: list[list[Cell | str]] = [
         [
             *(row.group.get(name) or "-" for name in groups),
             *_cells(row, has_cost=has_cost),
             *(_more_cells(row) if is_wide else ()),
+            *(() if previous is None else _change(row.allocated_gpu_hours, before)),
         ]
-        for row in report.rows[:TABLE_ROWS]
+        for row, before in listed[:TABLE_ROWS]
     ]
     if rows and groups:
         for line in table_lines(None if no_headers else headers, rows, session.terminal):
             session.terminal.print(line)
+    if len(listed) > TABLE_ROWS:
+        session.terminal.note(
+            f"{TABLE_ROWS} of {format_count(len(listed))} rows shown (-o csv for all)."
+        )
+
+
+def _beside(
+    rows: "Sequence[UsageRow]", previous: "Sequence[UsageRow]"
+) -> "list[tuple[UsageRow, float]]":
+    """Each row with the GPU-hours of its group in the period before; who held GPUs then alone follows."""
+    from watchbill.responses.usage import NO_USAGE
+
+    before = {_key(row): row for row in previous if row.allocated_gpu_hours}
+    paired = [
+        (row, was.allocated_gpu_hours if (was := before.pop(_key(row), None)) else 0.0)
+        for row in rows
+    ]
+    ended = [
+        (msgspec.structs.replace(NO_USAGE, group=was.group), was.allocated_gpu_hours)
+        for was in before.values()
+    ]
+    return paired + ended
+
+
+def _key(row: "UsageRow") -> tuple[tuple[str, str | None], ...]:
+    return tuple(sorted(row.group.items()))
+
+
+def _change(now: float, before: float) -> list[str]:
+    share = f"{100 * (now / before - 1):+.0f}%" if before else "-"
+    return [f"{before:,.1f}", share]
+
+
+def _print_notes(
+    session: CommandContext, report: "UsageReport", previous: "UsageReport | None"
+) -> None:
+    """Of all rows together, and of what is not counted."""
     if not report.totals.allocated_gpu_hours and not report.totals.pending_gpu_hours:
         session.terminal.note(
             "No GPU was allocated or requested in these days; the newest ten minutes are not counted yet."
-        )
-    if len(report.rows) > TABLE_ROWS:
-        session.terminal.note(
-            f"{TABLE_ROWS} of {format_count(len(report.rows))} rows shown (-o csv for all)."
         )
     totals = report.totals
     session.terminal.note(
         f"{totals.allocated_gpu_hours:,.1f} GPU-hours allocated from {report.start:%Y-%m-%d} to "
         f"{report.end - timedelta(days=1):%Y-%m-%d}, {_hours(totals.idle_gpu_hours)} of them idle."
     )
+    if previous is not None:
+        hours, share = _change(totals.allocated_gpu_hours, previous.totals.allocated_gpu_hours)
+        session.terminal.note(
+            f"Before, from {previous.start:%Y-%m-%d} to {previous.end - timedelta(days=1):%Y-%m-%d}: {hours} "
+            f"({share} since)."
+        )
+    if report.currency is not None and totals.unpriced_gpu_hours:
+        session.terminal.note(f"{totals.unpriced_gpu_hours:,.1f} GPU-hours have no price.")
     if totals.unmeasured_gpu_hours:
         session.terminal.note(f"{totals.unmeasured_gpu_hours:,.1f} GPU-hours were not measured.")
     if totals.gap_gpu_hours:

@@ -120,6 +120,8 @@ HEADERS = {
     "unmeasuredGpuHours": "UNMEASURED-HOURS",
     "gapGpuHours": "GAP-HOURS",
     "unpricedGpuHours": "UNPRICED-HOURS",
+    "hoursBefore": "HOURS-BEFORE",
+    "change": "CHANGE",
     "cpuCoreHours": "CORE-HOURS",
     "memoryGibHours": "GIB-HOURS",
     # access
