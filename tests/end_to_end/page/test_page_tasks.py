@@ -101,7 +101,7 @@ async def pending_hours_of_a_queue(walk: Walk) -> None:
 async def pending_hours_of_projects(walk: Walk) -> None:
     await walk.to("Usage")
     await walk.click(
-        walk.page.get_by_role("navigation", name="Show").get_by_role("link", name="pending")
+        walk.page.get_by_role("navigation", name="GPU-hours").get_by_role("link", name="pending")
     )
     await expect(walk.page.locator(".lead")).to_contain_text("GPU-hours pending")
 

@@ -119,8 +119,8 @@ function QueuePosition({ workload }: { readonly workload: Workload }) {
   return (
     <p class="why-source">
       Ahead of it by priority and time waited: {count(position.ahead)} of{" "}
-      <Link to={pending}>{plural(position.others, "other workload", "other workloads")} pending in its project</Link>; its scheduler
-      may order them differently.
+      <Link to={pending}>{plural(position.others, "other workload", "other workloads")}</Link> pending in its project; its scheduler may
+      order them differently.
     </p>
   );
 }
