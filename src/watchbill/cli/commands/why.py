@@ -19,7 +19,7 @@ from watchbill.cli.output.columns import (
     allocated_gpus,
     note_stale_clusters,
 )
-from watchbill.cli.output.headers import header_row
+from watchbill.cli.output.headers import HEADERS
 from watchbill.cli.output.humanize import (
     NONE,
     format_age,
@@ -52,6 +52,7 @@ _TABLE = (
     *("name", "type", "project", "owner", "gpusRequestedAndAllocated"),
     *("phaseUpdatedAt", "reason"),
 )
+_CONDITIONS = ("condition", "reason", "lastTransitionTime", "message")
 _SOURCES = {
     "kai": "KAI scheduler",
     "kueue": "Kueue",
@@ -143,7 +144,7 @@ async def print_pending(
         ]
         for workload in workloads
     ]
-    headers = header_row(*_TABLE) if has_headers else None
+    headers = [HEADERS[member] for member in _TABLE] if has_headers else None
     for line in table_lines(headers, rows, terminal):
         terminal.print(line)
     note_stale_clusters(terminal, view, workloads)
@@ -294,7 +295,7 @@ def _conditions(
         ]
         for condition in conditions
     ]
-    headers = header_row("condition", "reason", "lastTransitionTime", "message")
+    headers = [HEADERS[member] for member in _CONDITIONS]
     yield from table_lines(headers, rows, terminal, indent="  ")
 
 
