@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterable
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import required_pods
-from watchbill.kinds.objects.json_access import at, condition, message_of, name_key, text
+from watchbill.kinds.objects.json_access import (
+    at,
+    condition,
+    message_of,
+    name_key,
+    newest_event,
+    text,
+)
 from watchbill.kinds.objects.objects import PodCounts
 from watchbill.kinds.objects.pod import ContainerProblem, Pod
 from watchbill.kinds.pending import events
@@ -118,7 +125,7 @@ def _creating(view: WorkloadView) -> str:
     reported = _stated_problem(view)
     if reported:
         return reported
-    failure = events.newest(view.objects.scheduling_events, events.CREATION_FAILURES)
+    failure = newest_event(view.objects.scheduling_events, events.CREATION_FAILURES)
     if failure is None:
         return ""
     return quota_message(message_of(failure)) or message_of(failure)
@@ -249,7 +256,7 @@ def _start_failure_event(pod: Pod, view: WorkloadView) -> str:
     if not pod.node or pod.running_at is not None:
         return ""
     events_ = view.objects.scheduling_events
-    failure = events.newest(events_, events.START_FAILURES, about=pod.uid)
+    failure = newest_event(events_, events.START_FAILURES, about=pod.uid)
     return f"Pod {pod.name} – {one_line(message_of(failure))}." if failure is not None else ""
 
 

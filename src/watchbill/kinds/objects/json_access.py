@@ -142,3 +142,23 @@ def group_version(value: Any) -> tuple[str, str]:
     """Group and version out of an object's or reference's `apiVersion`."""
     group, slash, version = text(at(value, "apiVersion")).rpartition("/")
     return (group, version) if slash else ("", version)
+
+
+def newest_event(
+    events: Iterable[Mapping[str, Any]], reasons: frozenset[str], *, about: str | None = None
+) -> Mapping[str, Any] | None:
+    """The newest event for one of the reasons; `about`: the UID of the object that it must be about."""
+    matching = [
+        event
+        for event in events
+        if text(event.get("reason")) in reasons
+        and (about is None or text(at(event, "involvedObject", "uid")) == about)
+    ]
+    return max(
+        matching, key=lambda event: (str(event_at(event) or ""), message_of(event)), default=None
+    )
+
+
+def event_at(event: Mapping[str, Any]) -> datetime | None:
+    """Events of the newer API have `eventTime` and may not have the old members."""
+    return instant(event.get("lastTimestamp")) or instant(event.get("eventTime"))

@@ -9,7 +9,16 @@ from typing import Literal
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus
-from watchbill.kinds.objects.json_access import at, condition, instant, message_of, metadata, text
+from watchbill.kinds.objects.json_access import (
+    at,
+    condition,
+    event_at,
+    instant,
+    message_of,
+    metadata,
+    newest_event,
+    text,
+)
 from watchbill.kinds.objects.objects import Object, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, PodCondition
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -92,11 +101,11 @@ def _event_about(
     """The condition that an event stands for, where no scheduler has set one on the pod."""
     if not objects.scheduling_events:
         return None
-    event = events.newest(objects.scheduling_events, reasons, about=pod.uid)
+    event = newest_event(objects.scheduling_events, reasons, about=pod.uid)
     if event is None:
         return None
     reason = text(event.get("reason"))
-    return PodCondition("False", reason, message_of(event), events.event_at(event))
+    return PodCondition("False", reason, message_of(event), event_at(event))
 
 
 def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "scheduler"]:
