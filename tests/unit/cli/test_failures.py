@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import io
+import json
 import os
 import socket
 import stat
@@ -319,7 +320,8 @@ class Left(Screen):
 )
 async def test_a_reader_that_has_left_ends_every_family_quietly(command: str) -> None:
     live, usage = [document(aged(1))], usage_report(*USAGE_ROWS)
-    async with FakeServer(live=live, usage=usage, export=b"name\n").running() as server:
+    export = json.dumps(live[0]).encode() + b"\n"
+    async with FakeServer(live=live, usage=usage, export=export).running() as server:
         with mock.patch("tests.fixtures.command_line.Screen", _first_screen(Left)):
             outcome = await watchbill(*command.split(), environ=server.environ)
     assert (outcome.code, outcome.err) == (141, "")
