@@ -401,7 +401,7 @@ async def test_however_few_rows_are_read_at_once_the_sums_are_the_same(
     at_once = (await report(db, "workload", "project", "day")).rows
     await usage_rebuild(db, 1)
     monkeypatch.setattr(accounting, "STEP_ROWS", rows)
-    monkeypatch.setattr(accounting, "BATCH", 3)
+    monkeypatch.setattr(accounting, "BATCH_ROWS", 3)
     await usage_account(db, 1, END + timedelta(minutes=10))
     assert (await report(db, "workload", "project", "day")).rows == at_once
 
@@ -410,7 +410,7 @@ async def test_a_cluster_with_more_than_there_is_time_for_delays_no_other(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each cluster's steps take turns; what there was no time for goes on in the next round."""
-    monkeypatch.setattr(accounting, "BATCH", 2)
+    monkeypatch.setattr(accounting, "BATCH_ROWS", 2)
     hostile, other = [await connected_agent(db, FIRST, number=number) for number in (1, 2)]
     for number in range(1, 41):
         await send_gpus(hostile, 0, number, 1)

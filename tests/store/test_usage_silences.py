@@ -44,7 +44,7 @@ async def test_a_round_that_goes_on_where_the_last_one_was_cut_off_is_not_the_la
     for number in (1, 2):
         await agent.send(Delete(id=UUID(int=number), deleted_at=at(72)), now=at(72))
     await observed(db, 240)
-    monkeypatch.setattr(accounting, "BATCH", 2)
+    monkeypatch.setattr(accounting, "BATCH_ROWS", 2)
     seconds = iter(range(1000))
     loop = SimpleNamespace(time=lambda: float(next(seconds)))
     monkeypatch.setattr("watchbill.maintenance.asyncio.get_running_loop", lambda: loop)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from watchbill.cli.connection import options
@@ -185,6 +184,8 @@ def _beside(
     rows: "Sequence[UsageRow]", previous: "Sequence[UsageRow]"
 ) -> "list[tuple[UsageRow, float]]":
     """Each row with the GPU-hours of its group in the period before; who held GPUs then alone follows."""
+    import msgspec
+
     from watchbill.responses.usage import NO_USAGE
 
     before = {_key(row): row for row in previous if row.allocated_gpu_hours}
