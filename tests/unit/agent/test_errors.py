@@ -7,6 +7,7 @@ from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.errors import (
     ApiFailure,
     ErrorKind,
+    cause_of,
     error_kind_of,
     failure_of_event,
     failure_of_response,
@@ -86,3 +87,16 @@ def test_waits_grow_to_a_bound_and_never_undercut_what_was_asked() -> None:
     assert backoff.next_seconds() == 1
     assert Backoff(draw=lambda: 0.0).next_seconds() == 0, "full jitter starts at nothing"
     assert all(80 <= jittered(100) <= 120 for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (TimeoutError(), "no answer in time"),
+        (TimeoutError("Timeout on reading data from socket"), "no answer in time"),
+        (ConnectionResetError(), "the connection was lost"),
+        (OSError(101, "Network is unreachable"), "[Errno 101] Network is unreachable"),
+    ],
+)
+def test_why_nothing_answered_is_a_sentence(error: Exception, cause: str) -> None:
+    assert cause_of(error) == cause

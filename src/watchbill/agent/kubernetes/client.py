@@ -22,7 +22,7 @@ from yarl import URL
 from watchbill import __version__
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.credentials import Credentials
-from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, cause_of, failure_of_response
 from watchbill.agent.kubernetes.watch_stream import LineSplitter, WatchEvent, read_event
 from watchbill.client.proxies import connector_for, is_socks
 
@@ -321,5 +321,4 @@ def _profile(response: aiohttp.ClientResponse) -> str:
 
 
 def _unreachable(server: str, error: Exception) -> ApiFailure:
-    text = str(error) or type(error).__name__
-    return ApiFailure(ErrorKind.UNREACHABLE, f"{server} does not respond: {text}")
+    return ApiFailure(ErrorKind.UNREACHABLE, f"{server} does not respond: {cause_of(error)}")

@@ -94,6 +94,13 @@ def failure_of_response(status: int, headers: Mapping[str, str], body: bytes) ->
     )
 
 
+def cause_of(error: Exception) -> str:
+    """Why a request got no answer, in words: of a timeout, a lost connection or what aiohttp reports."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return _short(str(error)) or "the connection was lost"
+
+
 def failure_of_event(body: bytes) -> ApiFailure:
     """The ERROR event of a watch: its object is a Status whose code counts, the HTTP status was 200."""
     status_object = _read_status(body) or Status()

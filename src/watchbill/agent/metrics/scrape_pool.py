@@ -21,7 +21,7 @@ from yarl import URL
 from watchbill import __version__
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.kubernetes.client import BodyTooLarge, KubeClient, bounded_body, request_path
-from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, cause_of, failure_of_response
 from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample, looks_like_metrics
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits, in_turns
 from watchbill.metric_types import EXPORTER_GROUP
@@ -91,8 +91,7 @@ class Fetcher:
                     raise failure_of_response(response.status, response.headers, body)
                 return await bounded_body(response, limits.body_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            text = str(error) or type(error).__name__
-            raise ApiFailure(ErrorKind.UNREACHABLE, text) from error
+            raise ApiFailure(ErrorKind.UNREACHABLE, cause_of(error)) from error
 
 
 def node_proxy_path(node: str, path: str) -> str:
