@@ -26,12 +26,17 @@ describe("the explanation of an error", () => {
     ["no connection", () => Promise.reject(new TypeError("Failed to fetch")), true, "The server cannot be reached"],
     ["a proxy's error", answer(502, "<h1>Bad gateway</h1>", HTML), true, "A proxy responded in place of the server"],
     ["a portal's page", answer(200, "<h1>Log in</h1>", HTML), true, "A proxy responded in place of the server"],
-    ["overload", answer(503, '{"code":503,"message":"Busy."}', "application/json"), true, "The server is overloaded"],
+    ["a refusal for now", answer(503, '{"code":503,"message":"Busy."}', "application/json"), true, "The server cannot answer now"],
     ["a fault", answer(500, '{"code":500,"message":"Fault."}', "application/json"), true, "The server has an error"],
     ["no right", answer(403, '{"code":403,"message":"No."}', "application/json"), true, "You do not have access"],
     ["a bad query", answer(400, '{"code":400,"message":"Bad."}', "application/json"), true, "The server refused this request"],
   ])("tells %s apart", async (_, fetch, onLine, title) => {
     expect(explain(await errorWith(fetch, onLine)).title).toBe(title);
+  });
+
+  it("says what the server says of its database", async () => {
+    const fetch = answer(503, '{"code":503,"message":"The database is read-only."}', "application/json");
+    expect(explain(await errorWith(fetch)).hint).toBe("The database is read-only. Retrying every few seconds.");
   });
 
   it("names a timeout", () => {

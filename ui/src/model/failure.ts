@@ -46,7 +46,6 @@ const BY_STATUS: Readonly<Record<number, Explanation>> = {
     canRetry: false,
   },
   429: { title: "Too many requests", hint: `The server limits the requests of an account. ${RETRYING}`, canRetry: true },
-  503: { title: "The server is overloaded", hint: RETRYING, canRetry: true },
 };
 
 export function explain(error: Error): Explanation {
@@ -59,6 +58,8 @@ export function explain(error: Error): Explanation {
   if (error.noAnswer !== undefined) return WITHOUT_ANSWER[error.noAnswer];
   const known = BY_STATUS[error.status];
   if (known !== undefined) return known;
+  if (error.status === 503)
+    return { title: "The server cannot answer now", hint: `${error.message} ${RETRYING}`, canRetry: true };
   if (error.status >= 500) return { title: "The server has an error", hint: error.message, canRetry: true };
   return { title: "The server refused this request", hint: error.message, canRetry: false };
 }

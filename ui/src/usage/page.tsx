@@ -328,10 +328,11 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
 }
 
 function nothingOf(only: Narrowing): string {
-  const whose = only.map(([word, value]) =>
-    word === "project" && value !== "" ? `a project named ${value} that you can see` : narrowed([word, value]),
-  );
-  return `No workload ${whose.length > 0 ? `of ${whose.join(" and ")} ` : ""}used or requested anything in this period.`;
+  const whose = only.map(([word, value]) => {
+    if (value === "") return `with ${narrowed([word, value])} `;
+    return word === "project" ? `of a project named ${value} that you can see ` : `of ${narrowed([word, value])} `;
+  });
+  return `No workload ${whose.join("and ")}used or requested anything in this period.`;
 }
 
 function Before({ now, before }: { readonly now: number; readonly before: number }) {
