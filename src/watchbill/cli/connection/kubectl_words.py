@@ -14,6 +14,21 @@ COMMANDS: dict[str, str] = {
         READS_ONLY,
     ),
     **dict.fromkeys(
+        (
+            *(
+                "annotate",
+                "autoscale",
+                "cordon",
+                "uncordon",
+                "expose",
+                "replace",
+                "rollout",
+                "taint",
+            ),
+        ),
+        READS_ONLY,
+    ),
+    **dict.fromkeys(
         ("exec", "attach", "cp", "port-forward"),
         "`watchbill describe NAME` ends with the kubectl lines for it",
     ),
@@ -35,6 +50,8 @@ OPTIONS: dict[str, str] = {
     "--all-namespaces": "-A (--all-projects) lists every project",
     "--selector": "-l KEY=VALUE (--label) filters by a label",
     "--field-selector": "-f FIELD==VALUE (--filter) filters by a field, as in -f phase==Pending",
+    **dict.fromkeys(("--phase", "--status"), "-f phase==PHASE (--filter) lists one phase"),
+    "--type": "-f type==TYPE (--filter) lists one type",
     "--show-labels": "--columns name,phase,labels shows labels",
     **dict.fromkeys(
         ("--follow", "--tail", "--previous", "--timestamps"),
@@ -71,7 +88,7 @@ def usage_hint(error: Exception) -> str | None:
     context = getattr(error, "ctx", None)
     option = getattr(error, "option_name", None)
     if option is not None:
-        return OPTIONS.get(str(option).lower())
+        return _option_hint(str(option).lower(), context)
     if match := _NO_COMMAND.match(str(error)):
         return COMMANDS.get(match[1].lower())
     params = getattr(context, "params", {})
@@ -79,6 +96,17 @@ def usage_hint(error: Exception) -> str | None:
     if isinstance(name, str) and "unexpected extra argument" in str(error):
         return RESOURCES.get(name.lower())
     param = getattr(error, "param", None)
-    if type(error).__name__ == "MissingParameter" and getattr(param, "name", None) == "name":
-        return "`watchbill get` lists the names"
+    if type(error).__name__ == "MissingParameter" and getattr(param, "metavar", None) == "NAME|ID":
+        is_cluster = "cluster" in str(getattr(param, "help", ""))
+        return f"`watchbill {'clusters' if is_cluster else 'get'}` lists the names"
     return None
+
+
+def _option_hint(option: str, context: object) -> str | None:
+    """None where the command does not have the option that the hint begins with either."""
+    hint = OPTIONS.get(option)
+    if hint is None or not hint.startswith("-"):
+        return hint
+    params = getattr(getattr(context, "command", None), "params", ())
+    known = {word for param in params for word in param.opts}
+    return hint if hint.split()[0] in known else None
