@@ -247,11 +247,11 @@ class ScrapePool(Generic[Page]):
                 await self._scrape_one(name, jobs[name], results)
             except ApiFailure as failure:
                 results.failures[name] = failure
-            except Exception as error:  # what one target answers must not end the others
+            except Exception:  # what one target answers must not end the others
                 if not self._has_logged:
                     self._has_logged = True
                     log.exception("page cannot be read", target=name)
-                results.failures[name] = ApiFailure(ErrorKind.REFUSED, type(error).__name__)
+                results.failures[name] = ApiFailure(ErrorKind.REFUSED, "the page cannot be read")
 
     async def _scrape_one(self, name: str, job: ScrapeJob, results: ScrapeResults[Page]) -> None:
         seconds = self.limits.target_seconds
