@@ -68,4 +68,4 @@ async def test_one_alone_and_too_many_are_refused(names: list[str]) -> None:
     async with server().running() as watchbill:
         outcome = await watchbill("compare", *names)
     assert outcome.code == 2
-    assert "From two to 5 workloads can be compared" in outcome.err
+    assert "Between 2 and 5 workloads can be compared" in outcome.err

@@ -71,7 +71,7 @@ async def test_exit_codes_and_first_words(
         (("pods", "-p", "a"), "error: --project narrows by a workload's name only"),
         (("get", "--watch", "-o", "json"), "error: --watch works with lists"),
         (("get", "-l", "a in (b)"), "error: --label takes one KEY=VALUE"),
-        (("compare", "a"), "error: From two to 5 workloads can be compared, not 1."),
+        (("compare", "a"), "error: Between 2 and 5 workloads can be compared, not 1."),
         (("why", "--deleted"), "error: A deleted workload is not pending."),
         (("get", "--time-zone", "Mars"), "error: There is no time zone 'Mars'."),
     ],

@@ -89,7 +89,7 @@ async def compare(
     import asyncio
 
     if not 2 <= len(names) <= MAX_COMPARED:
-        usage_error(f"From two to {MAX_COMPARED} workloads can be compared, not {len(names)}.")
+        usage_error(f"Between 2 and {MAX_COMPARED} workloads can be compared, not {len(names)}.")
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     documents = await asyncio.gather(
         *(find_workload(session.client, name, scope) for name in names)
