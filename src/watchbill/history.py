@@ -128,3 +128,20 @@ def finish_intervals(state: PhaseState, at: datetime) -> PhaseState:
 
 def _milliseconds(since: datetime | None, until: datetime) -> int:
     return 0 if since is None else max(0, round((until - since).total_seconds() * 1000))
+
+
+def with_history(
+    history: Sequence[Transition], pending: list[Transition], last: Transition | None
+) -> list[Transition]:
+    """What is pending after the objects' whole history before it, or else that up to the last transition."""
+    until = pending[0] if pending else last
+    if until is None:
+        return pending
+    earlier: list[Transition] = []
+    for transition in history:
+        if transition.at <= until.at and transition not in pending:
+            earlier.append(transition)
+    rest = pending or [until]
+    while earlier and earlier[-1].phase is rest[0].phase:
+        earlier.pop()
+    return earlier + rest

@@ -209,6 +209,53 @@ def test_what_is_joined_while_a_batch_is_on_its_way_takes_nothing_else_with_it(
     assert pending.step_count == len(pending.workloads[ROOT].steps)
 
 
+@pytest.mark.parametrize("most", [2, 3, 5, 10])
+@pytest.mark.parametrize("before", range(5))
+def test_what_the_server_may_have_is_joined_with_nothing_after_it(
+    monkeypatch: pytest.MonkeyPatch, before: int, most: int
+) -> None:
+    """It keeps the first of two steps of one time; a batch is on its way while the agent is cut off."""
+    monkeypatch.setattr(module, "MAX_STEPS", most)
+    monkeypatch.setattr(module, "MAX_KEPT_STEPS", 12)
+    pending = acknowledged()
+    stored = {at(0): 8.0}
+    held = [minute % 7 for minute in range(1, 100)]
+
+    def take(sent: PreparedBatch) -> None:
+        for item in sent.items:
+            assert isinstance(item, Upsert)
+            for step in (*item.steps, item.record.step(item.observed_at)):
+                stored.setdefault(step.at, (step.allocated_gpu or 0) / 1_000_000)
+        pending.acknowledge(sent, ())
+
+    for minute, gpus in enumerate(held, 1):
+        observe(pending, minute, gpus)
+        if minute == before + 1:
+            sent = batch(pending)
+    take(sent)
+    take(batch(pending))
+    assert (len(pending), pending.step_count) == (0, 0)
+    accounted = sum(
+        gpus * ((until - since) / timedelta(minutes=1))
+        for (since, gpus), (until, _) in pairwise(sorted(stored.items()))
+    )
+    assert accounted == pytest.approx(8 + sum(held[:-1]), rel=1e-4)
+
+
+def test_joining_ends_where_all_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_STEPS", 10)
+    pending = acknowledged()
+    for minute in range(1, 6):
+        observe(pending, minute, minute)
+    sent = batch(pending)
+    monkeypatch.setattr(module, "MAX_KEPT_STEPS", 2)
+    for minute in range(9, 20):
+        observe(pending, minute, minute)
+    assert len(pending.workloads[ROOT].steps) == 5
+    pending.acknowledge(sent, ())
+    assert pending.step_count == 0
+
+
 def test_what_was_observed_while_cut_off_is_told_though_changes_go_on() -> None:
     """One workload that never comes to rest leaves nobody's gap open."""
     pending = PendingChanges()

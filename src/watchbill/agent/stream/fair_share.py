@@ -28,40 +28,56 @@ KEPT_SHARE = 0.75
 
 
 class WithSteps(Protocol):
-    """A workload: `step` of its present record, `steps` of earlier ones, the oldest first."""
+    """A workload: `step` of its present record, `steps` of earlier ones, the oldest first.
+
+    `steps_on_their_way`: so many of these, the first, may have come to the server, which keeps what it has of
+    a time: joined with a later one they would hide that.
+    """
 
     namespace: str
     steps: list[WorkloadStep]
     step: WorkloadStep | None
+    steps_on_their_way: int
 
 
 def thin_out(workload: WithSteps) -> None:
-    """About half of its steps stay. Of a single one nothing does: what was before it counts for its time."""
-    steps, present = workload.steps, workload.step
+    """About half of its steps stay, and those on their way. Of a single other one nothing does: what was before
+    it counts for its time."""
+    sent = workload.steps[: workload.steps_on_their_way]
+    steps, present = workload.steps[len(sent) :], workload.step
     ends = [step.at for step in steps[2::2]]
     if present is not None:
         ends.append(present.at)
-    workload.steps = [
+    joined = [
         _joined(first, second, until)
         for first, second, until in zip(steps[::2], steps[1::2], ends, strict=False)
     ]
     if len(steps) % 2 and len(steps) > 1:
-        workload.steps.append(steps[-1])
+        joined.append(steps[-1])
+    workload.steps = sent + joined
+
+
+def joinable_count(workload: WithSteps) -> int:
+    """How many of its steps are not on their way."""
+    return max(0, len(workload.steps) - workload.steps_on_their_way)
 
 
 def thin_out_largest(workloads: Iterable[WithSteps], most: int) -> None:
-    """Of all together fewer than `most` stay: the namespaces that have most steps give theirs up first."""
+    """Of all together fewer than `most` stay, if no more are on their way: the namespaces that have most other
+    steps give theirs up first."""
     by_namespace: dict[str, list[WithSteps]] = defaultdict(list)
-    for workload in workloads:
-        if workload.steps:
-            by_namespace[workload.namespace].append(workload)
     left = 0
+    for workload in workloads:
+        joinable = joinable_count(workload)
+        left += len(workload.steps) - joinable
+        if joinable:
+            by_namespace[workload.namespace].append(workload)
     largest: list[tuple[int, str]] = []
     for namespace, having in by_namespace.items():
         count = _count(having)
         left += count
         heapq.heappush(largest, (-count, namespace))
-    while left > most * KEPT_SHARE:
+    while left > most * KEPT_SHARE and largest and largest[0][0]:
         negative, namespace = heapq.heappop(largest)
         for workload in by_namespace[namespace]:
             thin_out(workload)
@@ -71,7 +87,7 @@ def thin_out_largest(workloads: Iterable[WithSteps], most: int) -> None:
 
 
 def _count(workloads: Iterable[WithSteps]) -> int:
-    return sum(len(each.steps) for each in workloads)
+    return sum(map(joinable_count, workloads))
 
 
 def _joined(first: WorkloadStep, second: WorkloadStep, until: datetime) -> WorkloadStep:

@@ -20,11 +20,12 @@ from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.stream.fair_share import (
     Deleted,
     drop_deletions,
+    joinable_count,
     thin_out,
     thin_out_largest,
 )
 from watchbill.agent.stream.object_changes import PodHashes, pod_changes
-from watchbill.history import new_transitions, not_after
+from watchbill.history import new_transitions, not_after, with_history
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
     BatchItem,
@@ -87,6 +88,8 @@ class WorkloadState:
     """Of the present record, until the server has it."""
     steps: list[WorkloadStep] = field(default_factory=list)
     """Of earlier ones that were not reported to the server."""
+    steps_on_their_way: int = 0
+    """The first of these that are in an unanswered batch, the record in it among them once another came."""
 
     @property
     def may_be_known(self) -> bool:
@@ -260,6 +263,7 @@ class PendingChanges:
                 if item.pods is not None and item.pods.since is not None:
                     prepared.differences.add(root)
                 prepared.roots.add(root)
+                self.workloads[root].steps_on_their_way = len(item.steps) + 1
                 prepared.upserts.append((root, item.record_hash, len(item.transitions), item.steps))
         return len(roots) < steps or prepared.is_full
 
@@ -275,6 +279,8 @@ class PendingChanges:
             state = self.workloads.get(root)
             if state is None:
                 continue
+            reported = state.steps[: state.steps_on_their_way]
+            state.steps_on_their_way = 0
             self.out_of_room.pop(root, None)
             if is_out_of_room.get(root):
                 self.out_of_room[root] = None
@@ -284,7 +290,7 @@ class PendingChanges:
                 self._queue(root)
                 continue
             del state.pending[:transitions]
-            self._forget_steps(state, steps)
+            self._forget_steps(state, steps if root in refused_roots else reported)
             state.initial_transitions = 0
             state.is_compared = True
             if root in refused_roots:
@@ -312,6 +318,7 @@ class PendingChanges:
         """The batch was not applied: its changes are sent again, before anything newer."""
         for root, *_ in reversed(prepared.upserts):
             if root in self.workloads:
+                self.workloads[root].steps_on_their_way = 0
                 self.unsent[root] = self._number_before_all()
                 self.unsent.move_to_end(root, last=False)
         for root, deleted in reversed(prepared.deleted):
@@ -386,7 +393,7 @@ class PendingChanges:
                 return None
             unsent = _Unsent(record=derived.record, pods=derived.pods)
             if is_history_missing:
-                state.pending = _full_history(derived.transitions, state)
+                state.pending = with_history(derived.transitions, state.pending, state.last)
         else:
             unsent = _decompressed(state.kept)
         state.needs_full_history = False
@@ -400,7 +407,7 @@ class PendingChanges:
             return
         state.steps.append(before)
         self.step_count += 1
-        if len(state.steps) > MAX_STEPS:
+        if joinable_count(state) > MAX_STEPS:
             self.step_count -= len(state.steps)
             thin_out(state)
             self.step_count += len(state.steps)
@@ -438,21 +445,6 @@ class PendingChanges:
     def _number_before_all(self) -> int:
         self._first_number -= 1
         return self._first_number
-
-
-def _full_history(history: Sequence[Transition], state: WorkloadState) -> list[Transition]:
-    """The objects' history up to what is still pending, or up to the last known transition."""
-    until = state.pending[0] if state.pending else state.last
-    if until is None:
-        return state.pending
-    earlier: list[Transition] = []
-    for transition in history:
-        if transition.at <= until.at and transition not in state.pending:
-            earlier.append(transition)
-    rest = state.pending or [until]
-    while earlier and earlier[-1].phase is rest[0].phase:
-        earlier.pop()
-    return earlier + rest
 
 
 def _upsert(state: WorkloadState, unsent: _Unsent) -> tuple[Upsert, PodHashes]:
