@@ -59,6 +59,15 @@ def test_there_and_back_again_is_reported_with_its_times() -> None:
     assert (len(pending), pending.step_count) == (0, 0)
 
 
+def test_back_again_for_a_while_is_a_step_though_the_server_has_such_a_record() -> None:
+    """Eight, two, eight and four GPUs."""
+    pending = acknowledged()
+    for minutes, gpus in ((10, 2), (20, 8), (30, 4)):
+        observe(pending, minutes, gpus)
+    (item,) = batch(pending).items
+    assert steps(item) == [(10, 2_000_000), (20, 8_000_000)]
+
+
 def test_what_changes_no_figure_is_no_step() -> None:
     pending = acknowledged()
     observe(pending, 10, 8, running_pods=2)

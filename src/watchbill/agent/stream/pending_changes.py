@@ -402,7 +402,7 @@ class PendingChanges:
     def _add_step(self, state: WorkloadState, step: WorkloadStep) -> None:
         """The record before this one, if it was not reported, becomes an earlier step where it differs."""
         before, state.step = state.step, step
-        is_known = state.hash in (state.acknowledged, state.refused)
+        is_known = not state.steps and state.hash in (state.acknowledged, state.refused)
         if before is None or is_known or msgspec.structs.replace(before, at=step.at) == step:
             return
         state.steps.append(before)
