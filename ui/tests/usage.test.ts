@@ -59,6 +59,8 @@ test("every row stands beside the period before, and what ended there is still n
     ["nlp", 5, 0],
     ["speech", 0, 3],
   ]);
+  const ofMany = compared(rows, previous, measureOf(null)!, false);
+  expect(ofMany.map((each) => each.row.group["project"])).toEqual(["vision", "nlp"]);
   expect([changeOf(12, 8), changeOf(6, 8), changeOf(8, 8), changeOf(5, 0), changeOf(120, 8)]).toEqual(["+50 %", "−25 %", "±0 %", undefined, "15 times"]);
 });
 

@@ -61,8 +61,9 @@ async function fetchUsage({ period, group, measure, only, pendingFilters }: Ques
     isOfPending ? countWorkloads(viewOf(pendingFilters), [], signal) : undefined,
   ]);
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
-  const rows = compared(sorted, previous.rows, measure);
-  return { report, rows, days: days.rows, previous: previous.totals, pending, bounds };
+  const rows = compared(sorted, previous.rows, measure, report.next === undefined);
+  const isCut = { previous: previous.next !== undefined, days: days.next !== undefined };
+  return { report, rows, days: days.rows, previous: previous.totals, isCut, pending, bounds };
 }
 
 const PENDING: Item = ["phase", "==", "Pending"];
@@ -145,7 +146,7 @@ function Report({ query, question }: ReportProps) {
   if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
-  const { report, rows, bounds } = data;
+  const { report, rows, isCut, bounds } = data;
   const named = rows.slice(0, NAMED).map(({ row }) => nameOf(row, group));
   return (
     <div class="page usage">
@@ -174,6 +175,8 @@ function Report({ query, question }: ReportProps) {
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
+        {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
+        {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
           CSV
         </a>{" "}

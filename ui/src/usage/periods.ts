@@ -138,15 +138,18 @@ export interface Compared {
 
 const NOTHING = { allocatedGpuHours: 0, idleGpuHours: 0, unmeasuredGpuHours: 0, pendingGpuHours: 0, cpuCoreHours: 0, cost: null };
 
-/** Each row beside the period before; what is of that one alone follows, with zeros. */
-export function compared(rows: readonly UsageRow[], previous: readonly UsageRow[], measure: Measure): Compared[] {
+/**
+ * Each row beside the period before; what is of that one alone follows, with zeros. Where the rows are not all
+ * that there are, nobody knows what is.
+ */
+export function compared(rows: readonly UsageRow[], previous: readonly UsageRow[], measure: Measure, areAll = true): Compared[] {
   const left = new Map(previous.map((row) => [groupKey(row), row]));
   const own = rows.map((row) => {
     const was = left.get(groupKey(row));
     left.delete(groupKey(row));
     return { row, before: was === undefined ? 0 : measure.of(was) };
   });
-  const gone = [...left.values()].map((was) => ({ row: { ...was, ...NOTHING }, before: measure.of(was) }));
+  const gone = (areAll ? [...left.values()] : []).map((was) => ({ row: { ...was, ...NOTHING }, before: measure.of(was) }));
   return [...own, ...gone.filter(({ before }) => before > 0).sort((a, b) => b.before - a.before)];
 }
 
