@@ -13,10 +13,13 @@ from typing import Any
 import msgspec
 
 from watchbill.kinds.objects.gpu_units import (
+    GPU,
     MAX_UNITS,
     MEBIBYTE,
+    VOLCANO_GPU,
     gpu_bytes,
     gpus_of,
+    split_label,
     unit_bytes,
     unit_of,
 )
@@ -231,6 +234,9 @@ def allocated_gpus(
 ) -> Fraction | None:
     """What a scheduled pod holds: what the binder wrote, else what was asked for, in GPUs.
 
+    Where a node does not share its GPUs in parts, a pod has all of each: who names the node passes by the
+    scheduler, and a kubelet looks over resources that its node does not know.
+
     `labels`: of its node. None where these do not tell what a unit is, or how much memory a GPU has.
     """
     written = _decimal(annotations.get(ALLOCATED_GPUS)) or _decimal(
@@ -238,6 +244,7 @@ def allocated_gpus(
     )
     if written is not None and written <= MAX_UNITS:
         return written
+    resources = _as_offered(resources, labels)
     held = _gpus(resources, annotations, labels, gpu_resources)
     size = gpu_bytes(labels)
     parts = [(each.share(size), each.count) for each in resources.virtual]
@@ -259,6 +266,7 @@ def allocated_gpu_bytes(
     gpu_resources: tuple[str, ...],
 ) -> int | None:
     """GPU memory of what a pod holds; None where neither the pod nor its node tells."""
+    resources = _as_offered(resources, labels)
     held = _gpus(resources, annotations, labels, gpu_resources)
     if held.memory_bytes is not None:
         return held.memory_bytes
@@ -282,6 +290,14 @@ def allocated_gpu_bytes(
     if fraction and size is None:
         return None
     return (total + int(fraction * (size or 0))) or None
+
+
+def _as_offered(resources: Resources, labels: Mapping[str, Any]) -> Resources:
+    """Without parts of GPUs where the node is known and registered no device to be shared so."""
+    if not resources.virtual or not labels:
+        return resources
+    is_split = any(split_label(resource) in labels for resource in (GPU, VOLCANO_GPU))
+    return resources if is_split else msgspec.structs.replace(resources, virtual=())
 
 
 def held_units(

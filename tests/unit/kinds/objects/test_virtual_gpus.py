@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchbill.kinds.objects.gpu_units import physical_gpus
-from watchbill.kinds.objects.resources import allocated_gpus, pod_resources, requested_gpus
+from watchbill.kinds.objects.resources import (
+    allocated_gpu_bytes,
+    allocated_gpus,
+    pod_resources,
+    requested_gpus,
+)
 from watchbill.kinds.objects.virtual_gpus import registered_labels
 
 GPU = "nvidia.com/gpu"
@@ -78,6 +83,16 @@ def test_a_pod_holds_the_part_of_each_device_that_it_asked_for(
     node: dict[str, str], limits: dict[str, str], gpus: Fraction | int | None
 ) -> None:
     assert held(node, limits) == gpus
+
+
+def test_who_names_a_node_that_shares_no_gpu_in_parts_has_all_of_each() -> None:
+    """The kubelet looks over `gpumem-percentage`, which its node does not offer, and gives whole devices."""
+    labels = {"kubernetes.io/hostname": "node-a", "nvidia.com/gpu.memory": "81920"}
+    asked = asking({GPU: "8", "nvidia.com/gpumem-percentage": "1", "nvidia.com/gpucores": "1"})
+    assert allocated_gpus(asked, {}, labels, (GPU,)) == 8
+    assert allocated_gpu_bytes(asked, {}, labels, (GPU,)) == 8 * 81920 * MIB
+    of_volcano = asking({"volcano.sh/vgpu-number": "8", "volcano.sh/vgpu-cores": "1"})
+    assert allocated_gpus(of_volcano, {}, labels, (GPU,)) is None
 
 
 def test_containers_ask_each_for_themselves() -> None:
