@@ -2,6 +2,7 @@
 it concerns and to nobody else."""
 
 import random
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -14,6 +15,7 @@ from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.fixtures.work import Calls
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from watchbill.agent.cache.routing_index import MAX_OF_WORKLOAD, RoutingIndex
+from watchbill.kinds.derivation.route_backends import selecting
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.pod import read_pod
 from watchbill.protocol import canonical_bytes
@@ -269,3 +271,20 @@ def test_services_that_select_nothing_are_not_compared_with_every_pod() -> None:
     _CountedLabels.looks = 0
     assert index.of_workload("w", [], pods) == [wanted]
     assert _CountedLabels.looks <= 3 * len(pods)
+
+
+def test_labels_that_no_service_selects_take_no_memory() -> None:
+    """A pod may have a hundred labels that no other has: of 4,000 such pods 160 MB were made ready."""
+    pods = [
+        {"app": "web"} | {f"label-{number}-{each}": "x" for each in range(100)}
+        for number in range(500)
+    ]
+    tracemalloc.start()
+    try:
+        is_selecting = selecting(pods, [{"app": "web"}, {"app": "db"}])
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert is_selecting({"app": "web"})
+    assert not is_selecting({"app": "db"})
+    assert peak_bytes < 1_000_000

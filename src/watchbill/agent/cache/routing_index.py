@@ -110,10 +110,12 @@ class RoutingIndex:
             for pod in pods
             for name, value in label_pairs(pod.labels)
         }
-        is_selecting = selecting(pod.labels for pod in pods)
+        keys = sorted(labels & self._uids.keys())
+        selectors = (self._placed[uid].selector for key in keys for uid in self._uids[key])
+        is_selecting = selecting((pod.labels for pod in pods), selectors)
         of_chain = set(self._first(owned, lambda _: True))
         by_label = self._first(
-            sorted(labels & self._uids.keys()),
+            keys,
             lambda placed: is_selecting(placed.selector),
         )
         targets = [uid for uid in of_chain.union(by_label) if self._target(uid) is not None]

@@ -43,7 +43,9 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
     ]
     chain = {text(metadata(obj).get("uid")) for obj in (view.root, *view.objects.children)} - {""}
     namespace = text(metadata(view.root).get("namespace"))
-    is_selecting = selecting(pod.labels for pod in view.pods.live)
+    is_selecting = selecting(
+        (pod.labels for pod in view.pods.live), map(selector_of, view.objects.services)
+    )
     targets = [
         obj
         for obj in view.objects.services

@@ -36,17 +36,22 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
     return all(labels.get(key) == value for key, value in selector.items())
 
 
-def selecting(label_sets: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a selector that is not empty finds one of many pods, by their labels.
+def selecting(
+    label_sets: Iterable[Mapping[str, Any]], selectors: Iterable[Mapping[str, Any]]
+) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether one of the selectors, which is not empty, finds one of many pods, by their labels.
 
     A namespace may hold thousands of pods and of services, so no pod is looked at for each service: a bit per
-    pod says which have a label. Pods that share one mapping count once.
+    pod says which have a label. Pods that share one mapping count once, and labels that no selector names are
+    not counted: each pod may have a hundred that no other has.
     """
-    having: dict[tuple[str, str], int] = {}
-    for number, labels in enumerate({id(each): each for each in label_sets}.values()):
+    having = dict.fromkeys((pair for each in selectors for pair in label_pairs(each)), 0)
+    distinct = {id(each): each for each in label_sets} if having else {}
+    for number, labels in enumerate(distinct.values()):
         bit = 1 << number
         for pair in label_pairs(labels):
-            having[pair] = having.get(pair, 0) | bit
+            if pair in having:
+                having[pair] |= bit
 
     def is_selecting(selector: Mapping[str, Any]) -> bool:
         pairs = tuple(label_pairs(selector))
