@@ -285,6 +285,29 @@ def test_what_was_observed_while_cut_off_is_told_though_changes_go_on() -> None:
         assert pending.has_sent(server_is_back)
 
 
+def test_deletions_are_dropped_of_the_namespace_whose_records_are_largest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A few thousand pods with long texts, deleted at once, would else end an agent for want of memory."""
+    monkeypatch.setattr(module, "MAX_DELETED_BYTES", 100_000)
+    pending = PendingChanges()
+    pending.is_synced = True
+    for number in range(1, 60):
+        namespace = "quiet" if number <= 5 else "flood"
+        image = "" if namespace == "quiet" else random.Random(number).randbytes(4_000).hex()
+        made = record(workload(number, created_at=NOW, namespace=namespace, images=(image,)))
+        pending.update(str(UUID(int=number)), Derived(made, ()), NOW)
+        pending.delete(str(UUID(int=number)), at(1))
+        sizes = [each.size_bytes() for _, each in pending.deleted.values()]
+        assert pending.deleted_bytes == sum(sizes) <= 100_000
+    kept = [root for root, _ in pending.deleted.values()]
+    assert {str(UUID(int=number)) for number in (1, 2, 3, 4, 5, 59)} <= set(kept)
+    pending.put_back(batch(pending))
+    assert pending.deleted_bytes == sum(sizes)
+    pending.acknowledge(batch(pending), ())
+    assert (pending.deleted_bytes, len(pending)) == (0, 0)
+
+
 def test_deletions_are_dropped_of_the_namespace_that_has_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

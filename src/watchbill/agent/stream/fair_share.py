@@ -8,10 +8,9 @@ leaves no time of which nothing is known. Pure.
 import heapq
 import zlib
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -21,7 +20,7 @@ from watchbill.protocol import BatchItem, Delete, Upsert
 from watchbill.workload import WorkloadStep
 
 DROPPED_SHARE = 0.1
-"""Of the most deletions, what is dropped at once: who has most is looked for among all of them."""
+"""Of the most deletions, or bytes, what is dropped at once: who has most is looked for among all of them."""
 
 KEPT_SHARE = 0.75
 """Of the most that may be kept, what stays once it is exceeded: thinning out looks at every workload."""
@@ -134,6 +133,10 @@ class Deleted:
     delete: Delete
     may_be_known: bool
 
+    def size_bytes(self) -> int:
+        """Of memory, about."""
+        return 1_000 + len(self.compressed or b"") + 100 * len(self.delete.transitions)
+
     def items(self) -> Iterator[BatchItem]:
         """What is sent."""
         if self.compressed is not None:
@@ -141,14 +144,30 @@ class Deleted:
         yield self.delete
 
 
-def drop_deletions(deleted: "OrderedDict[int, tuple[str, Deleted]]", most: int) -> int:
-    """At most so many stay: the oldest go, of the namespace that has most. Returns of how many workloads the
-    server is never told when they ended; of the others it knows nothing."""
+def drop_deletions(
+    deleted: "OrderedDict[int, tuple[str, Deleted]]", most: int, most_bytes: int
+) -> int:
+    """At most so many stay, and so many bytes: the oldest go, of the namespace that has most. Returns of how
+    many workloads the server is never told when they ended; of the others it knows nothing."""
+    return _drop(deleted, most, lambda _: 1) + _drop(deleted, most_bytes, Deleted.size_bytes)
+
+
+def _drop(
+    deleted: "OrderedDict[int, tuple[str, Deleted]]", most: int, size: Callable[[Deleted], int]
+) -> int:
     dropped = 0
-    while len(deleted) > most:
-        counts = Counter(each.namespace for _, each in deleted.values())
-        largest = max(counts, key=lambda namespace: (counts[namespace], namespace))
-        oldest = (number for number, (_, each) in deleted.items() if each.namespace == largest)
-        for number in list(islice(oldest, max(1, int(most * DROPPED_SHARE)))):
-            dropped += deleted.pop(number)[1].may_be_known
+    left = sum(size(each) for _, each in deleted.values())
+    while left > most:
+        sizes: Counter[str] = Counter()
+        for _, each in deleted.values():
+            sizes[each.namespace] += size(each)
+        largest = max(sizes, key=lambda namespace: (sizes[namespace], namespace))
+        until = left - max(1, most * DROPPED_SHARE)
+        oldest = [number for number, (_, each) in deleted.items() if each.namespace == largest]
+        for number in oldest:
+            _, each = deleted.pop(number)
+            dropped += each.may_be_known
+            left -= size(each)
+            if left <= until:
+                break
     return dropped

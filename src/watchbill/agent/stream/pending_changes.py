@@ -3,7 +3,7 @@
 Records may overtake one another, for only the newest counts; transitions, and the steps that usage is
 accounted from, may not: they pile up per workload until the server has acknowledged them. A workload that is
 deleted unacknowledged is still sent.
-The backlog is bounded by workloads, never by events.
+The backlog is bounded by workloads and their bytes, never by events.
 """
 
 import zlib
@@ -45,6 +45,8 @@ MAX_KEPT_BYTES = 32 * 1024 * 1024
 """Of unsent records kept in memory, compressed; further ones are derived again when they are sent."""
 MAX_DELETED = 50_000
 """Kept for a server that does not answer."""
+MAX_DELETED_BYTES = 128 * 1024 * 1024
+"""Of their last records, compressed, which cannot be derived again: 45 KB of a pod written to be large."""
 MAX_KEPT_STEPS = 50_000
 """Of all workloads, about 1 KB each."""
 
@@ -140,6 +142,7 @@ class PendingChanges:
         self.unsent: OrderedDict[str, int] = OrderedDict()
         """Roots in the order in which they are sent, each with its number among all changes."""
         self.deleted: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
+        self.deleted_bytes = 0
         self.out_of_room: OrderedDict[str, None] = OrderedDict()
         """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
@@ -247,6 +250,7 @@ class PendingChanges:
             if prepared.is_full:
                 return True
             root, deleted = self.deleted.pop(number)
+            self.deleted_bytes -= deleted.size_bytes()
             prepared.deleted.append((root, deleted))
             for part in deleted.items():
                 prepared.add(part)
@@ -324,6 +328,7 @@ class PendingChanges:
         for root, deleted in reversed(prepared.deleted):
             number = self._number_before_all()
             self.deleted[number] = (root, deleted)
+            self.deleted_bytes += deleted.size_bytes()
             self.deleted.move_to_end(number, last=False)
 
     def reset_acknowledged(self) -> None:
@@ -436,7 +441,11 @@ class PendingChanges:
 
     def _queue_deleted(self, root: str, deleted: Deleted) -> None:
         self.deleted[self._number()] = (root, deleted)
-        self.dropped_deletions += drop_deletions(self.deleted, MAX_DELETED)
+        self.deleted_bytes += deleted.size_bytes()
+        if len(self.deleted) > MAX_DELETED or self.deleted_bytes > MAX_DELETED_BYTES:
+            bounds = (MAX_DELETED, MAX_DELETED_BYTES)
+            self.dropped_deletions += drop_deletions(self.deleted, *bounds)
+            self.deleted_bytes = sum(each.size_bytes() for _, each in self.deleted.values())
 
     def _number(self) -> int:
         self.next_number += 1
