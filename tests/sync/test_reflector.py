@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.reflector import Reflector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.protocol import MAX_UNOBSERVED
 
 
 @dataclass
@@ -416,6 +417,21 @@ async def test_what_may_have_come_and_gone_between_a_watch_and_a_list_is_reporte
         await until(lambda: kept.reflector.lists > 1)
         ((since, listed),) = kept.reflector.unobserved
         assert since <= before <= listed
+
+
+async def test_of_too_many_unobserved_times_the_longest_are_reported(tmp_path: Path) -> None:
+    """An hour was forgotten where a watch broke off a hundred times after it, before the server was back."""
+    first = datetime(2026, 11, 1, tzinfo=UTC)
+    hour = (first, first + timedelta(hours=1))
+    minute = (first, first + timedelta(minutes=1))
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(kept.api.watches)
+        kept.reflector.unobserved[:] = [hour] + [minute] * (MAX_UNOBSERVED - 2) + [(first, first)]
+        kept.api.end_watches(is_cut=True)
+        kept.api.forget_past()
+        await until(lambda: kept.reflector.lists > 1)
+        kept_hour, *minutes, _ = kept.reflector.unobserved
+        assert (kept_hour, minutes) == (hour, [minute] * (MAX_UNOBSERVED - 2))
 
 
 async def test_a_deletion_that_the_watch_missed_may_be_as_old_as_the_last_list(

@@ -77,7 +77,8 @@ class Reflector:
         self.counts: Counter[str] = Counter()
         self.unobserved: list[tuple[datetime, datetime]] = []
         """Times of which only the end was listed, so that objects may have come and gone in them; whoever tells
-        them removes them. Those between the lists of polling are not among them: the state says so."""
+        them removes them; beyond `MAX_UNOBSERVED` the shortest go. Those between the lists of polling are not
+        among them: the state says so."""
         self._client = client
         self._sink = sink
         self._is_metadata = is_metadata
@@ -225,7 +226,8 @@ class Reflector:
             return
         if listed_at > since:
             self.unobserved.append((since, listed_at))
-            del self.unobserved[:-MAX_UNOBSERVED]
+            if len(self.unobserved) > MAX_UNOBSERVED:
+                self.unobserved.remove(min(self.unobserved, key=lambda span: span[1] - span[0]))
 
     def _reach(self, key: "_Key") -> None:
         if self._reached is not None:

@@ -411,6 +411,7 @@ class Stream:
         digest = self._digest_if_due()
         nodes, queues = self._cluster.nodes(), self._cluster.queues()
         now, unobserved = datetime.now(UTC), self._cluster.unobserved()
+        reported = frozenset(unobserved)
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
@@ -437,7 +438,7 @@ class Stream:
             if self._nodes.has_more:
                 self._heartbeat_due = self._now() + MORE_NODES_SECONDS
         self._acknowledged_queues = queues
-        del unobserved[: len(beat.unobserved)]
+        unobserved[:] = [span for span in unobserved if span not in reported]
         if digest is not None:
             self._digest_due = self._now() + DIGEST_SECONDS
         self._apply_reply(reply)
