@@ -23,7 +23,16 @@ _PASSWORD_OPTIONS = {
         {
             *("login", "sshpass", "twine", "useradd", "usermod", "psexec", "racadm", "esxcli"),
             *("mongo", "mongosh", "mongodump", "mongorestore", "cqlsh", "snowsql", "cypher-shell"),
-            *("rabbitmqadmin", "elasticsearch-users", "beeline", "airflow", "superset", "sql"),
+            *(
+                "rabbitmqadmin",
+                "elasticsearch-users",
+                "beeline",
+                "airflow",
+                "superset",
+                "sql",
+                "rdesktop",
+                "ncftpput",
+            ),
         }
     ),
     "-P": frozenset(
@@ -36,12 +45,16 @@ _PASSWORD_OPTIONS = {
             "mosquitto_pub",
             "mosquitto_sub",
             "mosquitto_rr",
+            "mqttx",
+            "tsql",
         ]
     ),
     "-a": frozenset(["redis-cli", "valkey-cli", "keydb-cli", "http", "https", "xh"]),
     "-b": frozenset({"curl", "secret"}),  # cookies; the body of a secret
     "-k": frozenset({"prefect", "openssl"}),
     "-N": frozenset({"ssh-keygen"}),
+    "-v": frozenset({"kaggle"}),
+    "-K": frozenset({"swift"}),
     "-t": frozenset({"doctl", "influx"}),
     "-s": frozenset({"ldappasswd"}),
     "-w": frozenset(
@@ -87,11 +100,12 @@ _SECRET_FOLLOWS = {
     "reset-admin-password": None,
     "setapikey": None,
     "unseal": None,
+    "set-initial-password": None,
     "unlock": frozenset({"bw"}),
     "set": frozenset({"conda"}),
     "install": frozenset({"cloudflared"}),
     "password": frozenset({"dvc", "mysqladmin", "nmcli"}),
-    "token": frozenset({"conda", "fly", "flyctl"}),
+    "token": frozenset({"conda", "doppler", "fly", "flyctl"}),
     "auth": frozenset({"snyk"}),
     "AUTH": frozenset({"redis-cli", "valkey-cli", "keydb-cli"}),
     "ConvertTo-SecureString": None,
@@ -102,6 +116,8 @@ _SECRET_FOLLOWS = {
 _PLACED = (
     (frozenset({"pulumi", "config", "--secret"}), 1),
     (frozenset({"bw", "login"}), 1),
+    (frozenset({"chamber", "write"}), 4),
+    (frozenset({"openssl", "passwd"}), 2),
     (frozenset({"mosquitto_passwd", "-b"}), 3),
     (frozenset({"rabbitmqctl", "add_user"}), 3),
     (frozenset({"rabbitmqctl", "change_password"}), 3),
@@ -135,8 +151,8 @@ _SETTERS = frozenset(
     ]
 )
 _COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]|[\"']\]")
-_BATCH_OPTION = re.compile(r"-[a-zA-Z]{0,8}b[a-zA-Z]{0,8}")
-"""`htpasswd -bc FILE NAME x`, and with an n among them without a file."""
+_LETTERS = re.compile(r"-[a-zA-Z]{1,8}")
+"""`htpasswd -bc FILE NAME x`, with an n among them without a file; behind a C stands a number."""
 _ORACLE = frozenset(["sqlplus", "sqlldr", "rman", "expdp", "impdp"])
 _USER_SLASH_SECRET = re.compile(r"[\w$.]{1,128}+/(?=[^/\s])")
 _INNER_COMMAND = re.compile(r"""(?:proxycommand=)?["']{0,2}""", re.IGNORECASE)
@@ -160,8 +176,8 @@ class Command:
         self._previous = ""
         self._positional = 0
         """Words that are no options since the last of `login`, `set` and `add`."""
-        self._htpasswd_place = 0
-        """How many of them stand before the password; 0 = it is asked for."""
+        self._htpasswd_letters: set[str] = set()
+        """Its options: without a b it asks for the password."""
 
     def secret_start(self, word: str) -> int | None:
         """Where in the next word of the command a secret begins; None where none does."""
@@ -212,8 +228,8 @@ class Command:
         if self._previous in _SECRET_FOLLOWS:
             commands = _SECRET_FOLLOWS[self._previous]
             return commands is None or (self._has(commands))
-        if self._htpasswd_place:
-            return self._positional == self._htpasswd_place
+        if "b" in self._htpasswd_letters:
+            return self._positional == (2 if "n" in self._htpasswd_letters else 3)
         for words, place in _PLACED:
             if words <= self._words:
                 return self._positional == place and not word.startswith("/")
@@ -265,14 +281,21 @@ class Command:
     def _has(self, words: frozenset[str] | None) -> bool:
         return words is not None and not self._words.isdisjoint(words)
 
+    def _belongs_to_option(self) -> bool:
+        """Whether the next word is what the previous one is set to."""
+        is_cost = bool(self._htpasswd_letters) and self._previous.endswith("C")
+        return self._previous.startswith("--host") or is_cost
+
     def _remember(self, word: str) -> None:
         name = word[_INNER_COMMAND.match(word).end() :].rpartition("/")[2]  # type: ignore[union-attr]
         if name in ("login", "set", "add"):
             self._positional = 0
-        elif not word.startswith("-") and not self._previous.startswith("--host"):
+        elif name == "htpasswd":
+            self._positional = 1
+        elif not word.startswith("-") and not self._belongs_to_option():
             self._positional += 1
-        if "htpasswd" in self._words and _BATCH_OPTION.fullmatch(word):
-            self._htpasswd_place = 2 if "n" in word else 3
+        if "htpasswd" in self._words and _LETTERS.fullmatch(word):
+            self._htpasswd_letters |= set(word)
         if len(self._words) < _MAX_WORDS:
             self._words.add(name)
         self._before, self._previous = self._previous, word
