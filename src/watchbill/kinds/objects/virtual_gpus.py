@@ -5,6 +5,7 @@ annotation. What is not limited is all of a device: without an amount of memory 
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from watchbill.quantity import Amount
 
 _MAX_REGISTER = 64 * 1024
 """Characters of a node's register: some hundred devices."""
+_LABEL_VALUE = re.compile(r"[\w.()/+-]{0,128}", re.ASCII)
+"""About what a label may be: an annotation holds any text, half characters and NUL too."""
 
 
 class _Family(NamedTuple):
@@ -169,6 +172,7 @@ def _model(parts: Iterable[str]) -> str:
 
 
 def _same(values: Iterable[str]) -> str:
-    """What all of them say; "" where they differ."""
+    """What all of them say; "" where they differ, or where no label could say it."""
     different = set(values)
-    return different.pop() if len(different) == 1 else ""
+    value = different.pop() if len(different) == 1 else ""
+    return value if _LABEL_VALUE.fullmatch(value) else ""

@@ -95,6 +95,21 @@ def test_who_names_a_node_that_shares_no_gpu_in_parts_has_all_of_each() -> None:
     assert allocated_gpus(of_volcano, {}, labels, (GPU,)) is None
 
 
+@pytest.mark.parametrize(
+    "register",
+    [
+        r'[{"count":"\ud800","devmem":"\ud800","type":"NVIDIA-\ud800"}]',
+        r'[{"count":"1\u0000","devmem":"\u0000","type":"NVIDIA-\u0000"}]',
+        "GPU-1,1\0,\0,100,NVIDIA-\0,0,true:",
+    ],
+)
+def test_a_register_says_nothing_that_cannot_be_sent_or_stored(register: str) -> None:
+    """A node of which one cannot be encoded would end the heartbeats of its cluster."""
+    labels = registered_labels({}, {"hami.io/node-nvidia-register": register})
+    assert labels == {"nvidia.com/gpu.split": ""}
+    assert physical_gpus([(GPU, 8)], labels, (GPU,)) is None
+
+
 def test_containers_ask_each_for_themselves() -> None:
     half = {GPU: "1", "nvidia.com/gpumem": "16384"}
     quarter = {GPU: "1", "nvidia.com/gpumem": "8192"}
