@@ -3,7 +3,6 @@
 The fields are those of `workload_fields.QUERY_FIELDS`.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal, get_args
 from uuid import UUID
+
+import msgspec
 
 from watchbill.errors import Invalid
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind
@@ -288,12 +289,10 @@ class FilterGrammar:
     def _split(self, parameter: str) -> list[str]:
         if parameter.startswith("["):
             try:
-                items = json.loads(parameter)
-            except (ValueError, RecursionError):
-                items = None
-            if isinstance(items, list) and all(isinstance(item, str) for item in items):
-                return items
-            raise Invalid("filterBy starts with '[' but is not a JSON array of strings.")
+                return msgspec.json.decode(parameter, type=list[str])
+            except (msgspec.DecodeError, RecursionError) as error:
+                message = "filterBy starts with '[' but is not a JSON array of strings."
+                raise Invalid(message) from error
         return self._next_item.split(parameter)
 
     def _predicate(self, item: str) -> Predicate:

@@ -105,6 +105,13 @@ def row(**changes: object) -> dict[str, Any]:
     )
 
 
+@pytest.mark.parametrize("parameter", [r'["name==\ud800"]', "[1]", '["name==a"', "[" * 50_000])
+def test_what_is_no_array_of_texts_is_refused(parameter: str) -> None:
+    """Half a character, which JSON can write and no database takes, was answered by a 500."""
+    with pytest.raises(Invalid, match="JSON array"):
+        parse_filters([parameter])
+
+
 def test_the_row_stores_what_the_record_says() -> None:
     made = row(
         gpus=1.5,
