@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, record, upsert, workload
-from watchbill.errors import Conflict
+from watchbill.errors import Conflict, TooLarge
 from watchbill.protocol import (
     Covered,
     Delete,
@@ -22,6 +22,7 @@ from watchbill.protocol import (
 )
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.ingest import inventory
 from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
@@ -367,3 +368,17 @@ async def test_an_owner_that_was_read_once_outlives_its_pods_while_it_cannot_be(
     assert await live(db) == 1, "that no pod is there proves nothing of it"
     await take(db, agent, [], JOBS, count=0)
     assert await live(db) == 0
+
+
+async def test_an_inventory_that_never_ends_fills_no_disk(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither stored bytes nor workloads count what an agent only lists."""
+    monkeypatch.setattr(inventory, "MAX_ENTRIES", 2)
+    agent = await connected_agent(db, START)
+    present = [upsert(workload(number)) for number in range(1, 4)]
+    with pytest.raises(TooLarge):
+        await take(db, agent, present, JOBS)
+    assert (await take(db, agent, present[:2], JOBS))[1] == InventoryCommitted(
+        deleted=0, held=False
+    )

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 import structlog
 
-from watchbill.errors import Conflict
+from watchbill.errors import Conflict, TooLarge
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Covered,
@@ -26,6 +26,10 @@ from watchbill.store.ingest.stream import stream_check
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
+from watchbill.store.workloads.quotas import MAX_LIVE_WORKLOADS
+
+MAX_ENTRIES = 2 * MAX_LIVE_WORKLOADS
+"""Of one inventory: an agent that was taken over has ever new ids, and never commits."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +52,12 @@ _INSERT_ENTRIES = (
     "ON CONFLICT DO NOTHING"
 )
 """An owner that some namespace names keeps no workload of another namespace."""
+
+
+_COUNT_ENTRIES = (
+    "SELECT count(*) FROM (SELECT FROM inventory_entry "
+    "WHERE tenant_id = $1 AND inventory_id = $2 LIMIT $3) AS e"
+)
 
 
 async def inventory_begin(
@@ -74,11 +84,17 @@ async def inventory_begin(
 async def inventory_entries(
     db: Database, agent: AgentIdentity, request: InventoryEntries
 ) -> InventoryMissing:
-    """Note entries, in any order and as often as they come. Answers which records the server does not have."""
+    """Note entries, in any order and as often as they come. Answers which records the server does not have.
+    Raises TooLarge beyond `MAX_ENTRIES`."""
     async with db.transaction(agent.tenant_id) as connection:
         await stream_check(connection, agent, request.stream_id)
         await _open(connection, agent, request.inventory_id)
         ids = [entry.id for entry in request.entries]
+        noted = await connection.fetchval(
+            _COUNT_ENTRIES, agent.tenant_id, request.inventory_id, MAX_ENTRIES
+        )
+        if noted + len(ids) > MAX_ENTRIES:
+            raise TooLarge(f"The inventory holds more than {MAX_ENTRIES} entries.")
         await connection.execute(
             _INSERT_ENTRIES,
             agent.tenant_id,
