@@ -121,12 +121,13 @@ def registered_labels(
 ) -> Mapping[str, str]:
     """A node's labels, and what its register says of its devices in the words of labels.
 
-    Where devices differ, how many units stand for one of them is not known.
+    Where devices differ, or the register cannot be read, how many units stand for one of them is not known.
     """
     added: dict[str, str] = {}
     for annotation, resource in _REGISTERS.items():
-        devices = list(_devices(text(annotations.get(annotation))))
-        if not devices:
+        register = text(annotations.get(annotation))
+        devices = list(_devices(register))
+        if not devices and register in _EMPTY_REGISTERS:
             continue
         added[split_label(resource)] = _same(device.units for device in devices)
         described = {
@@ -135,6 +136,9 @@ def registered_labels(
         }
         added |= {name: value for name, value in described.items() if value and name not in labels}
     return {**labels, **added} if added else labels
+
+
+_EMPTY_REGISTERS = frozenset({"", "[]"})
 
 
 class _Device(NamedTuple):

@@ -139,8 +139,9 @@ def test_memory_is_asked_for_as_memory_and_cores_as_a_part() -> None:
             {GPU: 15},
             None,
         ),
-        ({"hami.io/node-nvidia-register": "[[["}, {GPU: 8}, 8),
-        ({"hami.io/node-nvidia-register": "[" * 60_000}, {GPU: 8}, 8),
+        ({"hami.io/node-nvidia-register": "[[["}, {GPU: 8}, None),
+        ({"hami.io/node-nvidia-register": "[" * 60_000}, {GPU: 8}, None),
+        ({"hami.io/node-nvidia-register": "[]"}, {GPU: 8}, 8),
     ],
 )
 def test_a_node_has_the_gpus_that_it_registered_however_often_it_offers_them(
