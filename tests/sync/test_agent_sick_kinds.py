@@ -150,10 +150,10 @@ async def test_an_object_that_nobody_foresaw_does_not_stop_its_kind(
 
     original = Cache.put_pod
 
-    def put_pod(cache: Cache, meta: Any, obj: dict[str, Any]) -> None:
+    def put_pod(cache: Cache, meta: Any, *decoded: Any) -> None:
         if meta.name == "odd":
             raise ZeroDivisionError
-        original(cache, meta, obj)
+        original(cache, meta, *decoded)
 
     monkeypatch.setattr(Cache, "put_pod", put_pod)
     async with simulated_cluster() as simulated:
