@@ -40,3 +40,13 @@ export function useTheme(): [Theme, (theme: Theme) => void] {
   };
   return [themeOf(kept), set];
 }
+
+/** The colour of a token in the current scheme; a canvas cannot use CSS variables. */
+export function resolved(element: HTMLElement, token: string): string {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${token})`;
+  element.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}

@@ -3,8 +3,9 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { bytes, decimal, duration, localInstant } from "../model/format";
-import { columnsOf, type Line, type Unit } from "../model/metrics";
+import { localInstant } from "../model/format";
+import { columnsOf, formatValue, type Line, type Unit } from "../model/metrics";
+import { resolved } from "../theme";
 import { Heatmap } from "./heatmap";
 
 const HEIGHT = 130;
@@ -13,14 +14,6 @@ const COLORS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
 const AXIS = 64;
 const EDGE = 16;
 const SYNC = "metrics";
-
-export function formatValue(unit: Unit, value: number): string {
-  if (unit === "bytes") return bytes(value);
-  if (unit === "bytesPerSecond") return `${bytes(value)}/s`;
-  if (unit === "percent") return `${decimal(value)} %`;
-  if (unit === "seconds") return value < 10 ? `${decimal(value)} s` : duration(value);
-  return decimal(value);
-}
 
 interface ChartProps {
   readonly title: string;
@@ -136,16 +129,6 @@ interface OptionsInput {
 const BINARY_STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
 const DECIMAL_STEPS = [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 2.5, 5].map((n) => n * 10 ** power));
 const WHOLE_STEPS = DECIMAL_STEPS.filter(Number.isInteger);
-
-/** The colour of a token in the current scheme; a canvas cannot use CSS variables. */
-export function resolved(element: HTMLElement, token: string): string {
-  const probe = document.createElement("span");
-  probe.style.color = `var(${token})`;
-  element.append(probe);
-  const { color } = getComputedStyle(probe);
-  probe.remove();
-  return color;
-}
 
 function clockFor(seconds: number): Intl.DateTimeFormat {
   return seconds > 2 * 86_400

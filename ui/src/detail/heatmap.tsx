@@ -3,8 +3,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { localInstant } from "../model/format";
 import { columnSpans, heatRows, shadeOf, summaryOf, type ColumnSpan, type HeatRow } from "../model/heatmap";
-import type { Line, Unit } from "../model/metrics";
-import { formatValue, resolved } from "./chart";
+import { formatValue, type Line, type Unit } from "../model/metrics";
+import { resolved } from "../theme";
 
 const HEIGHT = 360;
 const MIN_ROW = 3;

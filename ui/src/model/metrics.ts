@@ -1,6 +1,7 @@
 /** Which metrics share a chart, and what an answer of the API holds for each chart. */
 
 import type { Measurement } from "../api/shapes";
+import { bytes, decimal, duration } from "./format";
 
 export type Unit = "count" | "gpus" | "cores" | "bytes" | "percent" | "bytesPerSecond" | "seconds";
 
@@ -135,4 +136,12 @@ export function shortDevice(gpu: string): string {
 export function columnsOf(lines: readonly Line[]): { at: number[]; values: (number | null)[][] } {
   const at = [...new Set(lines.flatMap((line) => [...line.points.keys()]))].sort((a, b) => a - b);
   return { at, values: lines.map((line) => at.map((instant) => line.points.get(instant) ?? null)) };
+}
+
+export function formatValue(unit: Unit, value: number): string {
+  if (unit === "bytes") return bytes(value);
+  if (unit === "bytesPerSecond") return `${bytes(value)}/s`;
+  if (unit === "percent") return `${decimal(value)} %`;
+  if (unit === "seconds") return value < 10 ? `${decimal(value)} s` : duration(value);
+  return decimal(value);
 }
