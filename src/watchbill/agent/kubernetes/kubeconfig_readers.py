@@ -22,10 +22,10 @@ def _imported() -> tuple[Any, Any, Any]:
     for name in before:
         del sys.modules[name]
     try:
-        client = _bare_package(_CLIENT, _bare_package(_LIBRARY, None))
-        client.ApiClient = None  # type: ignore[attr-defined]
+        client: Any = _bare_package(_CLIENT, _bare_package(_LIBRARY, None))
+        client.ApiClient = None
         configuration = import_module(f"{_CLIENT}.configuration").Configuration
-        client.Configuration = configuration  # type: ignore[attr-defined]
+        client.Configuration = configuration
         return (
             configuration,
             import_module(f"{_LIBRARY}.config.kube_config"),

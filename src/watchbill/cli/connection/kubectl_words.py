@@ -10,20 +10,18 @@ COMMANDS: dict[str, str] = {
     **dict.fromkeys(("show", "inspect"), "`watchbill describe NAME` shows one workload"),
     **dict.fromkeys(("status", "explain"), "`watchbill why NAME` says why it waits, or how it is"),
     **dict.fromkeys(
-        (*("apply", "create", "delete", "edit", "patch", "scale", "run", "set", "label", "drain"),),
-        READS_ONLY,
-    ),
-    **dict.fromkeys(
         (
+            *("apply", "create", "delete", "edit", "patch", "replace", "scale", "autoscale", "run"),
             *(
+                "rollout",
+                "expose",
+                "set",
+                "label",
                 "annotate",
-                "autoscale",
+                "taint",
                 "cordon",
                 "uncordon",
-                "expose",
-                "replace",
-                "rollout",
-                "taint",
+                "drain",
             ),
         ),
         READS_ONLY,
@@ -66,7 +64,7 @@ RESOURCES: dict[str, str] = {
     **dict.fromkeys(("node", "nodes", "no"), "`watchbill nodes` lists nodes"),
     **dict.fromkeys(("event", "events", "ev"), "`watchbill events NAME` shows a workload's events"),
     **dict.fromkeys(
-        (*("namespace", "namespaces", "ns", "project", "projects", "queue", "queues"),),
+        ("namespace", "namespaces", "ns", "project", "projects", "queue", "queues"),
         "`watchbill projects` lists projects",
     ),
     **dict.fromkeys(("cluster", "clusters"), "`watchbill clusters` lists clusters"),

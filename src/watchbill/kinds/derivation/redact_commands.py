@@ -155,7 +155,7 @@ _LETTERS = re.compile(r"-[a-zA-Z]{1,8}")
 """`htpasswd -bc FILE NAME x`, with an n among them without a file; behind a C stands a number."""
 _ORACLE = frozenset(["sqlplus", "sqlldr", "rman", "expdp", "impdp"])
 _USER_SLASH_SECRET = re.compile(r"[\w$.]{1,128}+/(?=[^/\s])")
-_INNER_COMMAND = re.compile(r"""(?:proxycommand=)?["']{0,2}""", re.IGNORECASE)
+_INNER_COMMAND = re.compile(r"""\A(?:proxycommand=)?["']{0,2}""", re.IGNORECASE)
 """Before a command within an option: `ssh -o ProxyCommand="sshpass -p x ssh jump"`."""
 _HEADER = re.compile(
     r"(-H=?|--header=|--proxy-header="
@@ -287,7 +287,7 @@ class Command:
         return self._previous.startswith("--host") or is_cost
 
     def _remember(self, word: str) -> None:
-        name = word[_INNER_COMMAND.match(word).end() :].rpartition("/")[2]  # type: ignore[union-attr]
+        name = _INNER_COMMAND.sub("", word).rpartition("/")[2]
         if name in ("login", "set", "add"):
             self._positional = 0
         elif name == "htpasswd":

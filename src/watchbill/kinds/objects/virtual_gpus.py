@@ -56,6 +56,7 @@ _REGISTERS = {
     "volcano.sh/node-vgpu-register": VOLCANO_GPU,
 }
 """A node's annotations that list its devices, and the resource by which they are asked for."""
+_EMPTY_REGISTERS = frozenset({"", "[]"})
 
 
 class VirtualGpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,9 +137,6 @@ def registered_labels(
         }
         added |= {name: value for name, value in described.items() if value and name not in labels}
     return {**labels, **added} if added else labels
-
-
-_EMPTY_REGISTERS = frozenset({"", "[]"})
 
 
 class _Device(NamedTuple):
