@@ -312,15 +312,28 @@ def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
     assert len(result.items) == 4
 
 
-def test_lives_beyond_the_bound_are_lost_and_counted(monkeypatch: object) -> None:
-    monkeypatch.setattr(module, "MAX_DELETED", 2)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("kept_bytes", [4_000, 1_400])
+def test_beyond_the_bound_of_what_the_server_knows_records_go_before_ends(
+    monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(module, "MAX_DELETED_BYTES", kept_bytes)
     pending = PendingChanges()
-    for number in range(1, 5):
+    for number in range(1, 6):
+        pending.is_synced = number > 3
         root = str(UUID(int=number))
         pending.update(root, derived(Phase.RUNNING, number=number), NOW)
-        pending.delete(root, NOW)
-    assert pending.dropped_deletions == 2
-    assert len(pending.deleted) == 2
+        pending.delete(root, at(number))
+    ends = {
+        delete.id.int: delete.deleted_at
+        for delete in batch(pending).items
+        if isinstance(delete, Delete)
+    }
+    assert sum(each.size_bytes() for _, each in pending.deleted.values()) <= kept_bytes
+    if kept_bytes == 4_000:
+        assert {number: ends.get(number) for number in (1, 2, 3)} == {n: at(n) for n in (1, 2, 3)}
+    else:
+        assert ends.keys() == {2, 3}, "the oldest goes, once there is nothing but ends"
+    assert pending.dropped_deletions
 
 
 def test_a_batch_is_bounded_in_bytes() -> None:

@@ -312,7 +312,7 @@ def test_deletions_are_dropped_of_the_namespace_that_has_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of workloads of which the server never knew nothing is missing that was anybody else's."""
-    monkeypatch.setattr(module, "MAX_DELETED", 20)
+    monkeypatch.setattr(module, "MAX_DELETED_BYTES", 50_000)
     pending = PendingChanges()
     pending.is_synced = True
     for number in range(1, 200):
@@ -323,4 +323,4 @@ def test_deletions_are_dropped_of_the_namespace_that_has_most(
     kept = [root for root, _ in pending.deleted.values()]
     assert {str(UUID(int=number)) for number in range(1, 6)} <= set(kept)
     assert str(UUID(int=199)) in kept
-    assert (len(kept) <= 20, pending.dropped_deletions) == (True, 0)
+    assert (pending.deleted_bytes <= 50_000, pending.dropped_deletions) == (True, 0)

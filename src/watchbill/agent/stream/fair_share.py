@@ -20,7 +20,7 @@ from watchbill.protocol import BatchItem, Delete, Upsert
 from watchbill.workload import WorkloadStep
 
 DROPPED_SHARE = 0.1
-"""Of the most deletions, or bytes, what is dropped at once: who has most is looked for among all of them."""
+"""Of the most bytes of deletions, what is dropped at once: who has most is looked for among all of them."""
 
 KEPT_SHARE = 0.75
 """Of the most that may be kept, what stays once it is exceeded: thinning out looks at every workload."""
@@ -135,7 +135,15 @@ class Deleted:
 
     def size_bytes(self) -> int:
         """Of memory, about."""
-        return 1_000 + len(self.compressed or b"") + 100 * len(self.delete.transitions)
+        return 600 + len(self.compressed or b"") + 100 * len(self.delete.transitions)
+
+    def without_record(self) -> "Deleted | None":
+        """When it ended, and nothing else; None where nobody could tell of which workload."""
+        if not self.may_be_known:
+            return None
+        return Deleted(
+            self.namespace, None, replace(self.delete, transitions=()), may_be_known=True
+        )
 
     def items(self) -> Iterator[BatchItem]:
         """What is sent."""
@@ -144,30 +152,46 @@ class Deleted:
         yield self.delete
 
 
-def drop_deletions(
-    deleted: "OrderedDict[int, tuple[str, Deleted]]", most: int, most_bytes: int
-) -> int:
-    """At most so many stay, and so many bytes: the oldest go, of the namespace that has most. Returns of how
-    many workloads the server is never told when they ended; of the others it knows nothing."""
-    return _drop(deleted, most, lambda _: 1) + _drop(deleted, most_bytes, Deleted.size_bytes)
+def drop_deletions(deleted: "OrderedDict[int, tuple[str, Deleted]]", most_bytes: int) -> int:
+    """Fewer than so many bytes stay: the oldest go, of the namespace that has most.
+
+    First the last records, and all of workloads that the server does not know: of the others their ends stay,
+    which are small, and no more than the server has live workloads. Only where these are too many, they go.
+    Returns of how many workloads the server is not told what it lacks; of those that it does not know it has
+    nothing."""
+    target = most_bytes * (1 - DROPPED_SHARE)
+    return _drop(deleted, target, Deleted.without_record) + _drop(deleted, target, lambda _: None)
 
 
 def _drop(
-    deleted: "OrderedDict[int, tuple[str, Deleted]]", most: int, size: Callable[[Deleted], int]
+    deleted: "OrderedDict[int, tuple[str, Deleted]]",
+    target_bytes: float,
+    rest_of: Callable[[Deleted], Deleted | None],
 ) -> int:
+    """Until there is room, or only rests are left."""
     dropped = 0
-    left = sum(size(each) for _, each in deleted.values())
-    while left > most:
+    left = sum(each.size_bytes() for _, each in deleted.values())
+    while left > target_bytes:
         sizes: Counter[str] = Counter()
         for _, each in deleted.values():
-            sizes[each.namespace] += size(each)
+            sizes[each.namespace] += _freed(each, rest_of(each))
         largest = max(sizes, key=lambda namespace: (sizes[namespace], namespace))
-        until = left - max(1, most * DROPPED_SHARE)
-        oldest = [number for number, (_, each) in deleted.items() if each.namespace == largest]
-        for number in oldest:
-            _, each = deleted.pop(number)
-            dropped += each.may_be_known
-            left -= size(each)
-            if left <= until:
+        if not sizes[largest]:
+            break
+        for number in [n for n, (_, each) in deleted.items() if each.namespace == largest]:
+            root, each = deleted[number]
+            rest = rest_of(each)
+            freed = _freed(each, rest)
+            if rest is None:
+                del deleted[number]
+            else:
+                deleted[number] = (root, rest)
+            dropped += each.may_be_known and freed > 0
+            left -= freed
+            if left <= target_bytes:
                 break
     return dropped
+
+
+def _freed(each: Deleted, rest: Deleted | None) -> int:
+    return each.size_bytes() - (0 if rest is None else rest.size_bytes())

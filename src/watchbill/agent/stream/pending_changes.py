@@ -43,10 +43,9 @@ from watchbill.workload_pod import WorkloadPod
 
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 """Of unsent records kept in memory, compressed; further ones are derived again when they are sent."""
-MAX_DELETED = 50_000
-"""Kept for a server that does not answer."""
 MAX_DELETED_BYTES = 128 * 1024 * 1024
-"""Of their last records, compressed, which cannot be derived again: 45 KB of a pod written to be large."""
+"""Of deletions that are kept for a server that does not answer, with their last records, compressed, which
+cannot be derived again: a kilobyte or two each, 45 KB of a pod written to be large."""
 MAX_KEPT_STEPS = 50_000
 """Of all workloads, about 1 KB each."""
 
@@ -146,7 +145,7 @@ class PendingChanges:
         self.out_of_room: OrderedDict[str, None] = OrderedDict()
         """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
-        """Of workloads that the server may have: it is never told when they ended."""
+        """Of workloads that the server may have: it is told when they ended at most, not what was before."""
         self.step_count = 0
         """Of earlier records."""
         self.kept_bytes = 0
@@ -442,9 +441,8 @@ class PendingChanges:
     def _queue_deleted(self, root: str, deleted: Deleted) -> None:
         self.deleted[self._number()] = (root, deleted)
         self.deleted_bytes += deleted.size_bytes()
-        if len(self.deleted) > MAX_DELETED or self.deleted_bytes > MAX_DELETED_BYTES:
-            bounds = (MAX_DELETED, MAX_DELETED_BYTES)
-            self.dropped_deletions += drop_deletions(self.deleted, *bounds)
+        if self.deleted_bytes > MAX_DELETED_BYTES:
+            self.dropped_deletions += drop_deletions(self.deleted, MAX_DELETED_BYTES)
             self.deleted_bytes = sum(each.size_bytes() for _, each in self.deleted.values())
 
     def _number(self) -> int:
