@@ -147,7 +147,7 @@ class Stream:
         self._next_inventory_at = 0.0
         """When the next periodic inventory is due."""
         self._covered_kinds: frozenset[tuple[str, str]] = frozenset()
-        """Kinds that an inventory of this stream has covered in all namespaces."""
+        """Kinds that the last inventory of this stream covered in all namespaces."""
         self._now = asyncio.get_running_loop().time
 
     def request_inventory(self, *, after_seconds: float | None = None) -> None:
@@ -270,7 +270,7 @@ class Stream:
         done = await self._call(lambda: self._client.inventory_commit(commit))
         self._inventory = None
         self._last_inventory_at = self._now()
-        self._covered_kinds |= covered_kinds(inventory.coverage)
+        self._covered_kinds = covered_kinds(inventory.coverage)
         self._digest_due = self._now()
         self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
@@ -477,7 +477,9 @@ class Stream:
             self._to_catch_up = self._pending.next_number
         if self._pending.dropped_deletions != self._losses:
             self._losses, self._lost_at = self._pending.dropped_deletions, self._now()
-            log.warning("deletions dropped: too many for one that is cut off", count=self._losses)
+            log.warning(
+                "ends without their last records: too many while cut off", count=self._losses
+            )
         is_on_its_way = self._unconfirmed_seq is not None
         if unbroken is None or is_on_its_way or not self._pending.has_sent(self._to_catch_up):
             return None

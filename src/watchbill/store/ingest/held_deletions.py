@@ -29,7 +29,7 @@ _END = (
     "OR EXISTS (SELECT FROM inventory_entry e WHERE e.tenant_id = $1 AND e.inventory_id = $4 "
     "AND e.workload_id = h.workload_id) "
     "OR NOT EXISTS (SELECT FROM workload w WHERE w.tenant_id = $1 AND w.id = h.workload_id "
-    "AND w.cluster_id = $2 AND w.deleted_at IS NULL)) RETURNING workload_id"
+    "AND w.cluster_id = $2 AND w.deleted_at IS NULL))"
 )
 """Those that are decided, that the inventory lists, or that are gone by another way."""
 
@@ -41,11 +41,11 @@ async def absence_confirm(
     absent: list[Row],
     now: datetime,
 ) -> tuple[list[Delete], bool]:
-    """What to delete of the workloads that an inventory finds absent, and whether others wait.
+    """What to delete of the workloads that an inventory finds absent, and whether others of them wait.
 
     Waiting concerns only the workloads that wait. One that is seen again waits no more; one of which the
-    inventory says nothing waits on. What waits since a time to come, for the clock was set back, begins to wait
-    now.
+    inventory says nothing waits on, and a later one of the same coverage would say no more of it. What waits
+    since a time to come, for the clock was set back, begins to wait now.
     """
     tenant_id, cluster_id = agent.tenant_id, agent.cluster_id
     held = {
@@ -60,12 +60,11 @@ async def absence_confirm(
     }
     known = [row for row in absent if row["id"] in held]
     fresh = [row for row in absent if row["id"] not in held]
-    confirmed = [row for row in known if _is_confirmed(held[row["id"]], now)]
+    waiting = [row for row in known if held[row["id"]]["refused_at"] is None]
+    confirmed = [row for row in waiting if now - held[row["id"]]["held_at"] >= SECOND_LOOK_AFTER]
     deletes = [_delete(row, held[row["id"]]["held_at"]) for row in confirmed]
-    ended = await connection.fetch(
-        _END, tenant_id, cluster_id, [row["id"] for row in (*confirmed, *fresh)], inventory_id
-    )
-    kept = held.keys() - {row["workload_id"] for row in ended}
+    decided = [row["id"] for row in (*confirmed, *fresh)]
+    await connection.execute(_END, tenant_id, cluster_id, decided, inventory_id)
     if await _is_suspect(connection, tenant_id, cluster_id, len(fresh)):
         await connection.execute(
             "INSERT INTO held_deletion (tenant_id, cluster_id, workload_id, held_at) "
@@ -77,11 +76,7 @@ async def absence_confirm(
         )
         return deletes, True
     deletes += [_delete(row, now) for row in fresh]
-    return deletes, any(held[id_]["refused_at"] is None for id_ in kept)
-
-
-def _is_confirmed(held: Row, now: datetime) -> bool:
-    return held["refused_at"] is None and bool(now - held["held_at"] >= SECOND_LOOK_AFTER)
+    return deletes, len(waiting) > len(confirmed)
 
 
 def _delete(row: Row, deleted_at: datetime) -> Delete:
