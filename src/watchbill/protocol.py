@@ -70,6 +70,7 @@ MAX_SECONDS_AGO = 366 * 86_400.0
 Instant = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Name = Annotated[str, msgspec.Meta(max_length=253)]
 """A name in Kubernetes, or a version."""
+Namespaces = Annotated[tuple[Name, ...], msgspec.Meta(max_length=50_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 StreamId = Annotated[str, msgspec.Meta(max_length=64)]
@@ -260,11 +261,15 @@ class BatchReply(Wire, frozen=True):
 
 
 class Covered(Wire, frozen=True):
-    """A kind whose objects the agent listed completely; `namespaces` None = all of them."""
+    """A kind whose objects the agent listed completely; `namespaces` None = all of them.
+
+    `all_but`: where set, all namespaces but these, whether they still exist or not. A server that does not know
+    this member takes `namespaces`, which holds those of them that exist."""
 
     group: Name
     kind: Name
-    namespaces: Annotated[tuple[Name, ...], msgspec.Meta(max_length=50_000)] | None = None
+    namespaces: Namespaces | None = None
+    all_but: Namespaces | None = None
 
 
 class InventoryBegin(Wire, frozen=True):
@@ -303,7 +308,7 @@ class InventoryCommit(Wire, frozen=True):
 
 
 class InventoryCommitted(Wire, frozen=True):
-    """`held`: some were too many at once; they wait until a second inventory agrees."""
+    """`held`: some that it covers were too many at once; they wait until a second inventory agrees."""
 
     deleted: int
     held: bool

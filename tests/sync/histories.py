@@ -29,6 +29,9 @@ from watchbill.store.workloads.deletion import workload_purge
 
 HEAL_SECONDS = 1_500.0
 NAMES = 6
+TEAM, DELETED = "team", "deleted"
+"""Namespaces: one that there is, and one that an API server no longer lists."""
+ORPHANS_EVERY_SECONDS = 20
 JOB = GroupKind("batch", "Job")
 FORBIDDABLE = (GroupKind("", "Pod"), JOB, GroupKind("apps", "Deployment"))
 
@@ -68,13 +71,15 @@ class Histories(Validators):
         self.server = ModelServer(self.loop, self.world.db, identity)
         self.agent: Agent | None = None
         self.task: asyncio.Task[None] | None = None
+        self.orphans: list[Json] = []
         self.most_skew = timedelta(0)
         self.has_backup = False
         self.world.reports_pods = True
         self.loop.agent_clock_ahead_seconds = 0.0
         self.stop = asyncio.Event()
         self.world.call(self._register())
-        self.cluster.put(self._made("Namespace", "kube-system", namespace=""))
+        for name in ("kube-system", TEAM):
+            self.cluster.put(self._made("Namespace", name, namespace=""))
         self._start()
 
     async def _register(self) -> None:
@@ -98,10 +103,11 @@ class Histories(Validators):
 
     def _made(self, kind: str, name: str, owner: Json | None = None, **more: Any) -> Json:
         self.objects += 1
-        versions = {"Job": "batch/v1", "Deployment": "apps/v1", "ReplicaSet": "apps/v1"}
+        versions = {"Job": "batch/v1", "Fleet": "example.com/v1"}
+        versions |= dict.fromkeys(("Deployment", "ReplicaSet"), "apps/v1")
         metadata: Json = {
             "name": name,
-            "namespace": more.pop("namespace", "team"),
+            "namespace": more.pop("namespace", TEAM),
             "uid": str(UUID(int=self.number << 32 | self.objects)),
             "creationTimestamp": self.loop.wall().strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -109,11 +115,12 @@ class Histories(Validators):
             metadata["ownerReferences"] = [owner_reference(owner)]
         return {"apiVersion": versions.get(kind, "v1"), "kind": kind, "metadata": metadata, **more}
 
-    def _pod(self, name: str, owner: Json | None = None) -> Json:
+    def _pod(self, name: str, owner: Json | None = None, namespace: str = TEAM) -> Json:
         return self._made(
             "Pod",
             name,
             owner,
+            namespace=namespace if owner is None else owner["metadata"]["namespace"],
             spec={"containers": [{"name": "main", "image": "i"}], "nodeName": "n1"},
             status={"phase": "Running"},
         )
@@ -136,16 +143,27 @@ class Histories(Validators):
         if is_taken or (kind == "Job" and JOB in self.cluster.unserved):
             return
         template = {"spec": {"containers": [{"name": "main"}]}}
+        namespace = (TEAM, DELETED)[name % 2]
         life = (
-            Life(self._pod(f"w{name}"))
+            Life(self._pod(f"w{name}", namespace=namespace))
             if kind == "Pod"
-            else Life(self._made(kind, f"w{name}", spec={"template": template}, status={}))
+            else Life(
+                self._made(
+                    kind,
+                    f"w{name}",
+                    namespace=namespace,
+                    spec={"template": template},
+                    status={},
+                )
+            )
         )
         self.lives[life.id] = life
         self.cluster.put(life.root, is_lost=lost)
         if kind == "Deployment":
             self.objects += 1
-            life.link = self._made("ReplicaSet", f"w{name}-{self.objects}", life.root, spec={})
+            life.link = self._made(
+                "ReplicaSet", f"w{name}-{self.objects}", life.root, namespace=namespace, spec={}
+            )
             self.others.add(UUID(life.link["metadata"]["uid"]))
             self.cluster.put(life.link)
 
@@ -197,6 +215,18 @@ class Histories(Validators):
                 if obj is not None:
                     self.cluster.delete(obj)
         self._note_ends()
+
+    @recorded
+    def orphans_come(self, seconds: int) -> None:
+        """Again and again a pod names an owner that nobody can be asked for: meanwhile nothing proves which
+        workloads its namespace has."""
+        self.cluster.is_fleets_down = True
+        for _ in range(0, seconds, ORPHANS_EVERY_SECONDS):
+            orphan = self._pod(f"o{self.objects}", self._made("Fleet", f"f{self.objects}"))
+            self.orphans.append(orphan)
+            self.others.add(UUID(orphan["metadata"]["uid"]))
+            self.cluster.put(orphan)
+            self._wait(ORPHANS_EVERY_SECONDS)
 
     # What goes wrong on the way
 
@@ -331,7 +361,7 @@ class Histories(Validators):
 
     @recorded
     def older_agent(self, is_older: bool) -> None:
-        """The agent is replaced by a version that tells nothing of pods, or by the present one."""
+        """The agent is replaced by a version that knows neither pods nor `all_but`, or by the present one."""
         if is_older != self.server.hears_no_pods:
             self._kill()
             self.server.hears_no_pods = is_older
@@ -394,6 +424,9 @@ class Histories(Validators):
         self.cluster.is_down = self.cluster.is_stalled = self.server.is_down = False
         self.server.is_full = False
         self.older_agent(is_older=False)
+        self.cluster.is_fleets_down = False
+        for orphan in self.orphans:
+            self.cluster.delete(orphan)
         for kinds in (self.cluster.forbidden, self.cluster.unwatchable, self.cluster.unserved):
             kinds.clear()
         self.server.loses = self.server.loses_replies = self.server.doubles = 0

@@ -97,21 +97,25 @@ async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_name
         for obj in (fleet, rollout, pod("member", rollout)):
             api.put(obj)
         single, elsewhere = pod("single"), pod("elsewhere", namespace="other")
-        for obj in (single, elsewhere, made("Namespace", "other", namespace="")):
+        abandoned = pod("abandoned", namespace="deleted")
+        for obj in (single, elsewhere, abandoned, made("Namespace", "other", namespace="")):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await until_reported(server, fleet, single, elsewhere)
+            await until_reported(server, fleet, single, elsewhere, abandoned)
         monkeypatch.setattr(run, "OWNER_WAIT_SECONDS", 0.2)
         refuse(api, 500, "rollouts")
         api.delete(single)
         api.delete(elsewhere)
+        api.delete(abandoned)
         commits = server.commits
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
             await check_stays_live(server, fleet, single)
-            covered = {kind.kind: kind.namespaces for kind in server.inventories[-1].coverage}
-            assert covered["Pod"] == ("other",)
+            covered = {kind.kind: kind for kind in server.inventories[-1].coverage}
+            assert covered["Pod"].all_but == ("team",)
+            assert covered["Pod"].namespaces == ("other",), "for a server that knows no more"
             assert server.rows[uid(elsewhere)].deleted_at is not None
+            assert server.rows[uid(abandoned)].deleted_at is not None, "its namespace went with it"
             api.fault = lambda _: None
             await until(lambda: server.rows[uid(single)].deleted_at is not None)
             await check_stays_live(server, fleet)

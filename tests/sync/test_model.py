@@ -65,6 +65,7 @@ class RandomHistories(Histories, RuleBasedStateMachine):
     delete = rule(index=SMALL, pods_first=st.booleans(), lost=_rarely)(Histories.delete)
     delete_pods = rule(index=SMALL)(Histories.delete_pods)
     delete_all = rule()(Histories.delete_all)
+    orphans_come = rule(seconds=st.sampled_from([40, 160]))(Histories.orphans_come)
     end_watches = rule(ending=st.sampled_from(["cut", "clean"]))(Histories.end_watches)
     compact = rule()(Histories.compact)
     stall = rule(is_stalled=st.booleans())(Histories.stall)

@@ -200,22 +200,21 @@ class Agent:
     def coverage(self) -> tuple[Covered, ...]:
         """Kinds whose lists prove absence.
 
-        Of pods and of kinds with objects whose owner is still looked up, only in the namespaces without any.
+        Of pods and of kinds with objects whose owner is still looked up, not in the namespaces of these.
         """
         waiting = list(self.cache.owner_tree.waiting_for_owner())
         coverage = self.watch_manager.coverage()
         if not waiting:
             return coverage
         kinds = {POD, *(entry.key for entry in waiting)}
-        namespaces = self.cache.cluster.namespaces.keys() - {entry.namespace for entry in waiting}
-        others = tuple(sorted(namespaces))
-        partial = (
-            msgspec.structs.replace(covered, namespaces=others)
+        unproven = {entry.namespace for entry in waiting}
+        others = tuple(sorted(self.cache.cluster.namespaces.keys() - unproven))
+        return tuple(
+            msgspec.structs.replace(covered, namespaces=others, all_but=tuple(sorted(unproven)))
             if GroupKind(covered.group, covered.kind) in kinds
             else covered
             for covered in coverage
         )
-        return tuple(covered for covered in partial if covered.namespaces != ())
 
     def live_workloads(self) -> list[str]:
         tree = self.cache.owner_tree

@@ -303,11 +303,33 @@ async def test_what_is_held_waits_on_where_an_inventory_says_nothing_of_it(
         await held_refuse(db, SCOPE, agent.identity.cluster_id, LATER)
     elsewhere = msgspec.structs.replace(JOBS, namespaces=("other",))
     _, between = await take(db, agent, everything[:20], elsewhere)
-    assert (between.deleted, between.held) == (0, not is_refused)
+    assert (between.deleted, between.held) == (0, False), "another of this coverage proves no more"
     assert await held(db) == (100, is_refused)
     _, second = await take(db, agent, everything[:20], JOBS, now=SECOND)
     assert (second.deleted, second.held) == ((0, False) if is_refused else (100, False))
     assert await held(db) == ((100, True) if is_refused else (0, False))
+
+
+async def test_an_inventory_proves_absence_but_where_it_says_that_it_does_not_know(
+    db: Database,
+) -> None:
+    """Of namespaces that no longer exist as well. An older server takes less of it, not more."""
+    agent = await connected_agent(db, START)
+    of_namespaces = {
+        number: upsert(
+            msgspec.structs.replace(record(workload(number)), witness=Witness(*JOB, name))
+        )
+        for number, name in enumerate(("there", "deleted", "waiting"), 1)
+    }
+    await agent.send(*of_namespaces.values(), now=START)
+    said = msgspec.structs.replace(JOBS, namespaces=("there",), all_but=("waiting",))
+    older = msgspec.structs.replace(said, all_but=None)
+    assert (await take(db, agent, [], older))[1].deleted == 1
+    await agent.send(of_namespaces[1], now=LATER)
+    assert (await take(db, agent, [], said))[1].deleted == 2
+    left = await workload_get(db, SCOPE, UUID(int=3), LATER)
+    assert left is not None
+    assert msgspec.json.decode(left.body).get("deletedAt") is None
 
 
 async def test_an_administrator_decides_on_what_is_held(db: Database) -> None:

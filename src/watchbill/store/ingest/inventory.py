@@ -4,6 +4,7 @@ Deletion is inferred here and nowhere else, and only for rows whose witness lies
 completely. What is too much at once waits until a second, later inventory agrees (`held_deletions.py`).
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -39,6 +40,8 @@ _ABSENT = (
     "ON w.witness_group = c.grp AND w.witness_kind = c.kind "
     "AND (c.namespace IS NULL OR w.witness_namespace = c.namespace) "
     "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.deleted_at IS NULL "
+    "AND (w.witness_group, w.witness_kind, w.witness_namespace) NOT IN "
+    "(SELECT * FROM unnest($7::text[], $8::text[], $9::text[])) "
     "AND NOT EXISTS (SELECT 1 FROM inventory_entry e WHERE e.tenant_id = $1 "
     "AND e.inventory_id = $6 AND e.workload_id = w.id)"
 )
@@ -174,19 +177,28 @@ async def _absent(
     inventory_id: UUID,
     coverage: tuple[Covered, ...],
 ) -> list[Row]:
-    covered: list[tuple[str, str, str | None]] = [
-        (kind.group, kind.kind, namespace)
-        for kind in coverage
-        for namespace in (kind.namespaces if kind.namespaces is not None else (None,))
-    ]
+    covered = _columns((kind, _namespaces(kind)) for kind in coverage)
+    unproven = _columns((kind, kind.all_but or ()) for kind in coverage)
     return await connection.fetch(
-        _ABSENT,
-        agent.tenant_id,
-        agent.cluster_id,
-        [group for group, _, _ in covered],
-        [kind for _, kind, _ in covered],
-        [namespace for _, _, namespace in covered],
-        inventory_id,
+        _ABSENT, agent.tenant_id, agent.cluster_id, *covered, inventory_id, *unproven
+    )
+
+
+def _namespaces(kind: Covered) -> Sequence[str | None]:
+    """For which it is complete, but for `all_but`; None = all of them."""
+    is_everywhere = kind.all_but is not None or kind.namespaces is None
+    return (None,) if is_everywhere else kind.namespaces or ()
+
+
+def _columns(
+    kinds: Iterable[tuple[Covered, Sequence[str | None]]],
+) -> tuple[list[str], list[str], list[str | None]]:
+    """Group, kind and namespace of each."""
+    rows = [(kind, namespace) for kind, namespaces in kinds for namespace in namespaces]
+    return (
+        [kind.group for kind, _ in rows],
+        [kind.kind for kind, _ in rows],
+        [namespace for _, namespace in rows],
     )
 
 
