@@ -20,7 +20,7 @@ import structlog
 
 from drills import faulty_program
 from drills.link import Way
-from drills.processes import folder, free_port, until, until_ready
+from drills.processes import Child, folder, free_port, until, until_ready
 from drills.scene import Scene, clock_of, scene, server_process
 from simulator.resources import JOBS, PODS
 from watchbill.errors import WatchbillError
@@ -36,6 +36,9 @@ FULL_SECONDS = 20.0
 MASS = 2_000
 """Pods of a namespace that goes while nobody watches: by far the most of all."""
 MASS_SECONDS = 300.0
+NAMESAKES = 40
+"""Fewer than are held for a second look."""
+TURNS_SECONDS = 60.0
 
 Fault = Callable[[Scene], Awaitable[str]]
 """Does it, ends it, and returns what was seen meanwhile."""
@@ -56,13 +59,54 @@ async def stop_agent(made: Scene) -> str:
     return seen
 
 
-async def suspend_agent(made: Scene) -> str:
-    process = made.agent.process
-    assert process is not None
-    process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(30)
-    process.send_signal(signal.SIGCONT)
-    return "the record stands still for 30 s"
+def suspend_agent(seconds: float) -> Fault:
+    async def fault(made: Scene) -> str:
+        process = made.agent.process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        seen = await made.state()
+        process.send_signal(signal.SIGCONT)
+        return f"{seen}; the record stands still for {seconds:.0f} s"
+
+    return fault
+
+
+async def run_a_second_agent(made: Scene) -> str:
+    """With the credential of the first, as where a rollout stands still half-way: they take turns."""
+    second = Child(made.agent.arguments, made.root / "second-agent.log", made.agent.environ)
+    async with second.running():
+        await asyncio.sleep(TURNS_SECONDS)
+        seen = await made.state()
+        (cluster,) = await made.client.clusters()
+    return f"{seen}; {cluster.takeovers} takeovers are counted"
+
+
+async def refuse_in_turns(made: Scene) -> str:
+    """Watches end as expired, and lists are answered 429, 503 and, once begun, 410."""
+    faults = made.cluster.api.faults
+    until_at = time.monotonic() + TURNS_SECONDS
+    while time.monotonic() < until_at:
+        faults.too_many_requests = faults.unavailable_requests = faults.page_breaks = 2
+        faults.expire_watches()
+        await asyncio.sleep(3)
+    seen = await made.state()
+    faults.too_many_requests = faults.unavailable_requests = faults.page_breaks = 0
+    return seen
+
+
+async def make_a_namespace_anew(made: Scene) -> str:
+    """Its pods go, others of the same names come, all while the agent is down."""
+    gone = made.create_namespace("anew", NAMESAKES)
+    await until(partial(made.are_shown, gone), seconds=MASS_SECONDS, what="the namespace is shown")
+    await made.agent.stop(signal.SIGKILL)
+    made.delete_namespace("anew")
+    made.create_namespace("anew", NAMESAKES)
+    made.agent.start()
+    took = await until(
+        partial(made.are_shown, set(made.others)), seconds=MASS_SECONDS, what="the new are shown"
+    )
+    return f"{NAMESAKES} pods of the same names are shown {took:.0f} s after its start"
 
 
 async def kill_server(made: Scene) -> str:
@@ -315,7 +359,9 @@ async def repeat_batches(made: Scene) -> str:
 FAULTS: dict[str, Fault] = {
     "agent killed": kill_agent,
     "agent stopped for 120 s": stop_agent,
-    "agent suspended for 30 s": suspend_agent,
+    "agent suspended for 30 s": suspend_agent(30),
+    "agent suspended for 180 s": suspend_agent(180),
+    "two agents with one credential for 60 s": run_a_second_agent,
     "agent killed after a batch was sent, before its reply was read": kill_agent_at(
         faulty_program.BATCH_SENT
     ),
@@ -336,6 +382,8 @@ FAULTS: dict[str, Fault] = {
     "pods may be listed, not watched": list_pods_only,
     "no right to jobs for 75 s, the agent started anew": lose_the_right_to_jobs,
     "namespace of 2,000 pods deleted while the agent is down": delete_a_namespace,
+    "namespace deleted and made anew while the agent is down": make_a_namespace_anew,
+    "API server answers 429, 503 and 410 in turns for 60 s": refuse_in_turns,
     "token revoked for 75 s": revoke_the_token,
     "events lost, history compacted": lose_events_and_history,
     "API server's clock an hour ahead": jump_the_cluster_s_clock,
