@@ -4,18 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.resources import CRON_JOBS, JOBS, NAMESPACES, PODS, SERVICES, STATEFUL_SETS
 from tests.fixtures.agents import until
 from tests.fixtures.measured import pod, uid
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from tests.sync.test_reflector import keeping
 from watchbill.agent.cache import watch_manager
 from watchbill.agent.kubernetes import reflector
+from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.run import run_agent
 from watchbill.agent.stream import stream
 from watchbill.protocol import KindState
@@ -200,3 +205,26 @@ async def test_a_right_that_is_taken_for_a_while_makes_no_workloads_of_pods(
             simulated.store.put(JOBS, job(22))
             await until(lambda: watching.phase(22))
             assert {str(key) for key in watching.server.rows} == {*workloads, uid(22)}
+
+
+@pytest.mark.parametrize("status", [410, 500])
+async def test_who_lists_but_cannot_watch_lists_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Else the whole list is read every second for ever, and each time counts as a success."""
+    quick = partial(Backoff, draw=lambda: 1.0)
+    monkeypatch.setattr(reflector, "Backoff", lambda **_: quick(first_seconds=0.005))
+    began = []
+    async with keeping(tmp_path, names=("a",)) as kept:
+
+        def refuse(request: web.Request) -> web.StreamResponse | None:
+            if "watch" in request.query:
+                return web.Response(status=status)
+            began.append(asyncio.get_running_loop().time())
+            return None
+
+        kept.api.fault = refuse
+        kept.api.end_watches()
+        await until(lambda: len(began) > 6)
+        pauses = [after - before for before, after in pairwise(began)]
+        assert all(pause >= 0.005 * 2**number for number, pause in enumerate(pauses[1:])), pauses

@@ -106,7 +106,9 @@ class Reflector:
         """The same by a list alone: the watch may have missed something since."""
         self._behind_since: float | None = None
         self._unbroken_since: float | None = None
-        self._backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
+        self._list_backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
+        self._watch_backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
+        """Of watches that fail until one says something: that lists succeed meanwhile is no progress."""
         self._forbidden_attempts = 0
         self._state: State = "listing"
         self._since = datetime.now(UTC)
@@ -213,7 +215,7 @@ class Reflector:
             self.lists += 1
         else:
             self.polls += 1
-        self._backoff.reset()
+        self._list_backoff.reset()
         self._forbidden_attempts = 0
         self._catch_up()
         self._set_healthy()
@@ -250,7 +252,7 @@ class Reflector:
                     self._expect_late_events(after_seconds=PAUSE_SECONDS)
                     async for event in events:
                         self._apply(event)
-                        self._backoff.reset()
+                        self._watch_backoff.reset()
                     self._current_at = datetime.now(UTC)
             except ApiFailure as failure:
                 if not is_open and _is_refusal(failure):
@@ -264,7 +266,7 @@ class Reflector:
 
     def _can_resume_watch(self, failure: ApiFailure) -> bool:
         is_temporary = failure.kind in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
-        return is_temporary and self._backoff.failures < FAILURES_UNTIL_READY
+        return is_temporary and self._watch_backoff.failures < FAILURES_UNTIL_READY
 
     def _expect_late_events(self, *, after_seconds: float) -> None:
         """What is reported first after so long a silence happened at some time during it."""
@@ -372,16 +374,17 @@ class Reflector:
             error_kind=failure.kind,
             error=failure.message,
         )
+        backoff = self._list_backoff if self._has_list_failed else self._watch_backoff
         if failure.kind is ErrorKind.EXPIRED:
             self._set_state("listing", None)
-            return self._backoff.next_seconds()
+            return backoff.next_seconds()
         if failure.kind is ErrorKind.FORBIDDEN:
             return self._record_forbidden(failure)
         state: State = "absent" if failure.kind is ErrorKind.ABSENT else "failing"
         self._set_state(state, failure.message)
-        if state == "absent" or self._backoff.failures + 1 >= FAILURES_UNTIL_READY:
+        if state == "absent" or backoff.failures + 1 >= FAILURES_UNTIL_READY:
             self.ready.set()
-        return self._backoff.next_seconds(at_least_seconds=failure.retry_after_seconds)
+        return backoff.next_seconds(at_least_seconds=failure.retry_after_seconds)
 
     def _record_forbidden(self, failure: ApiFailure) -> float:
         self._forbidden_attempts += 1
