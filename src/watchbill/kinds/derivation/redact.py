@@ -9,7 +9,7 @@ Every text is cut before it is looked at, and looked at in time linear in its le
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from watchbill.kinds.derivation.redact_commands import Command
@@ -24,70 +24,9 @@ from watchbill.kinds.derivation.redact_names import (
     is_wordy,
     names_a_credential,
 )
+from watchbill.kinds.derivation.redact_structures import block_end, bracket_end, leaves
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import Variable
-
-_MARK = re.compile(r"""\\\\|\\?["']|\\.|[\[\]{}]""", re.DOTALL)
-_BLOCK = re.compile(r"(?:[|>][+-]?[0-9]?)?[ \t]{0,4}+\r?\n")
-_KEY_PREFIX = re.compile(r"""[ \t]*+(?:-[ \t]{1,8}+)?["']?""")
-_LINE = re.compile(r"([ \t]*+)(-[ \t])?([^\n]*+)\n?")
-_LEAF = re.compile(
-    r"""(\\?"[^"]*+"|'[^']*+'|[^\s,\[\]{}:"']++)(\s{0,8}+:)?""",
-)
-
-
-def bracket_end(text: str, start: int) -> int:
-    """Where the list or object that begins at `start` ends; 0 where none begins. Without an end, the text's."""
-    if text[start] not in "[{":
-        return 0
-    depth = 0
-    quote = ""
-    for match in _MARK.finditer(text, start):
-        mark = match[0]
-        if mark[-1] in "\"'" and len(mark) <= 2:
-            if not quote:
-                quote = mark
-            elif mark == quote:
-                quote = ""
-        elif quote or mark[0] == "\\":
-            continue
-        else:
-            depth += 1 if mark in "[{" else -1
-            if depth == 0:
-                return match.end()
-    return len(text)
-
-
-def block_end(text: str, key_start: int, start: int) -> int:
-    """Where the indented lines end that are the value of a YAML key; 0 where the value is no such block."""
-    head = _BLOCK.match(text, start)
-    if head is None:
-        return 0
-    line_start = text.rfind("\n", 0, key_start) + 1
-    if _KEY_PREFIX.fullmatch(text, line_start, key_start) is None:
-        return 0
-    indent = key_start - line_start
-    end = head.end()
-    while end < len(text) and (line := _LINE.match(text, end)) is not None:
-        is_item = line[2] is not None and len(line[1]) == indent
-        if line[3] and len(line[1]) <= indent and not is_item:
-            break
-        end = line.end()
-    if end == head.end():
-        return 0
-    return end - 1 if text[end - 1] == "\n" else end
-
-
-def leaves(structure: str) -> Iterator[tuple[str, str]]:
-    """The values of a list, object or block, each with the last key before it."""
-    key = ""
-    for match in _LEAF.finditer(structure):
-        word = match[1].strip("\\\"'")
-        if match[2]:
-            key = word
-        else:
-            yield key, word
-
 
 __all__ = [
     "HIDDEN",
@@ -130,7 +69,7 @@ _ARGUMENT = re.compile(
     r"""["'](-{1,2}[A-Za-z][\w-]{0,127}+|[A-Z][A-Z0-9_]{2,127}+)["'][ \t]{0,8}+,[ \t]{0,8}+(?=["'])"""
 )
 """`["--token", "x"]` and `setdefault("HF_TOKEN", "x")`."""
-_CALL = re.compile(r"""(?<![\w.$-])([A-Za-z_][\w.]{0,127}+)\([ \t]{0,8}+(?=["'])""")
+_CALL = re.compile(r"""(?<![\w.$-])([A-Za-z_][\w.]{0,127}+)\([ \t]{0,8}+(?=b?["'])""")
 _VARIABLE = re.compile(r"""\$([A-Za-z_]\w{0,127}+)[ \t]{0,8}+=[ \t]{0,8}+(?=["'])""")
 """`$password = "x"`, as PowerShell, PHP and Perl write it."""
 _INDEXED = re.compile(r"""\[\\?["']([\w.-]{1,128}+)\\?["']\]["']?[ \t]{1,8}+["']?(?=\\?["'\[{])""")
@@ -151,11 +90,17 @@ _NAME_AND_VALUE = re.compile(
 """`{"name": "DB_PASSWORD", "value": "x"}`, as lists of variables and Hadoop's XML have it."""
 _KEYED_ELEMENT = re.compile(r"""\b(?:name|key)=["']([\w.-]{1,128}+)["'][^<>\n]{0,64}+>(?=[^<\s])""")
 _ELEMENT = re.compile(r"<([A-Za-z][\w.-]{0,127}+)(?:\s[^<>]{0,128}+)?>([^<]{1,4096}+)(?=</)")
+_QUOTED_PIECE = r""""(?:[^"\\]|\\.)*+"|'[^']*+'"""
 _SHELL = re.compile(
-    r"""(?P<continued>[\\`^]\r?\n)|(?P<end>[;&|\n]++)|(?P<quoted>"(?:[^"\\]|\\.)*+"|'[^']*+')"""
-    r"""|(?:[^\s;&|\\]|\\(?!\r?\n))++""",
+    rf"""(?P<continued>[\\`^]\r?\n)|(?P<end>[;&|\n]++)|(?P<quoted>(?:{_QUOTED_PIECE})(?![^\s;&|]))"""
+    rf"""|(?:{_QUOTED_PIECE}|[^\s;&|\\]|\\(?!\r?\n)["']?)++""",
     re.DOTALL,
 )
+"""Words of a command, of which a shell joins quoted pieces: `-p'a b'` is one."""
+_QUOTED_WORDS = re.compile(_QUOTED_PIECE, re.DOTALL)
+_SCRIPT_OPTION = re.compile(r"-[a-z]{0,3}c|/c|-Command", re.IGNORECASE)
+_LEADING_REFERENCE = re.compile(r"""["']?\$(?:\w++|\{\w++\}|\([^()\n]{1,256}+\))["']?\s""")
+"""`TOKEN=$X python t.py` is a command, of which the first word alone is the token's."""
 _OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]{0,127}+(?:=.*)?", re.DOTALL)
 _USERINFO_CHARACTER = r"(?:[^\s\"'<>]|[\"'](?![\s,;:)\]}>]))"
 """A quote that ends a text is followed by a mark; in a password anything may follow."""
@@ -180,6 +125,7 @@ def _substitution(mark: str) -> str:
     )
 
 
+_REFERENCE_ALONE = r"\$(?:\w{1,128}+|\{\w{1,128}+\}|\(\w{1,128}+\))"
 _PLACES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -189,13 +135,16 @@ _PLACES = tuple(
         r"|api\.telegram\.org/bot))[^\s\"'<>]++",
         r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token"
         r"|negotiate|ntlm|hawk|apikey|aws4-hmac-sha256)|cookie:)\s{1,4})"
-        r"(?!\*\*\*|[a-z]{1,32}+(?:\s|$))[^\s\"'][^\r\n\"']*+",
-        r"(\blogin\s{1,4}\S{1,128}+\s{1,4}password\s{1,4})\S++",  # .netrc
+        rf"(?!\*\*\*|[a-z]{{1,32}}+(?:\s|$)|{_REFERENCE_ALONE}(?:[\s\"']|$))[^\s\"'][^\r\n\"']*+",
+        r"(\blogin\s{1,4}\S{1,128}+\s{1,4}(?:account\s{1,4}\S{1,128}+\s{1,4})?password\s{1,4})\S++",  # .netrc
+        # Oracle's ada/x@host:1521/service
+        r"((?<![^\s\"'=])[\w$]{1,64}+/)[^@\s/:\"']{1,256}+(?=@(?://)?[\w.-]{1,253}+:[0-9]{4,5}/\w)",
         r"(\bjdbc:oracle:\w{1,10}:)[^/\s]{1,128}+/[^@\s]{1,256}+(?=@)",
         r"(\bauthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?digest\s{1,4})[^\r\n]++",
         r"(\bhttp-basic\.\S{1,64}+\s{1,4}\S{1,128}+\s{1,4})\S++",  # poetry config
         r"(\bsqlplus\s{1,4}(?:-\w{1,8}\s{1,4}){0,2}[^/\s]{1,128}+/)[^@\s]{1,256}+",
-        r"(\b(?:echo|printf)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)[^|;&\n]{1,256}+"
+        rf"(\b(?:echo|printf)\s{{1,4}}(?:-[a-z]{{1,2}}\s{{1,4}})?)(?![\"']?{_REFERENCE_ALONE}[\"']?\s{{0,4}}\|)"
+        r"[^|;&\n]{1,256}+"
         r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\bchpasswd\b|--stdin\b"
         r"|\bsudo\s{1,4}-S|\bkinit\b|--passphrase-fd))",
         r"(--(?:(?:password|token)-stdin|with-token)\s{0,4}<<<\s{0,4})\S++",
@@ -206,7 +155,8 @@ _PLACES = tuple(
         r"(\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
         r"((?:auth(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']\s{0,4},\s{0,4})"
         r"[\"'][^\"'\n]{1,256}+[\"']",  # requests' auth=("ada", "x") and HTTPBasicAuth
-        r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bpass\b|\bkeyring\b|\bconfig\s{1,4}set\b)[^<>\n]{0,64}<<<\s{0,4})"
+        r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bpass\b|\bkeyring\b|\bconfig\s{1,4}set\b"
+        r"|\bsudo\s{1,4}-S|\bsu\s|\bcryptsetup\b)[^<>\n]{0,64}<<<\s{0,4})"
         r"(?![\"']?\$)\S++",
         r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+(?::[0-9]{1,5}\b|/[\w.-]))",
         r"(\blftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?-u\s{1,4}[^\s,]{1,64}+,)\S++",
@@ -237,7 +187,12 @@ _NAMES = (
     *(_PAIR, _OPTION),
 )
 """Where a name in the first group says of the value behind it that it is secret."""
-_LOGIN_CALL = re.compile(r"(?:(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.)?login")
+_KEYED_CALL = re.compile(
+    r"(?:(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.)?login"
+    r"|(?:\w{1,64}\.){0,8}(?:Fernet|AESGCM|AESCCM|AESSIV|ChaCha20Poly1305|SecretBox)"
+    r"|(?:hmac\.(?:new|digest)|HMAC\.new|AES\.new|ChaCha20\.new)"
+)
+"""What is called with a token or a key as its first argument."""
 
 
 def redact_variables(variables: Iterable[Variable], mode: Redaction) -> dict[str, str]:
@@ -269,7 +224,7 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
         return tuple(arguments)
     shown: list[str] = []
     command = Command()
-    option = ""
+    option = previous = ""
     left = MAX_TEXT
     for argument in arguments:
         if left <= 0:
@@ -284,14 +239,18 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
         elif start is not None:
             shown.append(argument[:start] + HIDDEN)
         else:
-            shown.append(_redact_argument(argument, mode, is_first=not shown))
+            is_script = _SCRIPT_OPTION.fullmatch(previous) is not None
+            shown.append(_redact_argument(argument, mode, is_first=not shown, is_script=is_script))
+        previous = argument
         option = argument if _is_option(argument) and is_secret_name(argument) else ""
     return tuple(shown)
 
 
-def _redact_argument(argument: str, mode: Redaction, *, is_first: bool) -> str:
+def _redact_argument(argument: str, mode: Redaction, *, is_first: bool, is_script: bool) -> str:
     name, equals, value = argument.partition("=")
-    if equals and _is_plain(name) and is_secret_name(name) and not is_ordinary(name, value):
+    is_whole = not is_script and _LEADING_REFERENCE.match(value) is None
+    has_secret_name = equals and is_whole and _is_plain(name) and is_secret_name(name)
+    if has_secret_name and not is_ordinary(name, value):
         return f"{name}={HIDDEN}"
     if mode is Redaction.STRICT and not is_first and not _is_option(argument):
         return f"{name}={HIDDEN}" if equals and name.startswith("-") else HIDDEN
@@ -364,13 +323,25 @@ def _hide_in_commands(text: str, depth: int = 0) -> str:
         start = command.secret_start(word)
         if start is not None:
             replacement = word[:start] + HIDDEN
-        elif quote and depth < _MAX_DEPTH and " " in word:
-            replacement = _hide_in_commands(word, depth + 1)
+        elif depth < _MAX_DEPTH and " " in word:
+            replacement = (
+                _hide_in_commands(word, depth + 1) if quote else _hide_in_pieces(word, depth)
+            )
         else:
             continue
         shown += (text[done : match.start()], quote, replacement, quote)
         done = match.end()
     return "".join((*shown, text[done:]))
+
+
+def _hide_in_pieces(word: str, depth: int) -> str:
+    """The same in each quoted piece of a word: `-o ProxyCommand="sshpass -p x ssh jump"`."""
+
+    def hide(piece: re.Match[str]) -> str:
+        quote = piece[0][0]
+        return f"{quote}{_hide_in_commands(piece[0][1:-1], depth + 1)}{quote}"
+
+    return _QUOTED_WORDS.sub(hide, word)
 
 
 def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
@@ -400,7 +371,7 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
 
 def _is_secret(match: re.Match[str]) -> bool:
     return is_secret_name(match[1]) or (
-        match.re is _CALL and _LOGIN_CALL.fullmatch(match[1]) is not None
+        match.re is _CALL and _KEYED_CALL.fullmatch(match[1]) is not None
     )
 
 

@@ -65,7 +65,7 @@ _PASSWORD_OPTIONS = {
     "-c": _SNMP,  # the community
     "-A": _SNMP,
     "-X": _SNMP,
-    "--value": frozenset({"put-parameter", "keyvault"}),
+    "--value": frozenset(["put-parameter", "keyvault", "tctl", "secret", "secrets"]),
     "--body": frozenset({"secret"}),
     "-String": frozenset({"ConvertTo-SecureString"}),
     "/p": frozenset({"schtasks", "tasklist", "taskkill"}),
@@ -73,7 +73,12 @@ _PASSWORD_OPTIONS = {
     "/pass": frozenset({"runas", "cmdkey"}),
 }
 """Short options whose value is a password, and the words of a command with which they are that."""
+_FREERDP = frozenset(["xfreerdp", "xfreerdp3", "wlfreerdp", "wlfreerdp3", "sdl-freerdp", "mstsc"])
 _ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
+    "-k": frozenset({"prefect"}),  # openssl -keyout
+    "--value=": _PASSWORD_OPTIONS["--value"],
+    "--body=": _PASSWORD_OPTIONS["--body"],
+    "/p:": _FREERDP,
     "-p": _PASSWORD_OPTIONS["-p"]
     | {
         "mysql",
@@ -86,8 +91,10 @@ _ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
         "7za",
         "rar",
         "unrar",
-    }
+    },
 }
+_ATTACHED = re.compile(r"(?:--[a-z]{1,16}+=|/p:|..)(?=.)", re.DOTALL)
+"""The option at the beginning of a word with its value in it."""
 _LOGINS = frozenset({"wandb", "vault", "cargo"})
 """Commands that take the secret itself after `login`."""
 _SECRET_FOLLOWS = {
@@ -158,7 +165,7 @@ _USER_SLASH_SECRET = re.compile(r"[\w$.]{1,128}+/(?=[^/\s])")
 _INNER_COMMAND = re.compile(r"""\A(?:proxycommand=)?["']{0,2}""", re.IGNORECASE)
 """Before a command within an option: `ssh -o ProxyCommand="sshpass -p x ssh jump"`."""
 _HEADER = re.compile(
-    r"(-H=?|--header=|--proxy-header="
+    r"(-H=?[\"']?|--header=|--proxy-header="
     r"|http\.(?:[^\s=]{0,128}\.)?extra[hH]eader=|)([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)"
 )
 _HEADER_OPTIONS = frozenset({"-H", "--header", "--proxy-header"})
@@ -205,7 +212,7 @@ class Command:
         if self._has(_PASSWORD_OPTIONS.get(previous)):
             return not is_ordinary("token", word)
         if previous in _USER_OPTIONS and not self._has(_NO_USER_AND_SECRET):
-            return _USER_AND_SECRET.match(word[:WORD_LENGTH]) is not None
+            return _is_user_and_secret(word[:WORD_LENGTH])
         return (
             self._has(_SETTERS)
             and not previous.startswith("-")
@@ -254,14 +261,16 @@ class Command:
             if word.startswith(option) and not self._has(_NO_USER_AND_SECRET):
                 start = len(option) + word[len(option) :].startswith("=")
                 is_attached = start > len(option) or len(option) == 2
-                if is_attached and _USER_AND_SECRET.match(word[start:]):
+                if is_attached and _is_user_and_secret(word[start:]):
                     return start
         return None
 
     def _attached_start(self, word: str) -> int | None:
         """`mysql -px`."""
-        is_attached = len(word) > 2 and self._has(_ATTACHED_OPTIONS.get(word[:2]))
-        return 2 if is_attached and not is_ordinary("token", word[2:]) else None
+        match = _ATTACHED.match(word)
+        if match is None or not self._has(_ATTACHED_OPTIONS.get(match[0])):
+            return None
+        return None if is_ordinary("token", word[match.end() :].strip("\"'")) else match.end()
 
     def _after_slash_start(self, word: str) -> int | None:
         """`sqlplus ada/x@db`."""
@@ -299,6 +308,11 @@ class Command:
         if len(self._words) < _MAX_WORDS:
             self._words.add(name)
         self._before, self._previous = self._previous, word
+
+
+def _is_user_and_secret(word: str) -> bool:
+    word = word.lstrip("\"'")
+    return _USER_AND_SECRET.match(word) is not None and not is_ordinary("token", word.rstrip("\"'"))
 
 
 def _header_start(word: str, previous: str) -> int | None:

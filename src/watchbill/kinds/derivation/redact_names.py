@@ -152,7 +152,7 @@ ORDINARY_LENGTH = 256
 
 _SECRET = re.compile(
     "KEY|TOKEN|SECRET|PASS|PWD|CRED|AUTH|PRIVATE|SAS|DSN|CONN|SIGNATURE|JWT|BEARER|COOKIE|WEBHOOK"
-    "|^SIG$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PW)$",
+    "|^SIG$|^X-JFROG-ART-API$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PW)$",
     re.IGNORECASE,
 )
 _STRONG = re.compile("SECRET|PASS|PWD|CRED|PRIVATE", re.IGNORECASE)
@@ -162,7 +162,8 @@ _INNOCENT = re.compile(
     r"|DISASTER|KEEP_?ALIVE|SASHA|ACCREDITED|UNAUTHORI[SZ]ED|DISCONNECT(?:ED|S)?|CONNECTIVITY"
     r"|(?:FOREIGN|SORT|PARTITION|PUBLIC|CACHE|GROUP)[_-]?KEYS?|KEY_?COLUMNS?|KEY[_-]?VALUES?|CONNECTORS?|CREDITS?|PASSES"
     r"|(?:INPUT|OUTPUT|PROMPT|LABEL|TEXT|REWARD|CHOSEN|REJECTED|MONITOR|METRIC)[_-]?KEYS?"
-    r"|PASS[_-]?(?:RATES?|(?:AT[_-]?)?K$)|SASL_MECHANISM|IMAGE_?PULL_?SECRETS?|XAUTHORITY",
+    r"|PASS[_-]?(?:RATES?|(?:AT[_-]?)?K$)|SASL_MECHANISM|IMAGE_?PULL_?SECRETS?|XAUTHORITY"
+    r"|INITIAL[_-]CLUSTER[_-]TOKEN|^-(?:NEWKEY|KEYOUT)$",
     re.IGNORECASE,
 )
 _FILE = re.compile(
@@ -172,10 +173,14 @@ _FILE = re.compile(
 _DESCRIBING = re.compile(
     r"[_.-](?:NAME|TYPE|MODE|METHOD|MECHANISM|PROVIDER|ALGORITHM|ALG|POLICY|FORMAT|HELPER|SOURCE"
     r"|STRATEGY|ISSUER|DOMAIN|HEADER|SCOPES?|BACKEND|CLASS|TTL|TIMEOUT|SIZE|LENGTH|ENDPOINT|URL|URI"
-    r"|HOST|VERSION|REGION|PREFIX|SUFFIX|SERVICEACCOUNTNAME)$",
+    r"|HOST|VERSION|REGION|STORE|ENV|PREFIX|SUFFIX|SERVICEACCOUNTNAME)$",
     re.IGNORECASE,
 )
 """The end of a name that is about a secret: `SECRET_NAME`, `AUTH_MODE`, `TOKEN_ENDPOINT`."""
+_COUNTING = re.compile(
+    r"[_.-](?:DAYS|HOURS|MINUTES|SECONDS|LENGTH|SIZE|TTL|TIMEOUT|RETRIES|COUNT)$", re.IGNORECASE
+)
+"""The end of a name that says how many: `PASSWORD_MIN_LENGTH`."""
 _NOT_DESCRIBING = re.compile("WEBHOOK|CONN|DSN|SAS", re.IGNORECASE)
 
 _ORDINARY = re.compile(
@@ -183,10 +188,16 @@ _ORDINARY = re.compile(
     r"|\*++"  # masked by somebody else
     r"|(?:\$\w++|\$[({]\w++[)}]|[/:@.,_-])++"  # references, and what joins them
     r"|\$\{\{[^{}]*+\}\}|\{\{[^{}]*+\}\}|\{[a-z_]++\}|%\([a-z_]++\)s"
-    r"|<[/|]{0,2}[\w-]{1,20}+\|?>|\[[A-Z]{2,8}+\]",  # what language models call tokens: `</s>`
+    r"|\$\((?:cat[ \t]{1,4}|<[ \t]{0,4})(?:~|\.{0,2})/[\w./-]{1,256}+\)"  # what a file holds
+    r"|(?:[a-z_]\w{0,63}+\.){1,4}(?:\w{0,63}_)?(?:key|token|secret|password|pwd)\)?"  # args.password
+    r"|os\.(?:environ(?:\.get\(|\[)|getenv\()\\?[\"']\w{1,128}+\\?[\"']?[\])]?"
+    r"|(?:<[/|]{0,2}[\w-]{1,20}+\|?>,?)++|\[[A-Z]{2,8}+\]",  # what language models call tokens: `</s>`
     re.IGNORECASE,
 )
-_SCHEME = re.compile(r"bearer|basic|token|digest|negotiate", re.IGNORECASE)
+_SCHEME = re.compile(
+    r"(?:bearer|basic|token|digest|negotiate)(?:[ \t]{1,4}(?:\$\w++|\$[({]\w++[)}]))?",
+    re.IGNORECASE,
+)
 """What stands in `Authorization: Bearer x` before the secret."""
 _PRIMARY_KEY = re.compile(r"-{0,2}(?:\w+\.)?primary[_-]?keys?", re.IGNORECASE)
 _COLUMNS = re.compile(r"[a-z][a-z_]{0,30}+(?:, ?[a-z][a-z_]{0,30}+){0,15}+")
@@ -222,7 +233,7 @@ def is_ordinary(name: str, value: str) -> bool:
     if name.lower().endswith("authorization") and _SCHEME.fullmatch(value):
         return True
     if _NUMBER.fullmatch(value):
-        return not names_a_credential(name)
+        return not names_a_credential(name) or _COUNTING.search(name) is not None
     if _PRIMARY_KEY.fullmatch(name) and _COLUMNS.fullmatch(value):
         return True
     if _FILE.search(name) and _PATH.fullmatch(value):

@@ -90,6 +90,19 @@ kinit ada@EXAMPLE.COM
 wandb login --host=https://wandb.example.com
 echo done | sudo tee /tmp/state
 az login --identity
+curl -H "Authorization: Bearer $TOKEN" https://h.example.com
+curl -u "$NAME:$PASS" https://h.example.com
+mysql -u root -p"$MYSQL_ROOT_PASSWORD" models
+PGPASSWORD=$DB_PASSWORD psql -h db models
+TOKEN=$(cat /run/secrets/token) && python t.py
+echo "$TOKEN" | docker login --password-stdin
+args.token = os.environ["HF_TOKEN"]
+tok.pad_token = tok.eos_token
+connect(password=args.password)
+openssl req -x509 -newkey rsa:2048 -keyout key.pem -out cert.pem
+litellm --api-key-env OPENAI_API_KEY
+etcd --initial-cluster-token models-1
+echo don't wait; mysql -h db models; echo won't
 """.strip().splitlines()
 
 
@@ -115,3 +128,10 @@ def test_no_secret_of_a_command_in_words_is_shown(secret: str) -> None:
 def test_what_is_like_these_and_harmless_can_be_read() -> None:
     shown = {text: redact_text(text, MODE) for text in HARMLESS}
     assert {text: redacted for text, redacted in shown.items() if redacted != text} == {}
+
+
+def test_a_script_that_begins_with_a_reference_can_be_read() -> None:
+    script = "PGPASSWORD=$DB_PASSWORD psql -h db models"
+    assert redact_arguments(["sh", "-c", script], MODE) == ("sh", "-c", script)
+    assert redact_arguments([script], MODE) == (script,)
+    assert redact_arguments(["PASSWORD=some words"], MODE) == ("PASSWORD=***",)

@@ -12,6 +12,7 @@ from watchbill.kinds.derivation import (
     redact,
     redact_commands,
     redact_names,
+    redact_structures,
 )
 from watchbill.kinds.derivation.presentation import ALL_VARIABLES_LENGTH, presented_template
 from watchbill.kinds.objects import json_access
@@ -19,7 +20,7 @@ from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import read_template
 from watchbill.kinds.pending import kueue, no_capacity, scheduler
 
-REDACTING = (redact, redact_commands, redact_names)
+REDACTING = (redact, redact_commands, redact_names, redact_structures)
 READING = (kueue, no_capacity, scheduler)
 PIECES = [
     "a",
