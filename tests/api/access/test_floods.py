@@ -222,6 +222,8 @@ async def test_a_request_names_one_host(shared: Served) -> None:
     twice = b"GET /healthz HTTP/1.1\r\nHost: a.example.com\r\nHost: b.example.com\r\n\r\n"
     status, body = await raw(shared, twice)
     assert (status, body["code"]) == (400, 400)
+    status, body = await raw(shared, b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert (status, body["code"]) == (400, 400)
 
 
 async def test_a_body_is_encoded_in_no_other_way_than_in_chunks(shared: Served) -> None:

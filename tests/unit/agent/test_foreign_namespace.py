@@ -16,6 +16,7 @@ from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.fixtures.work import Calls
 from tests.unit.agent.foreign_objects import (
     _GPUS,
+    KINDS,
     OWN,
     VICTIMS,
     Json,
@@ -29,12 +30,14 @@ from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.nodes import NodeReports
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
+from watchbill.agent.cache.watched_kinds import WatchRole, watched_kinds
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
 from watchbill.agent.metrics.scrape_limits import ScrapeLimits
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derive import derive
+from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Scrape
 from watchbill.workload_event import WorkloadEvent
 
@@ -47,6 +50,21 @@ def test_the_workloads_are_all_there() -> None:
         output = b"".join(messages.values()).decode()
         assert "http://own.example.com" in output, "by the route through its own gateway"
         assert f'"{own}"' in output
+
+
+def test_every_kind_that_the_agent_reads_of_a_namespace_is_made_there() -> None:
+    of_the_cluster = {
+        *(WatchRole.KIND, WatchRole.NODE, WatchRole.NAMESPACE, WatchRole.PRIORITY_CLASS),
+        *(WatchRole.TOPOLOGY, WatchRole.SHARD),
+        *(WatchRole.QUEUE, WatchRole.CLUSTER_QUEUE, WatchRole.VOLCANO_QUEUE),
+    }
+    related = {
+        watched.key
+        for watched in watched_kinds(DEFINITIONS)
+        if watched.role not in of_the_cluster | {WatchRole.OWNER}
+    }
+    groups = ((version.rpartition("/")[0], kind) for version, kind in KINDS)
+    assert related <= {GroupKind(group, kind) for group, kind in groups}
 
 
 @given(attacks(), st.booleans())

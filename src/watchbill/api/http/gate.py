@@ -286,8 +286,9 @@ def check_head(scope: Scope) -> None:
         raise HTTPException(414, "The URL is longer than 8 KiB.")
     if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES:
         raise HTTPException(431, "The request header is larger than 16 KiB.")
-    if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-        raise HTTPException(400, "The request has more than one Host field.")
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
+        raise HTTPException(400, f"The request has {hosts} Host fields instead of one.")
     if any(
         name == b"transfer-encoding" and value.strip().lower() != b"chunked"
         for name, value in scope["headers"]

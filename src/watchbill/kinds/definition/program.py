@@ -92,7 +92,32 @@ def _first_line(message: str) -> str:
     return message.partition("\n")[0].removeprefix("jq: error: ")
 
 
-PRELUDE = """
+_SLOW = {
+    "ascii_downcase": "",
+    "ascii_upcase": "",
+    "scan": "$re",
+    "splits": "$re",
+    "sub": "$re; text",
+    "gsub": "$re; text",
+}
+"""What takes jq seconds for a long text, or the square of its length, and what each takes."""
+_LONGEST_TEXT = 1_000
+
+
+def _bounded(name: str, parameters: str) -> str:
+    """A definition that cuts the text and hides jq's own of this name."""
+    taken = f"({parameters})" if parameters else ""
+    return (
+        f"def own_{name}{taken}: {name}{taken};"
+        f' def {name}{taken}: if type == "string" then .[:{_LONGEST_TEXT}] else . end | own_{name}{taken};'
+    )
+
+
+PRELUDE = (
+    f"""
+{" ".join(_bounded(name, parameters) for name, parameters in _SLOW.items())}
+"""
+    + """
 . as $root
 | [(try CONDITIONS catch empty) | (.[]? // empty) | objects] as $conditions
 | def condition($type): [$conditions[] | select(.type == $type)][0];
@@ -104,6 +129,7 @@ PRELUDE = """
   def label_value($key): $root.metadata.labels?[$key]?;
   def annotation_value($key): $root.metadata.annotations?[$key]?;
 """
+)
 MAX_ROLES = 256
 MAX_CONDITIONS = 50
 MAX_ENDPOINTS = 50

@@ -9,7 +9,7 @@ from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.fixtures.makers import condition, gather, job, pod, root, template, uid
 from watchbill.kinds.definition.definition import Watched
 from watchbill.kinds.definition.loader import load_definitions
-from watchbill.kinds.definition.program import Program
+from watchbill.kinds.definition.program import Program, ProgramSource, RoleSource
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import read_pod
@@ -353,3 +353,17 @@ elements:
     thing = root("x.example/v1", "Thing")
     definitions = derive(gather(thing, pods, children=jobs), load_definitions(tmp_path), SETTINGS)
     assert [element.name for element in definitions.record.elements] == ["a", "c"]
+
+
+def test_what_jq_takes_the_square_of_a_texts_length_for_sees_its_beginning_alone() -> None:
+    """`scan` would take hours for a megabyte, `ascii_downcase` seconds."""
+    role = RoleSource(each=".spec | to_entries[]", name_from=".key | ascii_downcase")
+    source = ProgramSource(
+        roles=(role,),
+        queue='.path | [scan("[^.]+")] | length | tostring',
+        framework='.path | gsub("a"; "b") | ascii_upcase',
+    )
+    program = Program(source)
+    facts = program.facts({"spec": {"A" * 1_000_000: {}}, "path": "a." * 500_000})
+    assert facts.roles[0].name == "a" * 1_000
+    assert (facts.queue, facts.framework) == ("500", "B." * 500)
