@@ -1,16 +1,23 @@
 """A process of the demo: simulated clusters and their agents. Run as `python -m simulator.fleet`.
 
 Its parent sends, in lines of JSON on standard input, first what to build and then where to report; it
-answers in lines of JSON on standard output. It ends when its parent does.
+answers in lines of JSON on standard output. It ends with its parent, even when that is killed: on Linux the
+kernel signals it, and everywhere the end of its standard input does.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import logging
+import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -19,7 +26,6 @@ import uvloop
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.past.recording import record_histories, record_samples
 from simulator.simulation.exporters import Exporters
-from simulator.simulation.parent_watch import exit_with_parent
 from simulator.simulation.scenario import Scenario
 from watchbill.agent.run import cluster_of, run_agent
 from watchbill.errors import WatchbillError
@@ -27,6 +33,10 @@ from watchbill.files import write_private
 from watchbill.settings.agent import AgentSettings
 from watchbill.store.postgres.database import Database
 
+EXIT_GRACE_SECONDS: Final = 1.5
+"""How long the child may take to end by itself once the parent is gone."""
+_PR_SET_PDEATHSIG: Final = 1
+_STDIN: Final = 0
 SAVE_SECONDS = 3.0
 """How often the state is kept, at least; a large one less often."""
 SAVE_SHARE = 0.03
@@ -292,3 +302,33 @@ if __name__ == "__main__":
     _log_to_stderr()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main()))
+
+
+def exit_with_parent(
+    loop: asyncio.AbstractEventLoop, on_line: Callable[[bytes | None], None]
+) -> None:
+    """Call in the child: `on_line` gets every line of the parent, and None once it has gone."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # The terminal tells the whole group; only the parent decides what it means.
+        signal.signal(number, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGTERM, on_line, None)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    threading.Thread(target=_listen, args=(loop, on_line), daemon=True).start()
+
+
+def _listen(loop: asyncio.AbstractEventLoop, on_line: Callable[[bytes | None], None]) -> None:
+    # Read without a buffer: its lock, held in a read, would stop the interpreter from ending.
+    rest = b""
+    while piece := os.read(_STDIN, 65536):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            loop.call_soon_threadsafe(on_line, line)
+    deadline = threading.Timer(EXIT_GRACE_SECONDS, os._exit, (1,))
+    deadline.daemon = True
+    deadline.start()
+    try:
+        loop.call_soon_threadsafe(on_line, None)
+    except RuntimeError:
+        # The loop has ended already, and the process is about to.
+        return

@@ -29,7 +29,7 @@ import structlog
 
 from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
 from simulator.model.names import cluster_name
-from simulator.past.patience import repeated
+from simulator.past.recording import repeated
 from watchbill.client import Client, Selection
 from watchbill.errors import Conflict, Unavailable
 from watchbill.files import write_private

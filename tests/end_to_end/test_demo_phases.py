@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.apiserver.authorization import read_path
-from simulator.apiserver.protocol import SimulatedCluster
+from simulator.apiserver.protocol import SimulatedCluster, read_path
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.mixture import UNKNOWN
 from simulator.resources import JOB_SETS, PODS

@@ -6,10 +6,11 @@ Rendered from the scenario's state in the form that API servers, kubelets and sc
 from datetime import UTC, datetime
 from typing import Any
 
-from simulator.model.model import Seconds, Shape, SimulatedWorkload
+from simulator.model.mixture import UNKNOWN
+from simulator.model.model import Refusal, Seconds, Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.names import BAD_IMAGE_TAG, COMMANDS, IMAGES
 from simulator.model.pod_layout import child_uid
-from simulator.model.scheduler import KAI
+from simulator.model.scheduler import KAI, hundredths, is_fixed
 
 Document = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -197,4 +198,121 @@ def template_spec(workload: SimulatedWorkload, shape: Shape, revision: int) -> D
         "nodeSelector": {POOL_LABEL: pool},
         "priorityClassName": workload.priority_class,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+    }
+
+
+def pod_group_name(workload: SimulatedWorkload, pod: SimulatedPod) -> str:
+    """One group per pod for replicas of one template, else one per gang."""
+    if pod.gang.startswith("pod-"):
+        return f"pg-{pod.name}-{pod.uid}"
+    if pod.gang == "main":
+        return f"pg-{workload.name}-{workload.uid}"
+    return f"pg-{workload.name}-{workload.uid}-{pod.gang}"
+
+
+def pod_group(
+    workload: SimulatedWorkload, gang: list[SimulatedPod], owner: Document, top: Document
+) -> Document:
+    """KAI's PodGroup over pods that are placed together; `top` is whom it takes for their top owner."""
+    first = gang[0]
+    return {
+        "metadata": metadata(
+            name=pod_group_name(workload, first),
+            namespace=workload.namespace,
+            uid=child_uid(workload, pod_group_name(workload, first)),
+            created_at=min(pod.created_at for pod in gang),
+            labels={POOL_LABEL: workload.pool, QUEUE_LABEL: workload.project},
+            annotations=_group_annotations(workload, first, top),
+            owner=owner | {"controller": False},
+        ),
+        "spec": _group_spec(workload, gang),
+        "status": _group_status(workload, gang),
+    }
+
+
+def _group_annotations(
+    workload: SimulatedWorkload, first: SimulatedPod, top: Document
+) -> dict[str, str]:
+    group, _, version = top["apiVersion"].rpartition("/")
+    annotations = {
+        "kai.scheduler/top-owner-metadata": (
+            f"name: {top['name']}\nuid: {top['uid']}\ngroup: {group}\n"
+            f"version: {version}\nkind: {top['kind']}\n"
+        ),
+        "user": workload.user,
+    }
+    placed_at = workload.placements.get(first.gang)
+    if placed_at:
+        annotations["kai.scheduler/last-start-timestamp"] = stamp(placed_at)
+    return annotations
+
+
+def _group_spec(workload: SimulatedWorkload, gang: list[SimulatedPod]) -> Document:
+    spec: Document = {
+        "minMember": 1 if workload.kind == UNKNOWN else len(gang),
+        "queue": workload.project,
+        "priorityClassName": workload.priority_class,
+        "preemptibility": "non-preemptible" if is_fixed(workload) else "preemptible",
+        "schedulingBackoff": 1,
+    }
+    if workload.topology:
+        spec["topologyConstraint"] = {
+            "topology": TOPOLOGY,
+            f"{workload.topology}TopologyLevel": RACK_LABEL,
+        }
+    return spec
+
+
+def _group_status(workload: SimulatedWorkload, gang: list[SimulatedPod]) -> Document:
+    status: Document = {
+        "resourcesStatus": {
+            "requested": gpu_quantity(
+                sum(_weight(workload, pod) for pod in gang if not pod.is_over)
+            ),
+            "allocated": gpu_quantity(
+                sum(_weight(workload, pod) for pod in gang if pod.holds_resources)
+            ),
+        }
+    }
+    refusal = workload.refusals.get(gang[0].gang)
+    if refusal is not None:
+        status["schedulingConditions"] = [_group_condition(workload, gang[0], refusal)]
+    return status
+
+
+def _weight(workload: SimulatedWorkload, pod: SimulatedPod) -> int:
+    shape = workload.shape(pod.role)
+    return hundredths(shape, workload.pool if shape.wants_gpu else "cpu")
+
+
+def gpu_quantity(amount: int) -> dict[str, str]:
+    """Hundredths of GPUs as a resource list; parts are written in thousandths."""
+    return {GPU: f"{amount // 100}" if amount % 100 == 0 else f"{amount * 10}m"}
+
+
+def _group_condition(
+    workload: SimulatedWorkload, first: SimulatedPod, refusal: Refusal
+) -> Document:
+    reason: Document = {"reason": refusal.reason, "message": refusal.message}
+    if refusal.queue:
+        details: Document = {
+            "name": refusal.queue,
+            "podGroupRequestedResources": gpu_quantity(refusal.requested),
+            "queueRequestedResources": gpu_quantity(refusal.allocated + refusal.requested),
+            "queueAllocatedResources": gpu_quantity(refusal.allocated),
+            "queueAllocatedNonPreemptibleResources": gpu_quantity(refusal.allocated_fixed),
+            "queueDeservedResources": gpu_quantity(refusal.quota),
+        }
+        if refusal.limit >= 0:
+            details["queueResourceLimits"] = gpu_quantity(refusal.limit)
+        reason["details"] = {"queueDetails": details}
+    return {
+        "type": "UnschedulableOnNodePool",
+        "nodePool": workload.pool,
+        "status": "True",
+        "reason": "Unschedulable",
+        "message": refusal.message,
+        "reasons": [reason],
+        "transitionID": "1",
+        "lastTransitionTime": stamp(first.refused_at or first.created_at),
     }

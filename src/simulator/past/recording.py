@@ -9,7 +9,7 @@ import asyncio
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,6 @@ from simulator.model.hardware import Node
 from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 from simulator.past.ended import MOST_ENDED, draw_ended
 from simulator.past.history import Historian, PastItems, in_rounds
-from simulator.past.patience import repeated
 from simulator.simulation.exporters import (
     NVLINK_BYTES,
     NVLINK_POOLS,
@@ -33,6 +32,7 @@ from simulator.simulation.exporters import (
     utilizations,
 )
 from simulator.simulation.world import World
+from watchbill.errors import Unavailable
 from watchbill.identity import FIRST_TENANT_ID
 from watchbill.metric_types import MAX_DEVICES, MetricType
 from watchbill.protocol import Delete, Upsert
@@ -46,6 +46,7 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.write import record_write
 
+TRIES: Final = 20
 PAST_SECONDS: Final = 24 * 3600.0
 SPACING_SECONDS: Final = 110.0
 """Below the two minutes for which a sample is good."""
@@ -245,3 +246,32 @@ async def record_samples(db: Database, world: World, *, now: Seconds, stop: asyn
 def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
     for first in range(0, len(items), _BATCH):
         yield items[first : first + _BATCH]
+
+
+async def repeated(work: Callable[[], Awaitable[object]]) -> None:
+    """Until it is done; so often at most. What was done in part is done as a whole the next time.
+
+    Raises what it raised at last, or at once where a later moment would bring the same.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            await work()
+        except (Unavailable, ExceptionGroup) as error:
+            seconds = _pause_seconds(error)
+            if seconds is None:
+                raise
+            await asyncio.sleep(seconds)
+        else:
+            return
+    await work()
+
+
+def _pause_seconds(error: Unavailable | ExceptionGroup[Exception]) -> float | None:
+    """None where a later moment would bring the same."""
+    if isinstance(error, Unavailable):
+        return error.retry_after_seconds
+    pauses = [
+        _pause_seconds(each) if isinstance(each, Unavailable | ExceptionGroup) else None
+        for each in error.exceptions
+    ]
+    return None if None in pauses else max(filter(None, pauses), default=None)

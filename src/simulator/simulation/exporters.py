@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simulator.manifests.system_pods import (
+from simulator.manifests.shared_objects import (
     EXPORTERS_NAMESPACE,
     RESERVATIONS,
     exporter_name,

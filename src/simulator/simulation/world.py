@@ -12,8 +12,7 @@ from collections.abc import Iterable
 
 from simulator.apiserver.store import Store, path_of
 from simulator.manifests.render import Rendered, render
-from simulator.manifests.shared_objects import put_queues
-from simulator.manifests.system_pods import delete_reservation, put_reservation
+from simulator.manifests.shared_objects import delete_reservation, put_queues, put_reservation
 from simulator.model.hardware import Node
 from simulator.model.lifecycles import NEXT_STEPS, StageIndex
 from simulator.model.mixture import UNKNOWN, NameGenerator

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS, exporter_name
+from simulator.manifests.shared_objects import EXPORTERS_NAMESPACE, RESERVATIONS, exporter_name
 from simulator.model.hardware import Node
 from simulator.simulation.exporters import Exporters, utilization, work_done
 from simulator.simulation.scenario import Scenario

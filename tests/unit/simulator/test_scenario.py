@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from simulator.apiserver.store import Store
-from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS
+from simulator.manifests.shared_objects import EXPORTERS_NAMESPACE, RESERVATIONS
 from simulator.model.framework import FRAMEWORKS, SERVED
 from simulator.model.hardware import ONE_GPU
 from simulator.model.lifecycles import StageIndex
