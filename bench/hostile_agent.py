@@ -22,8 +22,7 @@ import msgspec
 
 from tests.fixtures.records import pod, record, upsert, workload
 from watchbill.protocol import BATCH_EVENTS, Delete
-from watchbill.workload import Phase, Transition
-from watchbill.workload_event import InvolvedObject, WorkloadEvent
+from watchbill.workload import InvolvedObject, Phase, Transition, WorkloadEvent
 
 CONNECTIONS = 16
 PAUSE_SECONDS = 0.02

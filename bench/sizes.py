@@ -23,7 +23,7 @@ from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.migrate import migrate
 from watchbill.store.postgres.storage import table_sizes
 from watchbill.store.workloads.deletion import workload_purge
-from watchbill.workload_event import InvolvedObject, WorkloadEvent
+from watchbill.workload import InvolvedObject, WorkloadEvent
 
 PODS, EVENTS, SCRAPES = 4, 10, 10
 """Of each workload."""

@@ -34,10 +34,10 @@ from watchbill.workload import (
     Usage,
     Wire,
     Workload,
+    WorkloadEvent,
     WorkloadStep,
     workload_step,
 )
-from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
 PROTOCOL_VERSION = 1

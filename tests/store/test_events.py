@@ -13,8 +13,7 @@ from watchbill.query import Scope
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads import events as store_events
 from watchbill.store.workloads.events import EVENT_RETENTION, event_list, event_purge, history_list
-from watchbill.workload import Phase
-from watchbill.workload_event import InvolvedObject, WorkloadEvent
+from watchbill.workload import InvolvedObject, Phase, WorkloadEvent
 
 SCOPE = Scope(1, is_whole_tenant=True)
 SECOND = timedelta(seconds=1)

@@ -30,7 +30,6 @@ from watchbill.store.identity.audit import AuditQuery, audit_list
 from watchbill.store.identity.rules import rule_list
 from watchbill.store.ingest.held_deletions import held_refuse, held_release
 from watchbill.store.metrics.measured import measured_purge
-from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.organisation.series import unit_series
 from watchbill.store.organisation.telemetry import UnitTelemetryQuery, unit_telemetry
 from watchbill.store.organisation.units import department_list, project_list, unit_count
@@ -43,6 +42,7 @@ from watchbill.store.workloads.idle import idle_list
 from watchbill.store.workloads.pods import pod_count, pod_life_get, pod_list
 from watchbill.store.workloads.search import trigrams
 from watchbill.store.workloads.telemetry import telemetry_query
+from watchbill.store.workloads.usage_steps import usage_list
 from watchbill.store.workloads.workloads import (
     element_count,
     element_list,

@@ -8,8 +8,7 @@ import msgspec
 from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.kube_api import kube_api
 from tests.fixtures.receiver import receiver
-from watchbill.api.agent_envelopes import HeartbeatEnvelope
-from watchbill.api.resources.ingest import decode_heartbeat
+from watchbill.api.resources.ingest import HeartbeatEnvelope, decode_heartbeat
 from watchbill.protocol import Heartbeat
 
 

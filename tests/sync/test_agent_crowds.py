@@ -19,7 +19,7 @@ from watchbill.agent.cache.event_log import EVENTS_PER_TURN, MAX_UNSENT_OF_NAMES
 from watchbill.agent.stream import additions
 from watchbill.agent.stream.stream import BATCH_BYTES
 from watchbill.protocol import Batch, Upsert
-from watchbill.workload_event import WorkloadEvent
+from watchbill.workload import WorkloadEvent
 from watchbill.workload_pod import MAX_PODS
 
 STORM = 3_000

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from watchbill.errors import Invalid
-from watchbill.row_query import RowField, RowTable
+from watchbill.query import RowField, RowTable
 from watchbill.workload_fields import FieldKind
 
 

@@ -15,10 +15,9 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache, CacheSettings
-from watchbill.agent.cache.capacity import impossible_nodes, node_pools
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.expected_pods import ExpectedPods
-from watchbill.agent.cache.nodes import NodeReports, PresentedNode
+from watchbill.agent.cache.nodes import NodeReports, PresentedNode, impossible_nodes, node_pools
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.queues import QUEUE_KINDS, scheduler_queues

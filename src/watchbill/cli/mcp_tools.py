@@ -25,7 +25,7 @@ from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.output.columns import STALE_STATES
 from watchbill.cli.output.terminal import safe
 from watchbill.client import Client, Selection
-from watchbill.client.organisation import department_list, project_list
+from watchbill.client.reader import department_list, project_list
 from watchbill.errors import WatchbillError
 from watchbill.query import UsageGroup
 from watchbill.responses.contract import WorkloadResponse

@@ -39,6 +39,7 @@ from watchbill.responses.contract import (
 from watchbill.responses.events import EventsResponse, HistoryResponse
 from watchbill.responses.fleet import Cluster, CreatedCluster, Fleet
 from watchbill.responses.nodes import NodesResponse
+from watchbill.responses.organisation import DepartmentList, ProjectList
 from watchbill.responses.usage import UsageReport
 from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
 from watchbill.workload import Element
@@ -454,3 +455,33 @@ class Client:
         grant = decoded(answer, TokenGrant)
         self._token = grant.access_token
         self._token_ends = time.monotonic() + max(1.0, grant.expires_in - RENEW_BEFORE_SECONDS)
+
+
+async def project_list(
+    client: Client,
+    *,
+    filters: tuple[str, ...] = (),
+    search: str | None = None,
+    most: int | None = None,
+) -> ProjectList:
+    """Projects by name, all of them or the first `most`; `next_offset` where there are more."""
+    wanted = narrowed_by(filters, search)
+    projects, following = await read_pages(
+        lambda page: client.get("/api/v1/org-unit/projects", ProjectList, [*wanted, *page]),
+        lambda answer: answer.projects,
+        most=most,
+    )
+    return ProjectList(projects=projects, next_offset=following)
+
+
+async def department_list(
+    client: Client, *, filters: tuple[str, ...] = (), most: int | None = None
+) -> DepartmentList:
+    """Departments by name with what is held of them, all or the first `most`."""
+    wanted = [("verbosity", "verbose"), *narrowed_by(filters, None)]
+    departments, following = await read_pages(
+        lambda page: client.get("/api/v1/org-unit/departments", DepartmentList, [*wanted, *page]),
+        lambda answer: answer.departments,
+        most=most,
+    )
+    return DepartmentList(departments=departments, next_offset=following)

@@ -11,7 +11,7 @@ from math import inf, isfinite
 
 from watchbill.metric_types import METRICS, Figure
 from watchbill.metrics.source import Measurement, MetricPoint
-from watchbill.store.metrics.workload_usage import UsageSeries
+from watchbill.store.workloads.usage_steps import UsageSeries
 from watchbill.workload import Usage
 
 QUANTILES = ("0.5", "0.9", "0.99")

@@ -25,9 +25,9 @@ from watchbill.metrics.source import (
 from watchbill.query import Scope
 from watchbill.store.metrics.measured import pod_samples_id
 from watchbill.store.metrics.observed import observed_cluster_get
-from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.pods import pod_life_get
+from watchbill.store.workloads.usage_steps import usage_list
 
 _NOT_OF_PODS = frozenset({"GPU_ALLOCATION_PER_GPU", "GPU_IDLE_TIME_SECONDS_PER_GPU"})
 POD_METRICS: Mapping[str, SampledMetric] = {

@@ -21,8 +21,8 @@ from watchbill.metrics.source import (
 from watchbill.query import Scope
 from watchbill.settings.prometheus import PrometheusSettings
 from watchbill.store.metrics.observed import cluster_names, observed_cluster_get
-from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.usage_steps import usage_list
 
 
 class WorkloadMetrics:

@@ -6,8 +6,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.responses.contract import Instant, PositiveCount
-from watchbill.workload import Phase, Wire
-from watchbill.workload_event import InvolvedObject
+from watchbill.workload import InvolvedObject, Phase, Wire
 
 
 class EventResponse(Wire, frozen=True, kw_only=True):

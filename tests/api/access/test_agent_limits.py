@@ -38,11 +38,10 @@ from watchbill.protocol import (
 from watchbill.query import Scope
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
-from watchbill.store.ingest.item_runs import runs_of
 from watchbill.store.ingest.left_out import MESSAGES_CHARACTERS
 from watchbill.store.workloads import quotas
 from watchbill.store.workloads.quotas import MAX_RETRIES, MAX_RETRIES_AMONG_UNITS
-from watchbill.store.workloads.write import ITEMS_PER_TURN
+from watchbill.store.workloads.write import ITEMS_PER_TURN, runs_of
 
 
 async def credential(served: Served, name: str = "north") -> str:

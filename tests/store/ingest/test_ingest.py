@@ -24,9 +24,9 @@ from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
-from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.usage_steps import usage_list
 from watchbill.store.workloads.workloads import (
     element_count,
     element_list,

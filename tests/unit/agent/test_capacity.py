@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.agent.test_cache import Filled, made
-from watchbill.agent.cache.capacity import node_pools
+from watchbill.agent.cache.nodes import node_pools
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
 

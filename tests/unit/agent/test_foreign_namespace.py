@@ -25,9 +25,8 @@ from tests.unit.agent.foreign_objects import (
     records,
 )
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
-from watchbill.agent.cache.capacity import node_pools
 from watchbill.agent.cache.event_log import EventLog
-from watchbill.agent.cache.nodes import NodeReports
+from watchbill.agent.cache.nodes import NodeReports, node_pools
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.cache.watched_kinds import WatchRole, watched_kinds
@@ -39,7 +38,7 @@ from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Scrape
-from watchbill.workload_event import WorkloadEvent
+from watchbill.workload import WorkloadEvent
 
 ALONE = {own: records(filled_with(objects), own) for own, objects in VICTIMS.items()}
 

@@ -8,7 +8,7 @@ from watchbill.api.http.contract import contract_document
 from watchbill.metric_types import MEASURED_TYPES, METRICS
 from watchbill.metrics.figures import decimal_text, steps, usage_measurement
 from watchbill.metrics.source import MetricsQuery, Reason
-from watchbill.store.metrics.workload_usage import UsagePoint, UsageSeries
+from watchbill.store.workloads.usage_steps import UsagePoint, UsageSeries
 from watchbill.workload import Usage
 
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)

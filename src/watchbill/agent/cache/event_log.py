@@ -18,7 +18,7 @@ from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.presentation import printable, sanitized_message
 from watchbill.kinds.objects.json_access import at, instant, metadata, text, whole
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.workload_event import InvolvedObject, WorkloadEvent
+from watchbill.workload import InvolvedObject, WorkloadEvent
 
 MAX_UNSENT = 5_000
 MAX_UNSENT_OF_NAMESPACE = 1_000

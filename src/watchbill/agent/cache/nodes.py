@@ -1,19 +1,23 @@
-"""The cluster's nodes as they are reported to the server. Pure, except that what did not change is kept."""
+"""The nodes as they are reported to the server: one by one, and by node pool the GPUs that new pods can have.
 
+Pure, except that what did not change is kept.
+"""
+
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, get_args
 
 from msgspec.structs import replace
 
-from watchbill.agent.cache.capacity import node_gpus
 from watchbill.agent.cache.cluster import ClusterView, NodeDetails, NodeOffer
 from watchbill.cluster_node import (
     CONDITION_CHARACTERS,
     MAX_CONDITIONS,
     MAX_NODE_BYTES,
+    MAX_NODE_GPUS,
     MAX_NODES,
     MAX_TAINTS,
     ClusterNode,
@@ -30,11 +34,35 @@ from watchbill.cluster_node import (
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.derivation.presentation import bounded, printable, sanitized_message
-from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model, is_node_cut, node_sharing
+from watchbill.kinds.objects.gpu_units import (
+    GPU_MEMORY_LABEL,
+    accelerators,
+    gpu_bytes,
+    gpu_model,
+    is_node_cut,
+    label_bytes,
+    missing_gpus,
+    node_sharing,
+    physical_gpus,
+    unit_bytes,
+    unit_of,
+    whole_number,
+)
 from watchbill.kinds.objects.json_access import instant
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.quantity import parse_quantity
+from watchbill.protocol import (
+    MAX_GPUS,
+    MAX_NODE_POOLS,
+    MAX_POOL_BYTES,
+    AcceleratorCount,
+    NodePoolCapacity,
+    UnusableGpus,
+)
+from watchbill.quantity import Amount, parse_quantity
 
+_SHOWN_NODES = 3
+
+Amounts = tuple[tuple[str, Amount], ...]
 CLIQUE_LABEL = "nvidia.com/gpu.clique"
 """Written by GPU Feature Discovery: the UUID of the NVLink domain, a dot, the number of the clique."""
 _STATUSES: Mapping[str, NodeStatus] = {"True": "Ready", "False": "NotReady"}
@@ -177,3 +205,179 @@ def _resources(amounts: Mapping[str, Any], gpus: Fraction | None) -> NodeResourc
         cpu_cores=None if cores is None or not 0 <= cores <= _MAX_CORES else float(cores),
         cpu_memory_bytes=None if memory is None or not 0 <= memory <= _MAX_BYTES else int(memory),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """Physical GPUs of a node: those that are there, and of these the ones that it offers. None = not known."""
+
+    present: Fraction | None
+    offered: Fraction | None
+
+
+@dataclass(slots=True)
+class _Sum:
+    """None = a part of it is not known."""
+
+    gpus: Fraction | None = Fraction(0)
+
+    def add(self, gpus: Fraction | None) -> None:
+        self.gpus = None if self.gpus is None or gpus is None else self.gpus + gpus
+
+    @property
+    def number(self) -> float | None:
+        return None if self.gpus is None or self.gpus > MAX_GPUS else float(self.gpus)
+
+
+@dataclass(slots=True)
+class _Pool:
+    nodes: int = 0
+    usable: _Sum = field(default_factory=_Sum)
+    cordoned: _Sum = field(default_factory=_Sum)
+    unreachable: _Sum = field(default_factory=_Sum)
+    lost: _Sum = field(default_factory=_Sum)
+    memory_bytes: int | None = 0
+    accelerators: Counter[str] = field(default_factory=Counter)
+    unusable_accelerators: Counter[str] = field(default_factory=Counter)
+
+
+def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
+    """Every pool with its nodes. The memory is stated only if every usable node with GPUs tells it.
+
+    The GPUs of nodes that state what cannot be are not counted: `impossible_nodes` names these.
+    """
+    pools: dict[str, _Pool] = {}
+    for name, labels in view.node_labels.items():
+        pool = pools.setdefault(node_pool_of(labels, settings), _Pool())
+        pool.nodes += 1
+        offer = view.node_offers[name]
+        if _is_possible(offer, labels, settings.gpu_resources):
+            _add(pool, offer, labels, settings.gpu_resources)
+    return tuple(_capacity(name, pool) for name, pool in sorted(pools.items())[:MAX_NODE_POOLS])
+
+
+def impossible_nodes(view: ClusterView, settings: DeriveSettings) -> str | None:
+    """A sentence about nodes that state more GPUs, or more memory of one, than any has; None without any."""
+    names = sorted(
+        name
+        for name, labels in view.node_labels.items()
+        if not _is_possible(view.node_offers[name], labels, settings.gpu_resources)
+    )
+    if not names:
+        return None
+    shown = ", ".join(names[:_SHOWN_NODES]) + (", …" if len(names) > _SHOWN_NODES else "")
+    return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
+
+
+def node_gpus(
+    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> NodeGpus:
+    """Of a node that states what cannot be, nothing is known."""
+    if not _is_possible(offer, labels, gpu_resources):
+        return NodeGpus(None, None)
+    capacity = _amounts(offer.capacity)
+    present = physical_gpus(capacity.items(), labels, gpu_resources)
+    lost = missing_gpus(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
+    return NodeGpus(present, None if present is None or lost is None else present - lost)
+
+
+def _offered(offer: NodeOffer, capacity: Mapping[str, Amount]) -> dict[str, Amount]:
+    """Of what a node has, it cannot offer more than that."""
+    return {
+        name: min(amount, capacity.get(name, 0))
+        for name, amount in _amounts(offer.allocatable).items()
+    }
+
+
+def _missing(capacity: Mapping[str, Amount], offered: Mapping[str, Amount]) -> Amounts:
+    return tuple((name, amount - offered.get(name, 0)) for name, amount in capacity.items())
+
+
+def _is_possible(
+    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> bool:
+    units = _amounts(offer.capacity)
+    for name, amount in _amounts(offer.allocatable).items():
+        units[name] = max(amount, units.get(name, 0))
+    if any(
+        amount > MAX_GPUS and unit_of(name, labels, gpu_resources) for name, amount in units.items()
+    ):
+        return False
+    gpus = physical_gpus(units.items(), labels, gpu_resources)
+    if gpus is not None and gpus > MAX_NODE_GPUS:
+        return False
+    stated = labels.get(GPU_MEMORY_LABEL, "")
+    is_number = stated.isascii() and stated.isdigit() and stated.strip("0")
+    return not is_number or label_bytes(labels, GPU_MEMORY_LABEL) is not None
+
+
+def _add(
+    pool: _Pool, offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> None:
+    capacity = _amounts(offer.capacity)
+    offered = tuple(_offered(offer, capacity).items())
+    gpus = physical_gpus(capacity.items(), labels, gpu_resources)
+    others = accelerators(capacity.items(), gpu_resources, labels)
+    usable = accelerators(offered, gpu_resources, labels)
+    if not offer.is_ready or offer.is_cordoned:
+        (pool.cordoned if offer.is_ready else pool.unreachable).add(gpus)
+        pool.unusable_accelerators.update(others)
+        return
+    lost = missing_gpus(_missing(capacity, dict(offered)), labels, gpu_resources)
+    pool.lost.add(lost)
+    pool.usable.add(None if gpus is None or lost is None else gpus - lost)
+    pool.accelerators.update(usable)
+    pool.unusable_accelerators.update(
+        {kind: count - usable.get(kind, 0) for kind, count in others.items()}
+    )
+    size = _memory_bytes(offered, labels, gpu_resources)
+    known = pool.memory_bytes
+    pool.memory_bytes = None if known is None or size is None else known + size
+
+
+def _capacity(name: str, pool: _Pool) -> NodePoolCapacity:
+    unusable = UnusableGpus(
+        cordoned=pool.cordoned.number, unreachable=pool.unreachable.number, lost=pool.lost.number
+    )
+    memory = pool.memory_bytes
+    types = sorted(pool.accelerators.keys() | pool.unusable_accelerators.keys())
+    return NodePoolCapacity(
+        node_pool=name,
+        nodes=pool.nodes,
+        gpus=pool.usable.number,
+        unusable_gpus=None
+        if unusable == UnusableGpus(cordoned=0, unreachable=0, lost=0)
+        else unusable,
+        accelerators=tuple(
+            AcceleratorCount(
+                type=kind,
+                usable=min(pool.accelerators[kind], MAX_GPUS),
+                unusable=min(pool.unusable_accelerators[kind], MAX_GPUS),
+            )
+            for kind in types
+        ),
+        gpu_memory_bytes=memory if memory and memory <= MAX_POOL_BYTES else None,
+    )
+
+
+def _amounts(resources: Mapping[str, Any]) -> dict[str, Amount]:
+    """Device counts are whole numbers; anything else is more than any node has."""
+    return {
+        name: MAX_GPUS + 1 if (count := whole_number(value)) is None else count
+        for name, value in sorted(resources.items())
+        if "/" in name
+    }
+
+
+def _memory_bytes(
+    offered: Amounts, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> int | None:
+    total = 0
+    for resource, amount in offered:
+        unit = unit_of(resource, labels, gpu_resources) if amount else None
+        if unit is not None:
+            size = unit_bytes(resource, unit, labels)
+            if size is None:
+                return None
+            total += size * int(amount) // unit.split
+    return total

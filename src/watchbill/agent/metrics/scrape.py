@@ -23,35 +23,35 @@ from watchbill.agent.metrics.devices import (
     Key,
     PodName,
     device_shares,
+    node_devices,
     read_devices,
 )
 from watchbill.agent.metrics.figures import (
+    CADVISOR_PAGE,
     INFERENCE_METRICS,
+    KUBELET_METRICS,
+    RESOURCE_PAGE,
     ByContainer,
     CounterTotals,
     Figures,
+    KubeletPage,
     ServerFigures,
+    Subjects,
     combine,
     count_cpu,
     gpu_figures,
     held_by_gpu,
+    measured,
     memory_figures,
     node_gpu_figures,
     pod_gpu_figures,
+    read_kubelet,
     read_server,
+    shown_pods,
 )
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings, IdleTimes
-from watchbill.agent.metrics.kubelet import (
-    CADVISOR_PAGE,
-    KUBELET_METRICS,
-    RESOURCE_PAGE,
-    KubeletPage,
-    read_kubelet,
-)
-from watchbill.agent.metrics.node_devices import node_devices
 from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
-from watchbill.agent.metrics.subjects import Subjects, measured, shown_pods
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import allocated_gpus

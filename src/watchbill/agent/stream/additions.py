@@ -11,7 +11,7 @@ from typing import NamedTuple
 from watchbill.agent.cache.event_log import TURN_SECONDS, EventLog
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.protocol import BATCH_READINGS, Measured, Scrape
-from watchbill.workload_event import WorkloadEvent
+from watchbill.workload import WorkloadEvent
 
 MAX_READINGS = 500_000
 PART_READINGS = 5_000

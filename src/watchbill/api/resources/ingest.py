@@ -10,11 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from watchbill.api.agent_envelopes import BatchEnvelope, HeartbeatEnvelope
 from watchbill.api.http.call import (
     AGENT_BATCH_BYTES,
     AGENT_MESSAGE_BYTES,
@@ -24,32 +23,43 @@ from watchbill.api.http.call import (
 )
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.api.limits import SMALL_MESSAGE_BYTES
-from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode, Name
+from watchbill.cluster_node import MAX_NODE_BYTES, MAX_NODES, ClusterNode, Name
 from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
+    BATCH_EVENTS,
+    BATCH_ITEMS,
+    BATCH_READINGS,
+    MAX_NODE_POOLS,
     Batch,
     BatchItem,
+    Count,
+    Hash,
     Heartbeat,
     HeartbeatReply,
     HelloRequest,
+    Instant,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
     InventoryMissing,
+    KindState,
     Measured,
     NodeChanges,
+    NodeNames,
     NodePoolCapacity,
     Scrape,
+    Sequence,
+    StreamId,
+    UnobservedTimes,
 )
-from watchbill.scheduler_queue import MAX_QUEUE_BYTES, SchedulerQueue
+from watchbill.scheduler_queue import MAX_QUEUE_BYTES, MAX_QUEUES, SchedulerQueue
 from watchbill.scheduler_queue import Name as QueueName
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.ingest.left_out import LeftOut
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.postgres.database import Database
-from watchbill.workload import Wire
-from watchbill.workload_event import WorkloadEvent
+from watchbill.workload import Wire, WorkloadEvent
 
 Message = TypeVar("Message")
 Entry = TypeVar("Entry")
@@ -269,3 +279,49 @@ HANDLERS = (
     agent_inventory_commit,
     agent_heartbeat,
 )
+
+
+class ScrapeEnvelope(Wire, frozen=True):
+    """A scrape without its figures."""
+
+    at: Instant
+    counted_since: Instant
+    workloads: tuple[msgspec.Raw, ...]
+
+
+class BatchEnvelope(Wire, frozen=True):
+    """A batch without its items, figures and events."""
+
+    stream_id: StreamId
+    seq: Sequence
+    items: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
+    scrapes: Annotated[tuple[ScrapeEnvelope, ...], msgspec.Meta(max_length=BATCH_READINGS)] = ()
+    events: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=BATCH_EVENTS)] = ()
+
+
+class NodeChangesEnvelope(Wire, frozen=True):
+    """Changes of nodes without the nodes."""
+
+    digest: Annotated[str, msgspec.Meta(max_length=32)]
+    since: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    changed: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODES)] = ()
+    removed: NodeNames = ()
+    names: NodeNames = ()
+
+
+class HeartbeatEnvelope(Wire, frozen=True):
+    """A heartbeat without its node pools, nodes and queues."""
+
+    stream_id: StreamId
+    seq: Sequence
+    kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
+    node_pools: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)] = ()
+    observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
+    backlog: Count = 0
+    sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
+    digest: Hash | None = None
+    nodes: NodeChangesEnvelope | None = None
+    queues: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_QUEUES)] | None = None
+    unobserved: UnobservedTimes = ()
+    unbroken_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None

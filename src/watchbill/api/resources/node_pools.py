@@ -7,7 +7,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.cluster_node import NodeResources, node_pool_id
 from watchbill.errors import NotFound
-from watchbill.query import NodeQuery
+from watchbill.query import NodeQuery, RowField, RowTable
 from watchbill.responses.contract import WorkloadCount
 from watchbill.responses.nodes import (
     NodePoolCondition,
@@ -16,7 +16,6 @@ from watchbill.responses.nodes import (
     NodePoolStatus,
     NodeResponse,
 )
-from watchbill.row_query import RowField, RowTable
 from watchbill.store.fleet.nodes import cluster_names, node_list
 from watchbill.workload_fields import FieldKind
 

@@ -6,7 +6,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.errors import NotFound
 from watchbill.kinds.definition.loader import KindHeader, read_kind_headers
-from watchbill.query import WorkloadQuery
+from watchbill.query import RowField, RowTable, WorkloadQuery
 from watchbill.responses.workloads import (
     NO_ID,
     WorkloadCategory,
@@ -16,7 +16,6 @@ from watchbill.responses.workloads import (
     WorkloadType,
     WorkloadTypeList,
 )
-from watchbill.row_query import RowField, RowTable
 from watchbill.store.workloads.workloads import priority_class_list, workload_facets
 from watchbill.workload_fields import FieldKind
 

@@ -19,9 +19,8 @@ from watchbill.cli.connection.lookup import (
     name_filters,
     scope_filters,
 )
-from watchbill.cli.connection.options import sort_field
+from watchbill.cli.connection.options import parse_moment, sort_field
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.moments import parse_moment
 from watchbill.cli.output.columns import (
     COLUMNS,
     TABLE,

@@ -174,7 +174,7 @@ def try_definition(
 
 def _explain(definition: "Definition", root: "Object") -> None:
     """Say which expressions failed on the object; the record reads what they would tell as absent."""
-    from watchbill.kinds.definition.explain import failures
+    from watchbill.kinds.definition.program import failures
     from watchbill.kinds.objects.json_access import group_version
 
     source = definition.program(group_version(root)[1]).source

@@ -87,7 +87,7 @@ async def projects(
     ALLOCATED-24H is the mean of ALLOCATED over a day. `?` is not known,
     `-` is none: a namespace that is in no queue has no quota.
     """
-    from watchbill.client.organisation import project_list
+    from watchbill.client.reader import project_list
     from watchbill.errors import NotFound
 
     filters = [] if name is None else [filter_item("name", name, "==")]
@@ -125,7 +125,7 @@ async def departments(
     The columns are those of `watchbill projects`; PARENT is the department above. Where you may see only some
     projects of a department, its figures are `-`.
     """
-    from watchbill.client.organisation import department_list
+    from watchbill.client.reader import department_list
 
     filters: tuple[str, ...] = ()
     if cluster is not None:

@@ -9,8 +9,8 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.connection.options import parse_moment, parse_span
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.moments import parse_moment, parse_span
 from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines

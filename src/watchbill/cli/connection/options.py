@@ -1,8 +1,10 @@
-"""Options and arguments that several commands share, their completion, and what `--sort-by` understands."""
+"""What several commands share: options, arguments, their completion, what `--sort-by` understands, and moments."""
 
 import os
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +13,14 @@ import typer
 
 from watchbill.cli.connection.session import CliLogin, with_context
 from watchbill.cli.output.terminal import AnswerFormat, safe
+from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
     from watchbill.client import Client
 
+
+_SPAN = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MAX_NAMES = 50
 COMPLETION_SECONDS = 1.5
 
@@ -46,7 +52,7 @@ def complete_project(context: typer.Context, incomplete: str) -> list[str]:
 
 async def _project_names(client: "Client", *, begun: str) -> list[str]:
     from watchbill.cli.connection.lookup import filter_item
-    from watchbill.client.organisation import project_list
+    from watchbill.client.reader import project_list
 
     filters = (filter_item("name", begun, "=^"),) if begun else ()
     listed = await project_list(client, filters=filters, most=MAX_NAMES)
@@ -247,3 +253,24 @@ def sort_field(word: str) -> str:
     names = {alias: name for name, field in SORT_FIELDS.items() for alias in field.aliases}
     names |= {name.lower(): name for name in SORT_FIELDS}
     return names.get(word.strip("{}").lstrip(".").lower(), word)
+
+
+def parse_span(text: str) -> timedelta | None:
+    """None for what is no number of minutes, hours, days or weeks."""
+    match = _SPAN.fullmatch(text)
+    return None if match is None else timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def parse_moment(
+    option: str, text: str, now: datetime, *, hint: str = "write 30m, 12h, 7d, 4w or 2026-11-01"
+) -> datetime:
+    """So long before `now`, or at that time. Raises Invalid, naming the option."""
+    from watchbill.query import parse_instant
+
+    span = parse_span(text)
+    if span is not None:
+        return now - span
+    try:
+        return parse_instant(option, text)
+    except Invalid as error:
+        raise Invalid(error.message, details=hint) from error

@@ -1,4 +1,6 @@
-"""The containers of a pod and the taints that it tolerates, as its spec states and its status reports them."""
+"""The containers of a pod, the taints that it tolerates and the nodes that its affinity asks for: as its spec
+states and its status reports them.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -10,8 +12,24 @@ from typing import Any, get_args
 import msgspec
 
 from watchbill.kinds.objects.json_access import at, instant, mapping, objects, text, whole
-from watchbill.workload_pod import MAX_CONTAINERS, MAX_TOLERATIONS, ContainerState, Toleration
+from watchbill.workload_pod import (
+    MAX_AFFINITY_VALUES,
+    MAX_CONTAINERS,
+    MAX_EXPRESSIONS,
+    MAX_TERMS,
+    MAX_TOLERATIONS,
+    AffinityRequirement,
+    AffinityTerm,
+    ContainerState,
+    NodeAffinity,
+    NodeSelector,
+    PreferredTerm,
+    PreferredTerms,
+    SelectorOperator,
+    Toleration,
+)
 
+_OPERATORS: tuple[SelectorOperator, ...] = get_args(SelectorOperator)
 _TEXT_LENGTH = 1024
 CONTAINER_STATES: tuple[ContainerState, ...] = get_args(ContainerState)
 
@@ -117,3 +135,64 @@ def short(value: Any) -> str:
 
 def bounded(value: Any) -> str:
     return sys.intern(value[:_TEXT_LENGTH]) if isinstance(value, str) and value else ""
+
+
+def read_node_affinity(spec: Mapping[str, Any]) -> NodeAffinity | None:
+    """None where the pod states none. Equal ones of many pods share one object."""
+    stated = mapping(at(spec, "affinity", "nodeAffinity"))
+    if not stated:
+        return None
+    required = tuple(
+        _term(entry)
+        for entry in islice(
+            objects(
+                at(stated, "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+            ),
+            MAX_TERMS,
+        )
+    )
+    preferred = tuple(
+        PreferredTerm(
+            weight=min(100, max(0, whole(entry.get("weight")) or 0)),
+            preference=_term(mapping(entry.get("preference"))),
+        )
+        for entry in islice(
+            objects(stated.get("preferredDuringSchedulingIgnoredDuringExecution")), MAX_TERMS
+        )
+    )
+    if not required and not preferred:
+        return None
+    return _shared(
+        NodeAffinity(
+            required=NodeSelector(node_selector_terms=required) if required else None,
+            preferred=PreferredTerms(node_selector_terms=preferred) if preferred else None,
+        )
+    )
+
+
+def _term(stated: Mapping[str, Any]) -> AffinityTerm:
+    return AffinityTerm(
+        match_expressions=_expressions(stated.get("matchExpressions")),
+        match_fields=_expressions(stated.get("matchFields")),
+    )
+
+
+def _expressions(stated: Any) -> tuple[AffinityRequirement, ...]:
+    return tuple(
+        AffinityRequirement(
+            key=short(entry.get("key")),
+            operator=entry["operator"],
+            values=tuple(map(short, islice(_texts(entry.get("values")), MAX_AFFINITY_VALUES))),
+        )
+        for entry in islice(objects(stated), MAX_EXPRESSIONS)
+        if entry.get("operator") in _OPERATORS
+    )
+
+
+def _texts(values: Any) -> list[str]:
+    return [each for each in values if isinstance(each, str)] if isinstance(values, list) else []
+
+
+@lru_cache(maxsize=4096)
+def _shared(affinity: NodeAffinity) -> NodeAffinity:
+    return affinity

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from watchbill.kinds.objects.affinity import read_node_affinity
 from watchbill.kinds.objects.containers import (
     Container,
     LastExit,
     bounded,
     read_containers,
+    read_node_affinity,
     read_tolerations,
     short,
 )

@@ -36,7 +36,6 @@ from watchbill.protocol import (
 )
 from watchbill.store.ingest.digest import digest_compare
 from watchbill.store.ingest.gaps import reported_record, restart_record, silence_record
-from watchbill.store.ingest.item_runs import item_id, runs_of
 from watchbill.store.ingest.left_out import KeptReasons, LeftOut, kept_reasons, with_left_out
 from watchbill.store.ingest.node_write import NodeResult, node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
@@ -64,7 +63,7 @@ from watchbill.store.workloads.validation import (
     valid_scrapes,
     violation,
 )
-from watchbill.store.workloads.write import ITEMS_PER_TURN, record_write
+from watchbill.store.workloads.write import ITEMS_PER_TURN, item_id, record_write, runs_of
 from watchbill.workload import MAX_STEPS
 
 CATCH_UP = timedelta(minutes=2)

@@ -18,7 +18,7 @@ from watchbill.responses.events import (
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.row import without_nul
 from watchbill.store.workloads.select import one_workload
-from watchbill.workload_event import MAX_EVENTS, InvolvedObject, WorkloadEvent
+from watchbill.workload import MAX_EVENTS, InvolvedObject, WorkloadEvent
 
 EVENT_RETENTION = timedelta(days=14)
 BATCH_ROWS = 5_000

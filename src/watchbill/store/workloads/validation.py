@@ -32,10 +32,10 @@ from watchbill.workload import (
     MAX_STEPS,
     Transition,
     Workload,
+    WorkloadEvent,
     WorkloadStep,
     idle_hours,
 )
-from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import WorkloadPod
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from watchbill.history import (
     new_transitions,
     start_intervals,
 )
-from watchbill.protocol import Record, RefusedItem, Upsert
+from watchbill.protocol import BatchItem, Record, RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
@@ -31,6 +31,8 @@ from watchbill.store.workloads.usage_steps import Observed, usage_write
 from watchbill.store.workloads.validation import MAX_DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition
 
+MAX_ROWS = 500
+"""That are written together, about: while they are made ready everybody else waits."""
 EXISTING = (
     "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
     "resting_phase, resting_phase_at, transition_count, pending_ms, pending_since, running_ms, "
@@ -359,3 +361,33 @@ async def _add_to_inventory(
         cluster_id,
         list(ids),
     )
+
+
+def runs_of(items: Sequence[BatchItem]) -> list[list[BatchItem]]:
+    """Items of the same action one after the other; an id once, and so many rows, in each run."""
+    runs: list[list[BatchItem]] = []
+    seen: set[UUID] = set()
+    rows = 0
+    for item in items:
+        is_other = not runs or type(item) is not type(runs[-1][0]) or item_id(item) in seen
+        if is_other or rows + _rows(item) > MAX_ROWS:
+            runs.append([])
+            seen, rows = set(), 0
+        runs[-1].append(item)
+        seen.add(item_id(item))
+        rows += _rows(item)
+    return runs
+
+
+def _rows(item: BatchItem) -> int:
+    """What is written of it, about."""
+    count = 1 + len(item.transitions)
+    if isinstance(item, Upsert):
+        pods = item.pods
+        count += len(item.steps) + len(item.record.elements)
+        count += 0 if pods is None else len(pods.changed) + len(pods.removed)
+    return count
+
+
+def item_id(item: BatchItem) -> UUID:
+    return item.record.workload.id if isinstance(item, Upsert) else item.id

@@ -7,11 +7,16 @@ import pytest
 
 from tests.fixtures.measured import GPU, MIG, device, pod, uid
 from watchbill.agent.cache.targets import Reservation, ScrapeTargets, device_id
-from watchbill.agent.metrics.devices import Device, DeviceShare, device_shares, read_devices
+from watchbill.agent.metrics.devices import (
+    Device,
+    DeviceShare,
+    device_shares,
+    node_devices,
+    read_devices,
+)
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import gpu_figures, node_gpu_figures, pod_gpu_figures
 from watchbill.agent.metrics.idle import IdleTimes
-from watchbill.agent.metrics.node_devices import node_devices
 from watchbill.kinds.objects.pod import read_pod
 
 UTIL, ACTIVE, USED = (

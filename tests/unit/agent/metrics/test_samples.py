@@ -6,10 +6,9 @@ from uuid import UUID
 import pytest
 
 from tests.fixtures import measured
-from watchbill.agent.metrics import figures, subjects
+from watchbill.agent.metrics import figures as figures_module
 from watchbill.agent.metrics.exposition import ParsedSample
-from watchbill.agent.metrics.figures import CounterTotals, combine, read_server
-from watchbill.agent.metrics.subjects import shown_pods
+from watchbill.agent.metrics.figures import CounterTotals, combine, read_server, shown_pods
 from watchbill.agent.stream import additions
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.objects.pod import Pod, read_pod
@@ -44,7 +43,7 @@ def test_totals_are_bounded_whatever_a_server_invents() -> None:
     for number in range(1000):
         counters = {number: (("w", "NIM_E2E", str(number)), float(number))}
         totals.count("pod", "server", counters)
-    assert len(totals.of("w", "NIM_E2E")) == figures.MAX_LABELS
+    assert len(totals.of("w", "NIM_E2E")) == figures_module.MAX_LABELS
     assert sum(map(len, totals._last.values())) == 1
 
 
@@ -123,7 +122,7 @@ def test_the_only_pod_of_a_workload_tells_what_no_workload_has(monkeypatch) -> N
     assert shown["lone"] == {("GPU_SM_ACTIVITY_PER_GPU", "GPU-1"): 7.0}
     assert shown["gpu"] == figures["gpu"]
     assert list(shown) == ["gpu", "old", "new", "lone"], "GPUs first, then the oldest"
-    monkeypatch.setattr(subjects, "MEASURED_PODS", 2)
+    monkeypatch.setattr(figures_module, "MEASURED_PODS", 2)
     assert list(shown_pods(figures, pods, counts)) == ["gpu", "old"]
 
 

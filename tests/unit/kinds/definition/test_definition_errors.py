@@ -7,8 +7,8 @@ import pytest
 from tests.fixtures.makers import root
 from tests.unit.kinds.definition.test_definition import MINIMAL, written
 from watchbill.errors import Invalid
-from watchbill.kinds.definition.explain import failures
 from watchbill.kinds.definition.loader import load_definition, load_definitions
+from watchbill.kinds.definition.program import failures
 
 WRONG = {
     "no map": ("- 1\n", 1, "one map"),

@@ -10,8 +10,8 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.connection.options import parse_moment
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.moments import parse_moment
 from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import rfc3339
 from watchbill.cli.output.terminal import credential_document, json_document, table_lines
