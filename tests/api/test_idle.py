@@ -20,7 +20,7 @@ def stamp(at: datetime) -> str:
 
 
 async def filled(server: Served) -> None:
-    """Last heard of at 12:00. Number 1: 2 GPUs for an hour; 2: half a GPU for ten, and 3 hours before."""
+    """Last contact at 12:00. Number 1: 2 GPUs for an hour; 2: half a GPU for ten, and 3 hours before."""
     agent = await connected_agent(server.db, NOW)
     made = [
         workload(
@@ -79,7 +79,7 @@ async def test_an_agent_that_starts_gets_the_hours_before_it(server: Served) -> 
 
 
 async def test_who_holds_them(server: Served) -> None:
-    """Sums over all that match, whatever the page; those of nobody are told as nobody's."""
+    """Sums over all that match, whatever the page; those without an owner are counted as such."""
     agent = await connected_agent(server.db, NOW)
     since = stamp(NOW - timedelta(hours=4))
     owners = {1: "ada@example.com", 2: "ada@example.com", 3: "grace@example.com", 4: ""}

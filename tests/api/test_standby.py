@@ -1,4 +1,4 @@
-"""Reads from a real standby: how old they are is told and bounded, and nobody misses what they know of."""
+"""Reads from a real standby: their age is stated and bounded, and nobody misses what they know of."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""The live stream: what is committed is told to whom it concerns, and nothing else to nobody."""
+"""The live stream: what is committed is sent to whom it concerns, and nothing else to anybody."""
 
 import asyncio
 import json

@@ -23,7 +23,7 @@ from watchbill.settings.agent import AgentSettings
 
 
 async def settled(receiver: Receiver, scenario: Scenario) -> None:
-    """Every workload is told, and nothing more comes."""
+    """Every workload is reported, and nothing more comes."""
     expected = {uid for uid, w in scenario.world.workloads.items() if can_be_seen(w)}
 
     def is_acknowledged() -> bool:
@@ -87,7 +87,7 @@ def check_permissions(cluster: SimulatedCluster) -> None:
 
 
 def check_kinds(receiver: Receiver) -> None:
-    """Every kind that has a definition is played; the unknown one is told by its pods."""
+    """Every kind that has a definition is played; the unknown one is recognized by its pods."""
     reported = {row.record.witness for row in receiver.live().values()}
     shown = {(witness.group, witness.kind) for witness in reported}
     assert shown == {
@@ -105,8 +105,8 @@ async def live(scenario: Scenario, *, seconds: float) -> None:
 
 
 async def agreed(receiver: Receiver, scenario: Scenario) -> None:
-    """What stands between two states, as a gang of which one pod is up, may be told as either; what is wrong
-    stays so."""
+    """What stands between two states, as a gang of which one pod is up, may be reported as either; what is
+    wrong stays so."""
     await settled(receiver, scenario)
     wrong = check(receiver, scenario)
     for _ in range(3):
@@ -119,7 +119,7 @@ async def agreed(receiver: Receiver, scenario: Scenario) -> None:
 
 
 def check(receiver: Receiver, scenario: Scenario) -> dict[str, tuple[str, str, str]]:
-    """Returns kind, stage and phase of what is told in another phase than it is in, by id."""
+    """Returns kind, stage and phase of what is reported in another phase than it is in, by id."""
     reported = {str(uid): row.record.workload for uid, row in receiver.live().items()}
     known = scenario.world.workloads
     # The end of an owner whose kind nobody watches is noticed when it is looked at again.

@@ -140,7 +140,7 @@ async def test_every_tool_over_stdio(server: RunningServer) -> None:
 
 
 async def test_answers_about_a_cluster_that_is_not_observed_say_so(embedded_engine: Engine) -> None:
-    """Since when and why, beside whatever is told of it; of a cluster that is observed nothing is added."""
+    """Since when and why, beside all that is answered; of a cluster that is observed nothing is added."""
     now = datetime.now(UTC)
     old = now - timedelta(hours=3)
     async with running_server(await fresh_database(embedded_engine)) as server:

@@ -88,7 +88,7 @@ async def pages(exporters: Exporters) -> AsyncIterator[int]:
 
 
 def scrapes(*, exporters: int, agent: int) -> list[dict[str, Any]]:
-    """What a store is told to scrape: the kubelet twice, as careless people do."""
+    """What a store is configured to scrape: the kubelet twice, as careless people do."""
     east = {"cluster": "east"}
     jobs = [("n1", "dcgm", {}), ("n2", "dcgm", {}), ("kubelet", "a", {}), ("kubelet", "b", {})]
     result: list[dict[str, Any]] = [

@@ -180,18 +180,23 @@ def test_no_module_imports_itself_over_others() -> None:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Everything that people may read: strings of the code, the page, descriptions of our own
-    operations, docs. The two contracts are others' texts, and migrations speak of what was."""
+    """Everything that people may read: strings of the code, what tests say of themselves, the page, the
+    API's descriptions, docs. Migrations speak of what was."""
     for path in SOURCES:
         if MIGRATIONS in path.parts:
             continue
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield name_of(path), node.value
+    for path in TESTS:
+        for statement in ast.walk(tree_of(path)):
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                yield name_of(path), str(statement.value.value)
     plain = [
         *(PROJECT / "ui" / "src").rglob("*.ts*"),
         *(PROJECT / "src" / "watchbill" / "api").glob("*.yaml"),
-        *(PROJECT / "docs").glob("*.md"),
+        *(PROJECT / "contract").glob("*.json"),
+        *(PROJECT / "docs").rglob("*.md"),
         PROJECT / "README.md",
     ]
     for path in plain:

@@ -1,4 +1,4 @@
-"""What Kubernetes said of workloads, in the database: counted, bounded, in one line of time with phases."""
+"""Kubernetes' events of workloads, in the database: counted, bounded, in one line of time with phases."""
 
 from datetime import timedelta
 from typing import Any

@@ -58,7 +58,7 @@ _numbers = count(1)
 
 
 async def _reported(db: Database, own: str, objects: list[Json]) -> dict[str, list[str]]:
-    """What a server has of the namespace's workloads, that was told all that an agent makes of the objects."""
+    """What a server has of the namespace's workloads, after an agent reported all of its objects."""
     number = next(_numbers)
     tenant_id, _, _ = await tenant_create(db, f"tenant-{number}", now=NOW)
     agent = await connected_agent(db, NOW, number=number, tenant_id=tenant_id)

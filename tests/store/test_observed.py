@@ -1,4 +1,4 @@
-"""A workload whose cluster is not observed says until when it was; clocks that are apart are told."""
+"""A workload whose cluster is not observed says until when it was; clock skew is reported."""
 
 from datetime import timedelta
 from uuid import UUID

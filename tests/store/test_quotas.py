@@ -227,7 +227,7 @@ async def test_averages_are_means_of_the_recorded_instants(db: Database, agent: 
 async def test_averages_leave_out_the_times_when_the_cluster_was_disconnected(
     db: Database, agent: Agent
 ) -> None:
-    """What was told last stands in the series; it says nothing of what was held meanwhile."""
+    """What was reported last stands in the series; it says nothing of what was held meanwhile."""
     await agent.send(holding(1, gpus=4), now=START)
     silent_at = last_instant(NOW) - timedelta(seconds=1_500)
     for at in (silent_at, silent_at + timedelta(seconds=1_500)):

@@ -1,4 +1,4 @@
-"""Recorded lives, played to the whole agent over HTTP: what the server is told at every named moment.
+"""Recorded lives, played to the whole agent over HTTP: what is reported to the server at every named moment.
 
 The expected records are derived straight from the moment's lists, gathered by other code than the agent's.
 """
@@ -155,7 +155,7 @@ def is_broken(play: Play, moment: str) -> bool:
 
 
 def difference(server: Receiver, wanted: dict[UUID, Record], *, by_id_alone: bool) -> str:
-    """What keeps the told from being what is expected, or nothing."""
+    """What keeps the reported record from being the expected one, or nothing."""
     live = server.live()
     for uid, record in wanted.items():
         if uid not in live:

@@ -1,4 +1,4 @@
-"""The agent's rounds over exporters, over real HTTP: who is asked, who is silent, and what is told then."""
+"""The agent's rounds over exporters, over real HTTP: who is scraped, who stays silent, what is reported."""
 
 import asyncio
 import sys

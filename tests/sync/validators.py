@@ -23,13 +23,13 @@ from watchbill.protocol import digest_of
 Rows = Mapping[UUID, Any]
 
 EXACT = timedelta(seconds=5)
-"""How much later than it happened a deletion may be told without an interval."""
+"""How much later than it happened a deletion may be reported without an interval."""
 UNNOTICED = timedelta(seconds=BOOKMARK_OVERDUE_SECONDS) + EXACT
 """The same where watches stood still, which only the absence of bookmarks tells."""
 
 
 class Validators:
-    """Of one history: what the cluster holds, and what the server was told of it."""
+    """Of one history: what the cluster holds, and what was reported of it to the server."""
 
     world: World
     loop: VirtualLoop
@@ -65,7 +65,7 @@ class Validators:
         self.truthful(rows, documents)
 
     def no_phantom(self, rows: Rows) -> None:
-        """Nothing is told that never was."""
+        """Nothing is reported that never existed."""
         for id_ in rows:
             assert id_ in self.lives or id_ in self.others, f"phantom {id_}"
 
@@ -90,7 +90,7 @@ class Validators:
         assert self.world.call(self.live_pods()) == self.existing_pods()
 
     def reliable(self, rows: Rows) -> None:
-        """Whatever was told and is gone has its end."""
+        """Whatever was reported and is gone has its end."""
         for id_ in self.reported - {life.id for life in self.existing()}:
             assert id_ in rows, "a workload that was told is forgotten"
             assert rows[id_]["deleted_at"] is not None, "it is gone, and has no end"
@@ -121,7 +121,7 @@ class Validators:
         assert held == acknowledged, "the digests are equal, what they stand for is not"
 
     def truthful(self, rows: Rows, documents: Mapping[UUID, Json]) -> None:
-        """Every end is told at the time when it was, or with an interval that holds it."""
+        """Every end is reported at the time when it was, or with an interval that holds it."""
         for id_, row in rows.items():
             life = self.lives.get(id_)
             if life is not None and row["deleted_at"] is not None:

@@ -119,7 +119,7 @@ async def test_what_is_missing_is_named(arguments: tuple[str, ...], message: str
 
 
 async def test_nothing_is_registered_for_definitions_that_cannot_be_used(tmp_path: Path) -> None:
-    """The credential is told once: a cluster that is registered and not printed has its name for nothing."""
+    """The credential is shown once: a cluster that is registered and not printed has its name for nothing."""
     (tmp_path / "own.yaml").write_text("group: example.com\n")
     command = ("agent", "manifest", *SERVER, "--name", "east", "--kinds", str(tmp_path))
     async with FakeServer().running() as fake:

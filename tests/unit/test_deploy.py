@@ -47,7 +47,7 @@ def test_every_kind_that_is_wanted_may_be_read() -> None:
 
 
 def test_every_kind_that_the_demo_plays_may_be_read() -> None:
-    """As real API servers spell them; but for the kind that no catalogue knows, of which pods tell."""
+    """As real API servers spell them; but for the kind that no catalogue knows, which only its pods reveal."""
     may = allowed()
     played = list((Path(simulator.__file__).parent / "frameworks").rglob("*.yaml"))
     assert len(played) > 20

@@ -1,4 +1,4 @@
-"""Settings: every one has a range that is kept, a name that is told, and a line in the documentation."""
+"""Settings: every one has a range that is kept, a name that errors state, and a line in the documentation."""
 
 import os
 import re

@@ -165,7 +165,7 @@ ABOUT_ONE: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("DELETE", "", {}),
     ("OPTIONS", "", {}),
 )
-"""Ways of asking for one workload besides the plain one. ETAG: what an administrator is told."""
+"""Ways of asking for one workload besides the plain one. ETAG: what an administrator is answered."""
 
 
 async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
@@ -270,7 +270,7 @@ def _sees_cluster(made: Estate, principal: EstateCaller, cluster_id: str) -> boo
 
 
 async def test_streams_for_everybody(made: Estate) -> None:
-    """Something changes everywhere; each is told of what it may see and of nothing else."""
+    """Something changes everywhere; each is notified of what is in its scope and of nothing else."""
     changed = [workload for workload in made.placed if not workload.is_deleted][::3]
     listening = {name: asyncio.Event() for name in made.principals}
     reported: dict[str, set[str]] = {}

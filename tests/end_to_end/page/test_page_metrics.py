@@ -37,7 +37,7 @@ async def fulfil(route: Route) -> None:
 
 
 async def test_many_devices_are_a_heat_map(tab: Tab) -> None:
-    """Sixty-four lines in one chart could not be told apart."""
+    """Sixty-four lines in one chart would be indistinguishable."""
     page = tab.page
     await page.route("**/metrics?*", fulfil)
     await tab.log_in(

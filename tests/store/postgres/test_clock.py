@@ -56,7 +56,7 @@ async def test_after_a_long_pause_nothing_is_removed_for_a_day(
 
 
 async def test_a_cluster_whose_clock_is_behind_loses_no_history(db: Database) -> None:
-    """It says that the workload was deleted 100 days ago; we were told of it now."""
+    """It says that the workload was deleted 100 days ago; it was reported now."""
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload(1)), now=START + timedelta(days=100))
     now = START + timedelta(days=100)

@@ -1,4 +1,4 @@
-"""A failure of the database is told with words and never taken for a bug of ours; a bug is never hidden."""
+"""A failure of the database is reported as such and never taken for a bug of ours; a bug is never hidden."""
 
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit

@@ -1,4 +1,4 @@
-"""What the database takes, and a disk that is full: told in words, by the server that goes on."""
+"""What the database takes, and a disk that is full: reported by a server that keeps running."""
 
 import shutil
 from collections import namedtuple

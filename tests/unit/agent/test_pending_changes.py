@@ -1,4 +1,4 @@
-"""What the server is still to be told: nothing that matters is lost, nothing is told twice in vain."""
+"""Changes that are still to be reported: nothing that matters is lost, nothing is sent twice in vain."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""What an agent observed between two records that the server takes: told later, and no more than is kept."""
+"""What an agent observed between two records that the server takes: sent later, and no more than is kept."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -123,7 +123,7 @@ def test_a_record_that_is_refused_takes_its_steps_along() -> None:
 
 
 def gpu_minutes(pending: PendingChanges, until: float, root: str = ROOT) -> float:
-    """What is told of the time from the first step on."""
+    """What is reported of the time from the first step on."""
     reported = [
         *pending.workloads[root].steps,
         msgspec.structs.replace(pending.workloads[root].step, at=at(until)),

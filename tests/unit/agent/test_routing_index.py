@@ -1,5 +1,5 @@
-"""Services and routes by what leads to them: a workload gets all that lead to it, and a change is told to whom
-it concerns and to nobody else."""
+"""Services and routes by what leads to them: a workload gets all that lead to it, and a change
+concerns those alone that it is about."""
 
 import random
 import tracemalloc

@@ -16,7 +16,7 @@ from watchbill.api.http.reply import Answer
 async def test_a_change_is_answered_though_the_standby_is_long_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is stored: who is told that the request timed out would lose a credential that is shown once."""
+    """It is stored: answering that the request timed out would lose a credential that is shown once."""
     monkeypatch.setattr(endpoint, "STANDBY_ANSWER_SECONDS", 0.01)
     stored = cast("Answer", object())
 

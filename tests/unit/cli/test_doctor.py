@@ -181,7 +181,7 @@ async def test_storage(free: int, size: int, table: int, outcomes: list[Outcome]
 
 
 async def stored(**gauges: float | dict[str, float]) -> dict[str, Finding]:
-    """What is told of storage where `/metrics` has these, by subject."""
+    """What is reported of storage where `/metrics` has these, by subject."""
     lines = []
     for name, values in gauges.items():
         lines.append(f"# TYPE watchbill_{name} gauge")

@@ -1,4 +1,4 @@
-"""`events`: what Kubernetes said of a workload, and its phases."""
+"""`events`: Kubernetes' events of a workload, and its phases."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Nothing that a stranger wrote moves the cursor, hides, reorders, or passes for another row or column."""
+"""No untrusted text moves the cursor, hides, reorders, or passes for another row or column."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""What runs, what has ended and what is still to come are told apart, below whatever owner."""
+"""What runs, what has ended and what is still to come are distinguished, below whatever owner."""
 
 from typing import Any
 

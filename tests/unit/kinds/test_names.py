@@ -1,4 +1,4 @@
-"""Labels, nodes and GPU models by which workloads are found: their own alone, bounded, without secrets."""
+"""Labels, nodes and GPU types by which workloads are found: their own alone, bounded, without secrets."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""AI work is told from anything else: by its kind, by its parts, by what it asks for or holds."""
+"""AI work is distinguished from anything else: by its kind, by its parts, by what it asks for or holds."""
 
 from typing import Any
 

@@ -141,7 +141,7 @@ def check_written(world: World) -> None:
 
 
 def check_waiting(scenario: Scenario) -> None:
-    """Whoever waits is told why, and it is so."""
+    """Whatever is pending has a reason, and it is true."""
     world = scenario.world
     for workload in world.workloads.values():
         gangs: dict[str, list[Any]] = {}

@@ -266,7 +266,7 @@ def test_profiling_is_reported_in_percent_and_of_devices_that_a_pod_has_alone() 
 
 
 def test_a_node_names_who_holds_each_device() -> None:
-    """A GPU that is cut is told as its instances; what nobody holds has no workloads."""
+    """A partitioned GPU is reported as its MIG instances; what nobody holds has no workloads."""
     cut = {"GPU_I_ID": "7", "GPU_I_PROFILE": "1g.10gb"}
     samples = [
         series(UTIL, 1, 0, "a", gpu="1"),

@@ -1,4 +1,4 @@
-"""What becomes of samples in the agent: counted up, put together from servers, kept until they are told."""
+"""What becomes of samples in the agent: counted up, put together from servers, kept until they are sent."""
 
 from datetime import UTC, datetime
 from uuid import UUID

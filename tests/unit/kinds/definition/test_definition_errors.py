@@ -130,7 +130,7 @@ def test_what_is_wrong_is_named(case: str, tmp_path: Path) -> None:
 
 
 def test_what_fails_on_an_object_is_reported(tmp_path: Path) -> None:
-    """The agent reads it as absent; who writes a definition is told. What is not there yet may fail."""
+    """The agent reads it as absent; `kinds try` reports it to its author. What is not there yet may fail."""
     path = written(
         tmp_path,
         """

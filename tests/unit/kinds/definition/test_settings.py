@@ -1,4 +1,4 @@
-"""A cluster's own settings from a file: what may stand there, and how a mistake is told."""
+"""A cluster's own settings from a file: what may stand there, and how a mistake is reported."""
 
 from dataclasses import fields, replace
 from pathlib import Path

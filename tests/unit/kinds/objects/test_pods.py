@@ -1,4 +1,4 @@
-"""A workload's pods as they are told: containers, what they hold, what is wrong with them."""
+"""A workload's pods as they are reported: containers, what they hold, what is wrong with them."""
 
 import json
 from datetime import UTC, datetime
