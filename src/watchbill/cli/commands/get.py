@@ -66,7 +66,7 @@ async def get(
     search: options.Search = None,
     image: options.Image = None,
     node: options.Node = None,
-    gpu_model: options.GpuModel = None,
+    gpu_type: options.GpuType = None,
     labels: options.Labels = None,
     sort_by: options.SortBy = None,
     desc: options.Descending = False,
@@ -93,7 +93,7 @@ async def get(
 
     selected = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)
     named = None if columns is None else selected
-    names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
+    names = name_filters(image=image, node=node, gpu_type=gpu_type, labels=labels)
     if deleted and columns is None and output in TABLES:
         selected = (*selected, COLUMNS["deleted"])
     scope = LookupScope(
@@ -282,7 +282,7 @@ async def count(
     search: options.Search = None,
     image: options.Image = None,
     node: options.Node = None,
-    gpu_model: options.GpuModel = None,
+    gpu_type: options.GpuType = None,
     labels: options.Labels = None,
     deleted: options.Deleted = False,
     project: options.Project = None,
@@ -299,7 +299,7 @@ async def count(
         is_everywhere=everywhere,
         is_ai_work=not all_workloads and not names_class(filters),
     )
-    names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
+    names = name_filters(image=image, node=node, gpu_type=gpu_type, labels=labels)
     selection = Selection(
         filters=(*(filters or ()), *names, *await scope_filters(session.client, scope)),
         search=search,
@@ -318,7 +318,7 @@ async def export(
     search: options.Search = None,
     image: options.Image = None,
     node: options.Node = None,
-    gpu_model: options.GpuModel = None,
+    gpu_type: options.GpuType = None,
     labels: options.Labels = None,
     deleted: options.Deleted = False,
     with_deleted: Annotated[
@@ -347,7 +347,7 @@ async def export(
     if since is not None:
         start = parse_moment("--since", since, datetime.now(UTC))
         recent = (f"phaseUpdatedAt>={rfc3339(start)}",)
-    names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
+    names = name_filters(image=image, node=node, gpu_type=gpu_type, labels=labels)
     narrowing = (*(filters or ()), *names, *recent, *await scope_filters(session.client, scope))
     has_header = output is ExportFormat.CSV
     for is_deleted in (False, True) if with_deleted else (deleted,):

@@ -79,7 +79,7 @@ async def nodes(
     ] = TableFormat.TABLE,
     cluster: options.ClusterOption = None,
     node_pool: Pool = None,
-    gpu_model: options.GpuModel = None,
+    gpu_type: options.GpuType = None,
     search: NodeSearch = None,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
@@ -94,7 +94,7 @@ async def nodes(
 
     filters = [] if name is None else [filter_item("name", name)]
     filters += [] if node_pool is None else [filter_item("nodePool", node_pool)]
-    filters += [] if gpu_model is None else [filter_item("gpuType", gpu_model, "=@")]
+    filters += [] if gpu_type is None else [filter_item("gpuType", gpu_type, "=@")]
     if cluster is not None:
         filters.append(f"clusterUuid=={(await find_cluster(session.client, cluster)).id}")
     is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)

@@ -64,11 +64,11 @@ def name_filters(
     *,
     image: str | None = None,
     node: str | None = None,
-    gpu_model: str | None = None,
+    gpu_type: str | None = None,
     labels: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """What `--image`, `--node`, `--gpu-model` and `--label` mean, as items of filterBy."""
-    parts = (("image", image, "=@"), ("node", node, "=="), ("gpuModel", gpu_model, "=@"))
+    """What `--image`, `--node`, `--gpu-type` and `--label` mean, as items of filterBy."""
+    parts = (("image", image, "=@"), ("node", node, "=="), ("gpuModel", gpu_type, "=@"))
     filters = [filter_item(name, text, op) for name, text, op in parts if text is not None]
     for label in labels or ():
         if any(mark in label for mark in _OF_SELECTORS):

@@ -1,4 +1,4 @@
-"""What several commands share: options, arguments, their completion, what `--sort-by` understands, and moments."""
+"""What several commands share: options, arguments, completion, what `--sort-by` understands, and moments."""
 
 import os
 import re
@@ -137,10 +137,9 @@ Node = Annotated[
     str | None,
     typer.Option("--node", metavar="NAME", help="Only with a pod on this node."),
 ]
-GpuModel = Annotated[
+GpuType = Annotated[
     str | None,
     typer.Option(
-        "--gpu-model",
         "--gpu-type",
         metavar="TEXT",
         help="Only on GPUs whose type contains this text, such as H100.",
