@@ -37,7 +37,7 @@ MASS = 2_000
 """Pods of a namespace that goes while nobody watches: by far the most of all."""
 MASS_SECONDS = 300.0
 NAMESAKES = 40
-"""Fewer than are held for a second look."""
+"""With those that go beside them about as many as are held for a second look."""
 TURNS_SECONDS = 60.0
 
 Fault = Callable[[Scene], Awaitable[str]]

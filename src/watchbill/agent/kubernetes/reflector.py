@@ -108,7 +108,8 @@ class Reflector:
         self._unbroken_since: float | None = None
         self._list_backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
         self._watch_backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
-        """Of watches that fail until one says something: that lists succeed meanwhile is no progress."""
+        """Of watches that fail until one says something or ends in good order: that lists succeed meanwhile is
+        no progress."""
         self._forbidden_attempts = 0
         self._state: State = "listing"
         self._since = datetime.now(UTC)
@@ -263,6 +264,8 @@ class Reflector:
             else:
                 if asyncio.get_running_loop().time() - began < SHORT_WATCH_SECONDS:
                     await asyncio.sleep(jittered(SHORT_WATCH_SECONDS))
+                else:
+                    self._watch_backoff.reset()
 
     def _can_resume_watch(self, failure: ApiFailure) -> bool:
         is_temporary = failure.kind in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
