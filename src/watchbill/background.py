@@ -36,6 +36,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def log_failure(event: str, error: Exception, **names: str) -> None:
+    """What was to be expected in a sentence, anything else with where it came from."""
+    if isinstance(error, WatchbillError):
+        log.warning(event, reason=str(error), **names)
+    else:
+        log.error(event, exc_info=error, **names)
+
+
 @dataclass(slots=True)
 class LoopState:
     """How one loop is doing. `last_success_at` None = it has not succeeded since the start."""
@@ -58,10 +66,7 @@ class LoopState:
     def fail(self, error: Exception) -> None:
         self.failures += 1
         self.last_error = f"{type(error).__name__}: {error}"
-        if isinstance(error, WatchbillError):
-            log.warning("background work failed; trying again", task=self.name, reason=str(error))
-        else:
-            log.error("background work failed; trying again", task=self.name, exc_info=error)
+        log_failure("background work failed; trying again", error, task=self.name)
 
     def is_stale(self, now: datetime) -> bool:
         """Three rounds in a row brought nothing."""

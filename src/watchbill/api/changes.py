@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from watchbill.api.limits import CONCURRENT_STREAMS, MAX_STREAMS, RejectingConcurrencyLimiter
+from watchbill.background import log_failure
 from watchbill.errors import Unavailable
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
@@ -179,7 +180,7 @@ class ChangeStreams:
                 else:
                     await self._poll(listening)
             except Exception as error:
-                log.warning("lost the notification connection; reconnecting", exc_info=error)
+                log_failure("lost the notification connection; reconnecting", error)
                 if not listening.done():
                     listening.set_exception(error)
                     listening.exception()  # nobody may be waiting for it

@@ -1,5 +1,6 @@
 """A failure of the database is reported as such and never taken for a bug of ours; a bug is never hidden."""
 
+import logging
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
@@ -53,6 +54,23 @@ async def test_a_failure_of_the_database_is_unavailability(
     assert "secret row" not in f"{raised.value.message} {raised.value.details}"
     assert (raised.value.retry_after_seconds is None) == (code == "57014")
     await db.check_ready()
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "is_explained"),
+    [
+        (asyncpg.InvalidPasswordError("x"), "cannot refill: The database refuses the login.", True),
+        (asyncpg.UndefinedTableError("x"), "cannot refill", False),
+    ],
+)
+def test_the_drivers_pool_logs_a_traceback_only_of_what_nobody_expected(
+    error: Exception, message: str, is_explained: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "asyncpg.pool"):
+        logging.getLogger("asyncpg.pool").warning("cannot %s", "refill", exc_info=error)
+    [record] = caplog.records
+    assert record.getMessage() == message
+    assert (record.exc_info is None) == is_explained
 
 
 async def test_who_waits_for_a_lock_is_told_of_it_before_the_statement_times_out(

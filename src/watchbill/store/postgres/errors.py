@@ -4,6 +4,7 @@ Whatever is not listed here is a bug of ours and passes through as it is. The co
 appendix "Error Codes"; a row names a whole code, or the first two characters of a class.
 """
 
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -162,6 +163,21 @@ def failure_of(error: BaseException) -> DatabaseFailure | None:
         if isinstance(error, kind):
             return failure
     return _DISCONNECTED if isinstance(error, _DRIVER_ERRORS) else None
+
+
+class _KnownFailures(logging.Filter):
+    """Of what the driver's pool logs: our sentence in place of a traceback a second while a failure lasts."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        failure = failure_of(error) if error is not None else None
+        if failure is not None:
+            record.msg, record.args = f"{record.getMessage()}: {failure.message}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+logging.getLogger("asyncpg.pool").addFilter(_KnownFailures())
 
 
 @asynccontextmanager
