@@ -90,6 +90,21 @@ def test_a_password_that_breaks_the_address_is_never_shown(password: str) -> Non
     assert "%2F" in shown
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_READ_URL"])
+def test_an_address_that_is_told_twice_is_refused(name: str, tmp_path: Path) -> None:
+    """Nobody could tell which of the two databases is meant; a flag says it."""
+    file = tmp_path / "url"
+    file.write_text("postgresql://wb@b.example.com/wb")
+    environ = {
+        f"WATCHBILL_{name}": "postgresql://wb@a.example.com/wb",
+        f"WATCHBILL_{name}_FILE": str(file),
+    }
+    with pytest.raises(Invalid, match=f"WATCHBILL_{name} and WATCHBILL_{name}_FILE are both set"):
+        server_settings(environ)
+    flag = {name.lower(): "postgresql://wb@c.example.com/wb"}
+    assert getattr(server_settings(environ, **flag), name.lower()) == flag[name.lower()]
+
+
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
     assert server_settings({"WATCHBILL_HOST": ""}).host == "127.0.0.1"
     with pytest.raises(Invalid, match="--host"):

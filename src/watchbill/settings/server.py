@@ -244,8 +244,12 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     values: dict[str, Any] = from_variables(ServerSettings, environ)
     values |= from_flags(ServerSettings, overrides)
     for name in ("database_url", "database_direct_url", "database_read_url"):
-        if values.get(f"{name}_file") is not None and name not in values:
-            values[name] = _first_line(name, values[f"{name}_file"])
+        if (file := values.get(f"{name}_file")) is None or overrides.get(name) is not None:
+            continue
+        if name in values:
+            setting = f"WATCHBILL_{name.upper()}"
+            raise Invalid(f"{setting} and {setting}_FILE are both set; keep one of them.")
+        values[name] = _first_line(name, file)
     if "data_dir" not in values:
         is_embedded = values.get("database_url") is None
         values["data_dir"] = default_data_dir(environ) if is_embedded else _NO_FOLDER

@@ -41,7 +41,10 @@ class Proxies:
             try:
                 self._networks.append(ip_network(text))
             except ValueError as error:
-                raise Invalid(f"'{text}' is not an IP address or network.") from error
+                raise Invalid(
+                    f"WATCHBILL_TRUSTED_PROXIES: '{text}' is not an IP address or network.",
+                    details="Write them as in 10.0.0.0/8, separated by commas.",
+                ) from error
         self._is_trusted = lru_cache(maxsize=4096)(self._lies_within)
 
     def apply(self, scope: Scope) -> None:
