@@ -137,6 +137,7 @@ def program(path: Path, text: str) -> None:
 async def machine(folder: Path) -> AsyncIterator[Machine]:
     program(folder / "bin" / "watchbill", f'exec {sys.executable} -m watchbill "$@"')
     program(folder / "bin" / "kubectl", f"cat > {folder}/applied.yaml")
+    (folder / "deploy").symlink_to(PROJECT / "deploy")
     environ = {
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),

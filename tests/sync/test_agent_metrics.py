@@ -206,6 +206,15 @@ async def test_the_agent_exports_whose_pods_and_devices_are_whose(tmp_path: Path
     assert samples["watchbill_workload_pod_info", frozenset(named | {("pod_node", "n1")})] == 1
 
 
+async def test_a_kubelet_is_answered_also_where_nothing_is_scraped(tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"metrics_port": port, "metrics_host": "127.0.0.1", "scrape_seconds": 0}
+    async with measuring(tmp_path, **settings) as reported, aiohttp.ClientSession() as session:
+        await until(lambda: bool(reported.server.beats))
+        async with session.get(f"http://127.0.0.1:{port}/livez") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ok"})
+
+
 FLOOD = b"".join(
     b'vllm:num_requests_running{model_name="m",engine="%d"} 1.0\n' % n for n in range(906_000)
 )

@@ -103,6 +103,25 @@ async def test_kubernetes_takes_every_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("server", "further"),
+    [
+        ("https://watchbill.example.com", set()),
+        ("http://watchbill.example.com", {80}),
+        ("https://watchbill.example.com:8443", {8443}),
+        ("http://watchbill-server.watchbill.svc", {80, 8600}),
+        ("http://watchbill-server.watchbill.svc.cluster.local:80", {80, 8600}),
+        ("http://watchbill-server", {80, 8600}),
+        ("http://[2001:db8::1]:8600", {8600}),
+    ],
+)
+async def test_the_policy_lets_the_agent_reach_its_server(server: str, further: set[int]) -> None:
+    """Behind a Service the policy sees the port of the pod."""
+    outcome = await watchbill("agent", "manifest", "--base", "--server", server)
+    egress = by_kind(outcome.out)["NetworkPolicy/watchbill-agent"]["spec"]["egress"]
+    assert {port["port"] for rule in egress for port in rule["ports"]} == {53, 443, 6443} | further
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "error: The cluster is not named."),

@@ -1,5 +1,6 @@
 """What runs Watchbill elsewhere: rendered by kubectl, and held to the field names of Kubernetes' own types."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from watchbill.settings.table import settings_table
 from watchbill.store.postgres.engine import SYSTEM_USER
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 KUSTOMIZATIONS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
-OPERATOR_KINDS = {"ServiceMonitor"}
+OPERATOR_KINDS = {"HTTPRoute", "ServiceMonitor"}
 """Kinds of others, whose types Kubernetes' client does not have."""
 
 
@@ -63,6 +65,47 @@ def test_every_object_has_only_fields_that_kubernetes_knows(folder: Path) -> Non
             assert unknown_fields(document, model_of(document)) == []
 
 
+def test_a_route_of_the_gateway_has_only_members_of_its_published_type() -> None:
+    """As KServe publishes it, which embeds the specification of HTTPRoute."""
+    (route,) = [
+        document
+        for document in rendered(DEPLOY / "kubernetes" / "overlays" / "gateway")
+        if document["kind"] == "HTTPRoute"
+    ]
+    published = json.loads((FIXTURES / "published_types.json").read_text(encoding="utf-8"))
+    types = published["LLMInferenceService.serving.kserve.io"]["v1alpha2"]["types"]
+    type_ = types["spec"]["router"]["route"]["http"]["spec"]
+    assert unpublished(route["spec"], type_) == []
+    assert unpublished({"rules": [{"timeout": "0s"}]}, type_) == [".rules[].timeout"]
+
+
+def unpublished(value: Any, type_: Any, at: str = "") -> list[str]:
+    """Members that the type does not have, each by its path."""
+    if isinstance(value, list):
+        return [name for item in value for name in unpublished(item, type_["[]"], f"{at}[]")]
+    if not isinstance(value, dict):
+        return []
+    result = [f"{at}.{name}" for name in value if name not in type_]
+    for name in value.keys() & type_.keys():
+        result += unpublished(value[name], type_[name], f"{at}.{name}")
+    return result
+
+
+def test_no_probe_ends_a_long_migration_and_no_probe_an_agent_that_measures_nothing() -> None:
+    """A migration answers nothing and, ended, begins anew; the agent's port answers whatever it scrapes."""
+    pods = {
+        document["metadata"]["name"]: document["spec"]["template"]["spec"]["containers"][0]
+        for folder in ("server", "agent")
+        for document in rendered(DEPLOY / "kubernetes" / folder)
+        if document["kind"] == "Deployment"
+    }
+    startup = pods["watchbill-server"]["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 3600
+    agent = pods["watchbill-agent"]
+    assert agent["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
+    assert "WATCHBILL_AGENT_METRICS_PORT" in {entry["name"] for entry in agent["env"]}
+
+
 def test_a_misspelt_field_would_be_found() -> None:
     document = {"spec": {"template": {"spec": {"containers": [{"name": "x", "imagee": "y"}]}}}}
     assert unknown_fields(document, "V1Deployment") == [".spec.template.spec.containers[0].imagee"]
@@ -92,7 +135,7 @@ def test_selectors_select_and_references_lead_somewhere(folder: Path) -> None:
             assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
 
 
-@pytest.mark.parametrize("name", ["server", "agent", "production"])
+@pytest.mark.parametrize("name", ["server", "agent", "production", "gateway"])
 def test_pods_keep_to_the_restricted_standard(name: str) -> None:
     (folder,) = [path for path in KUSTOMIZATIONS if path.name == name]
     for document in rendered(folder):
@@ -159,6 +202,19 @@ def test_every_alert_has_an_entry_in_the_runbook_and_none_is_left_over() -> None
     }
     runbook = (DEPLOY.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^## (\w+)$", runbook, re.MULTILINE)) == alerts
+
+
+def test_the_operators_rule_has_the_alerts_as_they_are() -> None:
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\$ (.*PrometheusRule.*)$", page, re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-c", f"kubectl() {{ cat; }}; {command}"],
+        check=True, capture_output=True, text=True, cwd=DEPLOY.parent,
+    )  # fmt: skip
+    rule = yaml.safe_load(done.stdout)
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yaml").read_text(encoding="utf-8"))
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"] == rules
 
 
 def test_every_command_of_the_runbook_exists() -> None:

@@ -24,6 +24,8 @@ OWNERS_ABOVE = (
 """Owners of workloads that have no definition of their own; they are looked up by name."""
 ALLOWED_PORTS = frozenset({53, 443, 6443})
 """Of the network policy, whatever the server's address is."""
+SERVER_PORT = 8600
+"""Of a server's pod: behind a Service of the cluster a network policy sees the port of the pod."""
 NAME = "watchbill-agent"
 
 
@@ -43,7 +45,6 @@ class AgentDeployment:
 def agent_manifest(deployment: AgentDeployment, definitions: Definitions) -> str:
     """YAML documents for `kubectl apply -f -`; those of the credential come first."""
     template = Template((files("watchbill.agent") / "manifest.yaml").read_text(encoding="utf-8"))
-    port = urlsplit(deployment.server_url).port or 443
     body = template.substitute(
         namespace=deployment.namespace,
         image=json.dumps(deployment.image) if ":" in deployment.image else deployment.image,
@@ -51,7 +52,10 @@ def agent_manifest(deployment: AgentDeployment, definitions: Definitions) -> str
         rules="".join(_rule_lines(permitted_resources(definitions))),
         mounts=_KINDS_MOUNT if deployment.kinds else "",
         volumes=_KINDS_VOLUME if deployment.kinds else "",
-        server_port="" if port in ALLOWED_PORTS else f"        - {{protocol: TCP, port: {port}}}\n",
+        server_port="".join(
+            f"        - {{protocol: TCP, port: {port}}}\n"
+            for port in sorted(_server_ports(deployment.server_url) - ALLOWED_PORTS)
+        ),
     )
     return "---\n".join([*_before(deployment), body])
 
@@ -77,6 +81,14 @@ def _rule_lines(resources: Mapping[str, Iterable[str]]) -> Iterator[str]:
         yield f"  - apiGroups: [{group or json.dumps(group)}]\n"
         yield f"    resources: [{', '.join(names)}]\n"
         yield "    verbs: [get, list, watch]\n"
+
+
+def _server_ports(url: str) -> set[int]:
+    parts = urlsplit(url)
+    ports = {parts.port or (80 if parts.scheme == "http" else 443)}
+    host = (parts.hostname or "").removesuffix(".").removesuffix(".cluster.local")
+    is_service = host.endswith(".svc") or ("." not in host and ":" not in host)
+    return ports | {SERVER_PORT} if is_service else ports
 
 
 def _arguments(deployment: AgentDeployment) -> Iterator[str]:

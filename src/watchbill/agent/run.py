@@ -157,7 +157,6 @@ class Agent:
             tracker=self.tracker,
             samples=samples,
         )
-        self._has_metrics = settings.scrape_seconds > 0
         self._is_synced = False
         """Every workload of the first lists has been derived; before that, all would count as changed."""
         self._owners_missing_since: float | None = None
@@ -176,10 +175,9 @@ class Agent:
             self._identify(stop),
             self._run_stream(),
             self._start_tracking(stop),
+            self.metrics.run(lambda: self._is_synced),
         )
         tasks = [asyncio.create_task(part) for part in parts]
-        if self._has_metrics:
-            tasks.append(asyncio.create_task(self.metrics.run(lambda: self._is_synced)))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)

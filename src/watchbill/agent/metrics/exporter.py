@@ -142,7 +142,7 @@ class WorkloadCollector(Collector):
 
 
 class Exporter:
-    """Serves GET /metrics on its own port, if one is configured."""
+    """Serves GET /metrics, and /livez for a kubelet, on its own port, if one is configured."""
 
     def __init__(
         self,
@@ -163,6 +163,7 @@ class Exporter:
             return
         app = web.Application()
         app.router.add_get("/metrics", self._answer)
+        app.router.add_get("/livez", _live)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -180,6 +181,11 @@ class Exporter:
     async def _answer(self, _: web.Request) -> web.Response:
         body = generate_latest(self._registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _live(_: web.Request) -> web.Response:
+    """That the loop which watches and reports goes round; no metric is computed for it."""
+    return web.json_response({"status": "ok"})
 
 
 def _gauge(

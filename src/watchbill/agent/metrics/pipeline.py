@@ -1,5 +1,6 @@
 """The agent's metrics pipeline: fetcher, scrape rounds, samples, idle GPUs, its own exporter."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
@@ -63,10 +64,13 @@ class MeasuringLoop:
         return self.scraper.states()
 
     async def run(self, ready: Callable[[], bool]) -> None:
-        """Raises Unavailable if the port cannot be bound."""
+        """The port answers also where nothing is scraped. Raises Unavailable if it cannot be bound."""
         port, host = self._settings.metrics_port, self._settings.metrics_host
         async with self._fetcher, self._exporter.listening(host, port):
-            await self.scraper.run(ready)
+            if self._settings.scrape_seconds > 0:
+                await self.scraper.run(ready)
+            else:
+                await asyncio.Event().wait()
 
     def _on_round(self, roots: Iterable[str]) -> None:
         """A round, or a part of it, is complete: the idle GPUs of `roots` changed."""
