@@ -31,5 +31,5 @@ def read_prices(path: Path | None) -> Prices | None:
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The prices in {path} are invalid.",
-            details=f"{error}. Write currency, and gpuHour, gpuModels or nodePools with a price for each.",
+            details=f"{error}\nWrite currency, and gpuHour, gpuModels or nodePools with a price for each.",
         ) from error

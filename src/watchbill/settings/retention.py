@@ -59,7 +59,7 @@ def read_retention(path: Path | None, default: RetentionDays) -> Retention:
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The retention in {path} is invalid.",
-            details=f"{error}. Write tenants, by name, each with deletedDays, metricsDays, auditDays or "
+            details=f"{error}\nWrite tenants, by name, each with deletedDays, metricsDays, auditDays or "
             "usageDays.",
         ) from error
     return Retention(
