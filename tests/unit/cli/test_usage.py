@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command_line import FakeServer
-from watchbill.cli.commands.usage import _start_before
+from watchbill.cli.commands.usage import NOT_YET, _start_before
 
 FIGURES: dict[str, Any] = {
     "requestedGpuHours": 120.0,
@@ -62,6 +62,16 @@ async def test_a_table_says_how_much_was_idle_and_how_far_it_counts() -> None:
     assert start.date() in {
         (datetime.now(UTC) - timedelta(days=6, minutes=minutes)).date() for minutes in (0, 5)
     }, "seven days with today"
+
+
+@pytest.mark.parametrize("arguments", [(), ("-o", "wide"), ("--compare",), ("-o", "csv")])
+async def test_before_the_first_accounting_no_figure_is_told(arguments: tuple[str, ...]) -> None:
+    nothing = dict.fromkeys(FIGURES, 0.0)
+    report = answer(accountedUntil=None, totals=nothing)
+    async with FakeServer(usage=report).running() as watchbill:
+        outcome = await watchbill("usage", *arguments)
+    assert outcome.err.splitlines() == [NOT_YET]
+    assert " 0.0" not in outcome.out
 
 
 async def test_a_group_may_be_written_as_capacity_and_top_write_it() -> None:

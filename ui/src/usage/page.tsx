@@ -165,7 +165,9 @@ function Report({ query, question }: ReportProps) {
           </span>
         ))}
       </div>
-      {measure.word === "pending" ? (
+      {report.accountedUntil === null ? (
+        <p class="lead">Nothing is accounted yet; the first figures come within 15 minutes.</p>
+      ) : measure.word === "pending" ? (
         <PendingLead report={report} previous={data.previous} pending={data.pending} pendingFilters={pendingFilters ?? []} />
       ) : (
         <Lead report={report} previous={data.previous.allocatedGpuHours} />
@@ -183,8 +185,8 @@ function Report({ query, question }: ReportProps) {
         ·{" "}
         <a href={usageCsvUrl({ bounds, groups: [group.word, "day"], only })} download>
           CSV by day
-        </a>{" "}
-        · <Counted report={report} />
+        </a>
+        {report.accountedUntil !== null && <Counted totals={report.totals} until={report.accountedUntil} />}
       </p>
     </div>
   );
@@ -261,13 +263,17 @@ function PendingLead({ report, previous, pending, pendingFilters }: PendingLeadP
   );
 }
 
+interface CountedProps {
+  readonly totals: UsageReport["totals"];
+  readonly until: string;
+}
+
 /** What is not counted, or not yet. */
-function Counted({ report }: { readonly report: UsageReport }) {
-  const { accountedUntil, totals } = report;
-  if (accountedUntil === null) return <>Nothing is accounted yet; the first figures come within 15 minutes.</>;
+function Counted({ totals, until }: CountedProps) {
   return (
     <>
-      Counted up to {accountedUntil.slice(0, 16).replace("T", " ")} UTC.
+      {" "}
+      · Counted up to {until.slice(0, 16).replace("T", " ")} UTC.
       {totals.unmeasuredGpuHours > 0 && ` ${gpuHours(totals.unmeasuredGpuHours)} GPU-hours were not measured.`}
       {totals.gapGpuHours > 0 && ` Not counted: ${gpuHours(totals.gapGpuHours)} GPU-hours when no agent observed the cluster.`}
     </>

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TABLE_ROWS = 50
 _DAY = timedelta(days=1)
 _HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
+NOT_YET = "Nothing is accounted yet; the first figures come within 15 minutes."
 _TIMES = frozenset({"day", "week", "month"})
 
 
@@ -116,6 +117,8 @@ async def usage(
         from watchbill.tabular import rows_as_csv
 
         session.terminal.write(rows_as_csv(usage_table(groups, report.rows)))
+        if report.accounted_until is None:
+            session.terminal.note(NOT_YET)
         return
     if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
@@ -212,7 +215,10 @@ def _change(now: float, before: float) -> list[str]:
 def _print_notes(
     session: CommandContext, report: "UsageReport", previous: "UsageReport | None"
 ) -> None:
-    """Of all rows together, and of what is not counted."""
+    """Of all rows together, and of what is not counted. Before the first accounting nothing is known: no 0."""
+    if report.accounted_until is None:
+        session.terminal.note(NOT_YET)
+        return
     if not report.totals.allocated_gpu_hours and not report.totals.pending_gpu_hours:
         session.terminal.note(
             "No GPU was allocated or requested in these days; the newest ten minutes are not counted yet."
@@ -236,10 +242,7 @@ def _print_notes(
         session.terminal.note(
             f"Not counted: {totals.gap_gpu_hours:,.1f} GPU-hours in times when no agent observed the cluster."
         )
-    if report.accounted_until is None:
-        session.terminal.note("Nothing is accounted yet; the first figures come within 15 minutes.")
-    else:
-        session.terminal.note(f"Counted up to {report.accounted_until:%Y-%m-%d %H:%M} UTC.")
+    session.terminal.note(f"Counted up to {report.accounted_until:%Y-%m-%d %H:%M} UTC.")
 
 
 def _cells(figures: "UsageFigures", *, has_cost: bool) -> list[Cell | str]:
