@@ -17,7 +17,7 @@ import asyncpg
 
 from watchbill.errors import Invalid, Unavailable
 from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
-from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
+from watchbill.store.postgres.schema import APP_ROLE, known_revisions
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 

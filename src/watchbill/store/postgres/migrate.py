@@ -8,14 +8,10 @@ with the statements that an administrator must run.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import cache
-from importlib.resources import files
 
 import asyncpg
 import structlog
 from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -23,8 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from watchbill.errors import Invalid
 from watchbill.store.postgres.errors import translated
+from watchbill.store.postgres.schema import APP_ROLE, known_revisions, migration_config
 
-APP_ROLE = "watchbill_app"
 _LOCK = 0x7761746368  # any number that only Watchbill uses
 _LOCK_HOLDER = (
     "SELECT a.pid, host(a.client_addr) AS address, a.application_name AS application, "
@@ -120,13 +116,6 @@ async def ensure_role(connection: asyncpg.Connection) -> None:
         ) from error
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(files("watchbill.store.postgres") / "migrations"))
-    config.set_main_option("recursive_version_locations", "true")
-    return config
-
-
 async def check_schema(database_url: str) -> None:
     """Raises Invalid unless the database has exactly this version's schema; Unavailable where it fails."""
     async with translated(), _connection(database_url) as connection:
@@ -150,13 +139,6 @@ async def _revision(connection: asyncpg.Connection) -> str | None:
         return None
     revision: str = await connection.fetchval("SELECT version_num FROM public.alembic_version")
     return revision
-
-
-@cache
-def known_revisions() -> tuple[str, ...]:
-    """Of the schema, the present one first."""
-    scripts = ScriptDirectory.from_config(_config())
-    return tuple(script.revision for script in scripts.walk_revisions())
 
 
 def check_revision(present: str) -> None:
@@ -184,7 +166,7 @@ async def _upgrade(database_url: str, *, is_used: bool) -> None:
             "prepared_statement_name_func": lambda: "",  # names could meet those of another server
         },
     )
-    config = _config()
+    config = migration_config()
     try:
         async with engine.begin() as connection:
             config.attributes["connection"] = None
