@@ -254,6 +254,10 @@ async def test_paper_shows_the_rows_without_controls(tab: Tab) -> None:
     rows = await tab.page.locator(".row").count()
     assert rows == PENDING + 1
     assert round(height) >= rows * 32 * 0.8, "the paper is as long as the rows"
+    await tab.open("/?filterBy=name%3D%3Dllama-sft-203")
+    await expect(tab.page.locator(".row")).to_have_count(1)
+    paper = await tab.page.pdf(prefer_css_page_size=True)
+    assert b"/Count 1" in paper, "no page is left empty before the list"
 
 
 async def test_failed_in_24_hours_is_what_its_links_show(tab: Tab, site: Site) -> None:

@@ -67,6 +67,7 @@ function ClusterCard({ cluster, allocated }: CardProps) {
   const absent = kinds.filter((kind) => kind.state === "absent");
   const complete = kinds.filter((kind) => kind.state === "complete");
   const exporters = (cluster.kinds ?? []).filter((kind) => kind.group === EXPORTERS && kind.state === "complete");
+  const answering = exporters.filter((kind) => kind.message === undefined);
   return (
     <section class="card" aria-label={cluster.name}>
       <h2>
@@ -130,9 +131,16 @@ function ClusterCard({ cluster, allocated }: CardProps) {
       <NodePools cluster={cluster} allocated={allocated} />
       <p class="card-part muted">
         {measurement.isMeasured ? "GPU use is measured." : <FindingText finding={measurement} />}
-        {exporters.length > 0 && ` Read: ${exporters.map((kind) => kind.kind).join(", ")}.`}
-        {exporters.map((kind) => kind.message !== undefined && <span key={kind.kind}> {kind.kind}: {kind.message}.</span>)}
+        {answering.length > 0 && ` Read: ${answering.map((kind) => kind.kind).join(", ")}.`}
       </p>
+      {exporters.map(
+        (kind) =>
+          kind.message !== undefined && (
+            <p key={kind.kind} class="card-part muted">
+              Exporters of the kind “{kind.kind}”: {kind.message}.
+            </p>
+          ),
+      )}
       {unobserved.length > 0 && (
         <div class="card-part warning">
           <h3>Cannot be observed here</h3>

@@ -78,7 +78,7 @@ export function ownerRow(owner: IdleOwner): BarRow {
     key: name ?? "",
     label: <Owner owner={name} />,
     value: owner.idleGpuHours,
-    shown: `${gpuHours(owner.idleGpuHours)} h · ${decimal(owner.idleGpus)} GPU`,
+    shown: `${gpuHours(owner.idleGpuHours)} h · ${plural(owner.idleGpus, "GPU", "GPUs")}`,
     tone: "pending",
     to: listUrl(items as [string, string, string][], { sortBy: "idleAllocatedGpus" }),
   };

@@ -167,6 +167,8 @@ function Report({ query, question }: ReportProps) {
       </div>
       {report.accountedUntil === null ? (
         <p class="lead">Nothing is accounted yet; the first figures come within 15 minutes.</p>
+      ) : report.totals.allocatedGpuHours + report.totals.pendingGpuHours === 0 ? (
+        <p class="lead">No GPU was allocated or requested in these days; the newest ten minutes are not counted yet.</p>
       ) : measure.word === "pending" ? (
         <PendingLead report={report} previous={data.previous} pending={data.pending} pendingFilters={pendingFilters ?? []} />
       ) : (
@@ -300,12 +302,11 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
         <thead>
           <tr>
             <th scope="col">{group.label[0]!.toUpperCase() + group.label.slice(1)}</th>
-            <th scope="col" class="is-number">Allocated GPU-hours</th>
-            <th scope="col" class="is-number">Idle</th>
-            <th scope="col" class="is-number">Idle %</th>
-            <th scope="col" class="is-number">Pending</th>
-            <th scope="col" class="is-number">CPU core-hours</th>
-            {currency !== null && <th scope="col" class="is-number">{currency}</th>}
+            {numbersOf(totals, measure, currency).map(([label]) => (
+              <th key={label} scope="col" class="is-number">
+                {label}
+              </th>
+            ))}
             <th scope="col" class="is-number" title={`GPU-hours ${measure.label} in the period before, and the change since`}>
               Before
             </th>
@@ -319,7 +320,7 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
                 <Name row={row} group={group} />
                 {group.word !== "workload" && <ByWorkload group={group} value={row.group[group.word] ?? ""} query={query} />}
               </th>
-              <Numbers row={row} currency={currency} />
+              <Numbers row={row} measure={measure} currency={currency} />
               <Before now={measure.of(row)} before={before} />
             </tr>
           ))}
@@ -327,7 +328,7 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
         <tfoot>
           <tr>
             <th scope="row">All</th>
-            <Numbers row={totals} currency={currency} />
+            <Numbers row={totals} measure={measure} currency={currency} />
             <Before now={measure.of(totals)} before={previous} />
           </tr>
         </tfoot>
@@ -353,20 +354,35 @@ function Before({ now, before }: { readonly now: number; readonly before: number
   );
 }
 
-function Numbers({ row, currency }: { readonly row: Omit<UsageRow, "group">; readonly currency: string | null }) {
+type Figures = Omit<UsageRow, "group">;
+
+/** The columns of numbers with their labels: what was asked for comes first, so that a narrow screen shows it. */
+function numbersOf(row: Figures, measure: Measure, currency: string | null): (readonly [string, string])[] {
   const share = idleShare(row);
-  const cells = [
-    gpuHours(row.allocatedGpuHours),
-    row.idleGpuHours === null ? "not measured" : gpuHours(row.idleGpuHours),
-    share === undefined ? "–" : percent(share),
-    gpuHours(row.pendingGpuHours),
-    gpuHours(row.cpuCoreHours),
-    ...(currency === null ? [] : [row.cost === null ? "–" : decimal(row.cost)]),
+  const pending = ["Pending GPU-hours", gpuHours(row.pendingGpuHours)] as const;
+  const isOfPending = measure.word === "pending";
+  return [
+    ...(isOfPending ? [pending] : []),
+    ["Allocated GPU-hours", gpuHours(row.allocatedGpuHours)],
+    ["Idle", row.idleGpuHours === null ? "not measured" : gpuHours(row.idleGpuHours)],
+    ["Idle %", share === undefined ? "–" : percent(share)],
+    ...(isOfPending ? [] : [pending]),
+    ["CPU core-hours", gpuHours(row.cpuCoreHours)],
+    ...(currency === null ? [] : [[currency, row.cost === null ? "–" : decimal(row.cost)] as const]),
   ];
+}
+
+interface NumbersProps {
+  readonly row: Figures;
+  readonly measure: Measure;
+  readonly currency: string | null;
+}
+
+function Numbers({ row, measure, currency }: NumbersProps) {
   return (
     <>
-      {cells.map((cell, index) => (
-        <td key={index} class="is-number">
+      {numbersOf(row, measure, currency).map(([label, cell]) => (
+        <td key={label} class="is-number">
           {cell}
         </td>
       ))}

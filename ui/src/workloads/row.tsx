@@ -121,7 +121,7 @@ function Lines({ workload, columns }: RowProps) {
     workload.projectName,
     clusterName(clusters, workload.clusterId),
     `${podsShown(workload)} pods`,
-    `${gpusAllocated(workload)} GPU`,
+    `${gpusAllocated(workload)} ${gpusAllocated(workload) === "1" ? "GPU" : "GPUs"}`,
   ];
   return (
     <div role="gridcell" class="two-lines">
