@@ -156,9 +156,9 @@ async def test_a_target_that_vanishes_leaves_a_gap_and_no_zero(scene: Scene) -> 
     reported = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
     assert not [at for at in reported if vanished + 3 * SCRAPE < at < returned]
     step = (ended - began) / 100
-    assert len([at for at in reported if at < vanished]) >= (vanished - began) / step - 2
+    assert len([at for at in reported if at < vanished]) >= (vanished - began) / step / 2
     late = returned + 3 * SCRAPE
-    assert len([at for at in reported if at > late]) >= (ended - late) / step - 2
+    assert len([at for at in reported if at > late]) >= (ended - late) / step / 2
 
 
 async def test_what_is_gone_has_its_figures_still_and_none_after_its_end(scene: Scene) -> None:
@@ -202,11 +202,25 @@ async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:
         assert abs(steps - round(steps)) < 0.05
 
 
+@dataclass(frozen=True)
+class Answered:
+    reader: int
+    began_at: float
+    ended_at: float
+    status: int
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("fault", ["dies", "hangs"])
 async def test_a_store_that_fails_under_load(scene: Scene, fault: str) -> None:
     await _running(scene)
     tasks = len(asyncio.all_tasks())
-    answers: list[tuple[int, float, float, int]] = []
+    answers: list[Answered] = []
     over = asyncio.Event()
 
     async def read(reader: int) -> None:
@@ -216,7 +230,7 @@ async def test_a_store_that_fails_under_load(scene: Scene, fault: str) -> None:
             path = f"/api/v1/workloads/{ID}/metrics?metricType={types}&numberOfSamples=20"
             window = f"&start={_stamp(now - timedelta(seconds=2))}&end={_stamp(now)}"
             answer = await scene.served.get(path + window)
-            answers.append((reader, began, time.monotonic(), answer.status))
+            answers.append(Answered(reader, began, time.monotonic(), answer.status))
             await asyncio.sleep(0.02)
 
     async def beat() -> None:
@@ -224,40 +238,39 @@ async def test_a_store_that_fails_under_load(scene: Scene, fault: str) -> None:
             await scene.agent.send(now=datetime.now(UTC))
             await asyncio.sleep(0.2)
 
+    def since(start: float) -> list[Answered]:
+        return [answer for answer in answers if answer.began_at > start]
+
     beating = asyncio.create_task(beat())
     readers = [asyncio.create_task(read(reader)) for reader in range(16)]
-    await asyncio.sleep(1)
+    await _until(lambda: {answer.reader for answer in answers} == set(range(16)))
     fail: Callable[[], None] = {"dies": scene.store.kill, "hangs": scene.store.freeze}[fault]
+    before = {answer.status for answer in answers}
     fail()
     failed_at = time.monotonic()
-    await asyncio.sleep(6 if fault == "dies" else 10)
+    await _until(lambda: {answer.status for answer in since(failed_at)} >= {207, 503})
     restored_at = time.monotonic()
     if fault == "dies":
         await scene.store.start()
     else:
         scene.store.thaw()
     ready_at = time.monotonic()
-    await asyncio.sleep(3)
-    assert len(_connections(scene.store.url)) <= 2 * MAX_CONCURRENT_QUERIES, (
-        "both ends lie in one machine"
-    )
+    await _until(lambda: _right_again(since(ready_at)))
+    connections = _connections(scene.store.url)
     over.set()
     await asyncio.gather(beating, *readers)
-    before = {status for _, _, ended_at, status in answers if ended_at < failed_at}
-    assert before == {200}
-    during = {
-        status
-        for _, began_at, ended_at, status in answers
-        if began_at > failed_at and ended_at < restored_at
-    }
-    # Who asks before it is known that a store hangs waits for a turn, and may be turned away (429).
+    # Who waits long for a turn may be turned away (429), also before it is known that a store hangs.
+    assert before - {429} == {200}
+    during = {answer.status for answer in since(failed_at) if answer.ended_at < restored_at}
     assert during - {429} == {207, 503}
-    after = {
-        status for _, began_at, _, status in answers if began_at > ready_at + SCRAPE.total_seconds()
-    }
-    assert after == {200}
-    await asyncio.sleep(0.2)
-    assert len(asyncio.all_tasks()) <= tasks
+    assert len(connections) <= 2 * MAX_CONCURRENT_QUERIES, "both ends lie in one machine"
+    await _until(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+def _right_again(answers: list[Answered]) -> bool:
+    """Whether the newest answers, one of every reader, are whole."""
+    newest = {answer.reader: answer.status for answer in answers}
+    return len(newest) == 16 and set(newest.values()) == {200}
 
 
 def _connections(url: str) -> list[object]:
