@@ -4,6 +4,7 @@ One tenant's failure stops no other: the rest of a round goes on, and the round 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -162,17 +163,21 @@ class UsageRounds:
     """
 
     def __init__(
-        self, *, seconds: float = ACCOUNT_EVERY_SECONDS, share: float = ACCOUNTING_SHARE
+        self,
+        *,
+        seconds: float = ACCOUNT_EVERY_SECONDS,
+        share: float = ACCOUNTING_SHARE,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
         self._share = share
+        self._elapsed = elapsed
         self._positions: dict[UUID, UUID] = {}
         """By cluster that was not done, the last workload that was."""
 
     async def run(self, db: Database, now: datetime) -> None:
         """Raises ExceptionGroup of the clusters that failed, when the others are done or time is up."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._seconds
+        deadline = self._elapsed() + self._seconds
         waiting: deque[ClusterAccount] = deque()
         failures: list[Exception] = []
         unfinished: set[int] = set()
@@ -185,8 +190,8 @@ class UsageRounds:
                 failures.append(error)
                 unfinished.add(tenant_id)
         self._positions = {}
-        while waiting and loop.time() < deadline:
-            cluster, began = waiting.popleft(), loop.time()
+        while waiting and self._elapsed() < deadline:
+            cluster, began = waiting.popleft(), self._elapsed()
             try:
                 if await cluster.step(db):
                     waiting.append(cluster)
@@ -196,7 +201,7 @@ class UsageRounds:
                 error.add_note(f"tenant {cluster.tenant_id}: cluster {cluster.cluster_id}")
                 failures.append(error)
                 unfinished.add(cluster.tenant_id)
-            await asyncio.sleep((loop.time() - began) * (1 / self._share - 1))
+            await asyncio.sleep((self._elapsed() - began) * (1 / self._share - 1))
         for cluster in waiting:
             self._positions[cluster.cluster_id] = cluster.after
             unfinished.add(cluster.tenant_id)

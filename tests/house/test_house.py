@@ -254,3 +254,21 @@ def test_pages_name_files_that_are_there() -> None:
     ):
         for name in re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.(?:py|yaml))`", page.read_text("utf-8")):
             assert any((root / name).exists() for root in roots), f"{page.name} names {name}"
+
+
+SHARED_BY_ALL = re.compile(r"([\w.]*\.)?(asyncio|time)(\.\w+)?")
+
+
+def test_no_test_replaces_what_its_whole_process_waits_by() -> None:
+    """Servers that outlast a test run in the same loop: one whose sleep returns at once never yields again."""
+    replaced = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in TESTS
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("setattr", "delattr", "patch", "object")
+        and node.args
+        and SHARED_BY_ALL.fullmatch(ast.unparse(node.args[0]).strip("'\""))
+    ]
+    assert replaced == []

@@ -423,13 +423,8 @@ async def test_a_cluster_with_more_than_there_is_time_for_delays_no_other(
         turns.append(cluster.cluster_id)
         return await step(cluster, db)
 
-    class Loop:
-        def time(self) -> float:
-            return float(len(turns))
-
     monkeypatch.setattr(accounting.ClusterAccount, "step", counted)
-    monkeypatch.setattr(maintenance.asyncio, "get_running_loop", Loop)
-    rounds = maintenance.UsageRounds(seconds=20, share=1)
+    rounds = maintenance.UsageRounds(seconds=20, share=1, elapsed=lambda: float(len(turns)))
 
     async def hours(cluster_id: UUID) -> float:
         scope = Scope(1, cluster_ids=frozenset({cluster_id}))

@@ -1,6 +1,5 @@
 """What a round of accounting meets: silences, deletions just before them, and rounds that were cut off."""
 
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -46,9 +45,7 @@ async def test_a_round_that_goes_on_where_the_last_one_was_cut_off_is_not_the_la
     await observed(db, 240)
     monkeypatch.setattr(accounting, "BATCH_ROWS", 2)
     seconds = iter(range(1000))
-    loop = SimpleNamespace(time=lambda: float(next(seconds)))
-    monkeypatch.setattr("watchbill.maintenance.asyncio.get_running_loop", lambda: loop)
-    rounds = maintenance.UsageRounds(seconds=2, share=1)
+    rounds = maintenance.UsageRounds(seconds=2, share=1, elapsed=lambda: float(next(seconds)))
     for _ in range(12):
         await rounds.run(db, at(240))
     assert await hours_by(db, "cluster") == {("cluster-1",): 2 * 8 * 72}

@@ -149,14 +149,9 @@ async def test_accounting_works_for_no_more_than_its_share(monkeypatch: pytest.M
     monkeypatch.setattr(maintenance, "tenant_list", tenants)
     monkeypatch.setattr(maintenance, "usage_begin", begin)
     monkeypatch.setattr(maintenance, "usage_finish", finish)
-    monkeypatch.setattr(
-        maintenance,
-        "asyncio",
-        SimpleNamespace(
-            sleep=sleep, get_running_loop=lambda: SimpleNamespace(time=lambda: time[0])
-        ),
-    )
-    await maintenance.UsageRounds(share=0.2).run(cast("Database", None), datetime.now(UTC))
+    monkeypatch.setattr(maintenance, "asyncio", SimpleNamespace(sleep=sleep))
+    rounds = maintenance.UsageRounds(share=0.2, elapsed=lambda: time[0])
+    await rounds.run(cast("Database", None), datetime.now(UTC))
     assert rested == [4.0, 4.0, 4.0, "all accounted"]
 
 

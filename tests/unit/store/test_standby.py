@@ -1,6 +1,5 @@
 """What is known of a standby, by positions in the log and by a clock that tests set."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
@@ -30,7 +29,7 @@ class Positions:
 
 @pytest.mark.parametrize("lag_seconds", [0.3, 1.5, 4.0])
 async def test_whoever_waits_for_a_standby_that_lags_is_shown_what_there_was(
-    lag_seconds: float, monkeypatch: pytest.MonkeyPatch
+    lag_seconds: float,
 ) -> None:
     """However often it is looked at meanwhile, and though the primary writes on: a position a millisecond."""
     elapsed = 100.0
@@ -44,12 +43,12 @@ async def test_whoever_waits_for_a_standby_that_lags_is_shown_what_there_was(
         cast("Database", Positions(lambda: int((elapsed - lag_seconds) * 1000))),
         max_staleness_seconds=MAX_STALENESS_SECONDS,
         elapsed=lambda: elapsed,
+        sleep=pause,
     )
     while standby.read() is None:
         await standby.check()
         await pause(standbys.CHECK_SECONDS)
     began = elapsed
-    monkeypatch.setattr(asyncio, "sleep", pause)
     await standby.catch_up()
     assert standby.read() is not None
     assert elapsed - began < lag_seconds + standbys.CHECK_SECONDS

@@ -8,7 +8,7 @@ a standby that lost its primary grows old, one whose primary writes nothing does
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class StandbyRead:
 
 
 class Standby:
-    """One per server process. `elapsed`: seconds of a clock that nobody can set."""
+    """One per server process. `elapsed`: seconds of a clock that nobody can set; `sleep` waits by the same."""
 
     def __init__(
         self,
@@ -51,11 +51,13 @@ class Standby:
         *,
         max_staleness_seconds: float,
         elapsed: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._primary = primary
         self._standby = standby
         self._max_staleness_seconds = max_staleness_seconds
         self._elapsed = elapsed
+        self._sleep = sleep
         self._checking = asyncio.Lock()
         self._positions: deque[tuple[float, int]] = deque()
         """Of the primary, with the moment before each was asked for; those that the standby has not reached,
@@ -108,7 +110,7 @@ class Standby:
                 async with asyncio.timeout(self._max_staleness_seconds - seconds):
                     await self.check()
             if not self._shows(since):
-                await asyncio.sleep(CATCH_UP_SECONDS)
+                await self._sleep(CATCH_UP_SECONDS)
 
     def _shows(self, moment: float) -> bool:
         return self._shows_until is not None and self._shows_until >= moment
