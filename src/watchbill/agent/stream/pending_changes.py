@@ -145,7 +145,7 @@ class PendingChanges:
         self.out_of_room: OrderedDict[str, None] = OrderedDict()
         """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
-        """Of workloads that the server may have: it is told when they ended at most, not what was before."""
+        """Of workloads that the server may have: of these at most the end is reported, not what was before."""
         self.step_count = 0
         """Of earlier records."""
         self.kept_bytes = 0
