@@ -10,11 +10,23 @@ from tests.fixtures.large_items import NOW, flapping
 from tests.fixtures.records import all_nodes, node, pod, upsert, workload
 from tests.fixtures.serving import Served
 from tests.store.test_events import event
-from watchbill.protocol import Batch, Delete, Heartbeat, NodeChanges, RefusedItem, Upsert
+from watchbill.metric_types import MetricType
+from watchbill.protocol import (
+    Batch,
+    Delete,
+    Heartbeat,
+    Measured,
+    NodeChanges,
+    Reading,
+    RefusedItem,
+    Scrape,
+    Upsert,
+)
 from watchbill.query import Scope
 from watchbill.scheduler_queue import SchedulerQueue
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
+from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.workloads import quotas
 from watchbill.store.workloads.deletion import workload_purge
 
@@ -95,6 +107,33 @@ async def test_stored_bytes_follow_every_change(server: Served) -> None:
         for table in ("workload", "cluster_node", "project", "department"):
             await connection.execute(f"DELETE FROM {table}")
     assert [await stored(server, number) for number in (1, 2)] == [0, 0]
+
+
+async def test_samples_count_until_their_day_is_forgotten(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    await agent.send(upsert(workload(1)), now=NOW)
+    before = await stored(server)
+    readings = tuple(Reading(MetricType.CPU_USAGE_CORES, 1.0, f"c{n}") for n in range(10))
+
+    async def tell(minute: int, most_bytes: int) -> None:
+        scrape = Scrape(
+            at=NOW - timedelta(minutes=minute),
+            counted_since=NOW,
+            workloads=(Measured(workload(1).id, readings),),
+        )
+        agent.seq += 1
+        batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=(scrape,))
+        await stream.batch_apply(server.db, agent.identity, batch, NOW, most_bytes=most_bytes)
+
+    names = 100 + sum(len(f"CPU_USAGE_CORES|c{n}") for n in range(10))
+    for number, added in enumerate((names + 180, 180), start=1):
+        await tell(number, 10**9)
+        before += added
+        assert await stored(server) == before
+    await tell(3, 1)
+    assert await stored(server) == before
+    await measured_purge(server.db, 1, days=7, now=NOW + timedelta(days=9))
+    assert await stored(server) == before - names - 2 * 180
 
 
 async def test_without_room_no_node_is_written_and_later_all_are(server: Served) -> None:

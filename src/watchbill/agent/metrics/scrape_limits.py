@@ -3,7 +3,6 @@
 A target that exceeds a limit fails as a whole, as in Prometheus: a part of a page would be a wrong figure.
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +19,7 @@ class Limit(StrEnum):
     LABEL_VALUE = "label_value_length_limit"
     TARGETS = "target_limit"
     NAMESPACE_SAMPLES = "namespace_sample_limit"
+    NAMESPACE_BODY_SIZE = "namespace_body_size_limit"
     TIMEOUT = "scrape_timeout"
     BUCKETS = "bucket_limit"
 
@@ -35,6 +35,7 @@ class ScrapeLimits:
     label_value_length: int = 1024
     targets_per_namespace: int | None = None
     samples_per_namespace: int | None = None
+    bytes_per_namespace: int | None = None
     target_seconds: float = 10.0
 
 
@@ -45,6 +46,7 @@ WORKLOADS = ScrapeLimits(
     samples=2_000,
     targets_per_namespace=500,
     samples_per_namespace=50_000,
+    bytes_per_namespace=64 * 1024 * 1024,
 )
 """Pods that anybody may create."""
 
@@ -55,15 +57,3 @@ class LimitExceeded(ApiFailure):
     def __init__(self, limit: Limit, allowed: float) -> None:
         super().__init__(ErrorKind.REFUSED, f"{limit} of {allowed:g} exceeded")
         self.limit = limit
-
-
-def in_turns(namespaces: Mapping[str, str]) -> Iterator[str]:
-    """The targets' names, one of each namespace in turn. `namespaces`: by target."""
-    waiting: dict[str, list[str]] = {}
-    for name in sorted(namespaces, reverse=True):
-        waiting.setdefault(namespaces[name], []).append(name)
-    while waiting:
-        for namespace in tuple(waiting):
-            yield waiting[namespace].pop()
-            if not waiting[namespace]:
-                del waiting[namespace]

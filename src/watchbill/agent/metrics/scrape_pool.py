@@ -7,7 +7,7 @@ credentials. No redirect is followed. A target that fails or exceeds a limit lea
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -23,7 +23,8 @@ from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.kubernetes.client import BodyTooLarge, KubeClient, bounded_body, request_path
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, cause_of, failure_of_response
 from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample, looks_like_metrics
-from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits, in_turns
+from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits
+from watchbill.agent.metrics.scrape_turns import ScrapeTurns
 from watchbill.metric_types import EXPORTER_GROUP
 from watchbill.protocol import KindState
 
@@ -157,6 +158,9 @@ class ScrapeResults(Generic[Page]):
     pages: dict[str, Page] = field(default_factory=dict)
     failures: dict[str, ApiFailure] = field(default_factory=dict)
     samples_by_namespace: Counter[str] = field(default_factory=Counter)
+    bytes_by_namespace: Counter[str] = field(default_factory=Counter)
+    unfinished: set[str] = field(default_factory=set)
+    """Targets that timed out, or were being read when the round ended."""
 
     @property
     def exceeded(self) -> Counter[Limit]:
@@ -198,8 +202,10 @@ class ScrapePool(Generic[Page]):
         self._concurrency = concurrency
         self._is_strict = is_strict
         self._is_optional = is_optional
-        self._slow: frozenset[str] = frozenset()
-        """Targets that timed out in the last round: they come last in the next one."""
+        self._slow: Set[str] = frozenset()
+        """Targets that timed out in the last round: they come last of their namespace in the next one."""
+        self._spent: Mapping[str, float] = {}
+        """Seconds of the last round, by namespace: who took most comes last."""
         self._has_logged = False
         """Whether an unexpected error of this round is in the log: the others are counted as failed targets."""
 
@@ -209,40 +215,45 @@ class ScrapePool(Generic[Page]):
         """Scrape all targets, some at a time, for at most `seconds`; the rest counts as failed."""
         results: ScrapeResults[Page] = ScrapeResults()
         self._has_logged = False
-        queue = iter(self._order(jobs, results))
+        turns = ScrapeTurns(
+            self._order(jobs, results), self._spent, most_seconds=self.limits.target_seconds
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.gather(
-                    *(self._work(queue, jobs, results) for _ in range(self._concurrency))
+                    *(self._work(turns, jobs, results) for _ in range(self._concurrency))
                 )
         for name in jobs.keys() - results.pages.keys() - results.failures.keys():
             results.failures[name] = LimitExceeded(Limit.TIMEOUT, seconds)
-        self._slow = frozenset(
-            name
-            for name, failure in results.failures.items()
-            if isinstance(failure, LimitExceeded) and failure.limit is Limit.TIMEOUT
-        )
+        self._slow, self._spent = results.unfinished, turns.spent
         self._count(results)
         self._update_state(results, hint)
         return results
 
-    def _order(self, jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]) -> list[str]:
-        """One of each namespace in turn, slow ones last; those beyond the target limit fail at once."""
-        turns = list(in_turns({name: job.namespace for name, job in jobs.items()}))
+    def _order(
+        self, jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]
+    ) -> dict[str, list[str]]:
+        """By namespace, slow ones last; those beyond the target limit fail at once."""
         limit = self.limits.targets_per_namespace
-        if limit is not None:
-            counts: Counter[str] = Counter()
-            for name in turns:
-                counts[jobs[name].namespace] += 1
-                if counts[jobs[name].namespace] > limit:
-                    results.failures[name] = LimitExceeded(Limit.TARGETS, limit)
-        admitted = [name for name in turns if name not in results.failures]
-        return sorted(admitted, key=self._slow.__contains__)
+        waiting: dict[str, list[str]] = {}
+        for name in sorted(jobs):
+            names = waiting.setdefault(jobs[name].namespace, [])
+            if limit is not None and len(names) >= limit:
+                results.failures[name] = LimitExceeded(Limit.TARGETS, limit)
+            else:
+                names.append(name)
+        for names in waiting.values():
+            names.sort(key=self._slow.__contains__)
+        return waiting
 
     async def _work(
-        self, queue: Iterator[str], jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]
+        self, turns: ScrapeTurns, jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]
     ) -> None:
-        for name in queue:
+        loop = asyncio.get_running_loop()
+        while (turn := turns.take()) is not None:
+            namespace, name = turn
+            began = loop.time()
+            results.unfinished.add(name)
             try:
                 await self._scrape_one(name, jobs[name], results)
             except ApiFailure as failure:
@@ -252,9 +263,14 @@ class ScrapePool(Generic[Page]):
                     self._has_logged = True
                     log.exception("page cannot be read", target=name)
                 results.failures[name] = ApiFailure(ErrorKind.REFUSED, "the page cannot be read")
+            finally:
+                turns.give_back(namespace, loop.time() - began)
+            if not _is_timeout(results.failures.get(name)):
+                results.unfinished.discard(name)
 
     async def _scrape_one(self, name: str, job: ScrapeJob, results: ScrapeResults[Page]) -> None:
         seconds = self.limits.target_seconds
+        self._check_bytes(results, job.namespace)
         try:
             async with asyncio.timeout(seconds) as timer:
                 body = await job.fetch()
@@ -264,12 +280,19 @@ class ScrapePool(Generic[Page]):
             raise LimitExceeded(Limit.TIMEOUT, seconds) from None
         except BodyTooLarge:
             raise LimitExceeded(Limit.BODY_SIZE, self.limits.body_bytes) from None
+        results.bytes_by_namespace[job.namespace] += len(body)
+        self._check_bytes(results, job.namespace)
         samples = await self._parse(body)
         budget, namespace = self.limits.samples_per_namespace, job.namespace
         if budget is not None and results.samples_by_namespace[namespace] + len(samples) > budget:
             raise LimitExceeded(Limit.NAMESPACE_SAMPLES, budget)
         results.pages[name] = self._read(samples)
         results.samples_by_namespace[namespace] += len(samples)
+
+    def _check_bytes(self, results: ScrapeResults[Page], namespace: str) -> None:
+        budget = self.limits.bytes_per_namespace
+        if budget is not None and results.bytes_by_namespace[namespace] > budget:
+            raise LimitExceeded(Limit.NAMESPACE_BODY_SIZE, budget)
 
     async def _parse(self, body: bytes) -> list[ParsedSample]:
         if not looks_like_metrics(body):
@@ -309,6 +332,10 @@ class ScrapePool(Generic[Page]):
         if is_forbidden and not results.pages:
             return "forbidden", message
         return ("failing" if self._is_strict else "complete"), message
+
+
+def _is_timeout(failure: ApiFailure | None) -> bool:
+    return isinstance(failure, LimitExceeded) and failure.limit is Limit.TIMEOUT
 
 
 def _message(failures: Mapping[str, ApiFailure], count: int, exceeded: Counter[Limit]) -> str:

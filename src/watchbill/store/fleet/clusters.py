@@ -37,7 +37,9 @@ _T = TypeVar("_T")
 _CLUSTERS = (
     "SELECT c.*, h.held, h.held_since, h.is_held_refused, "
     "(SELECT greatest(0, coalesce(sum(s.bytes), 0))::bigint FROM "
-    "(SELECT * FROM stored_bytes UNION ALL SELECT * FROM stored_pod_bytes) AS s "
+    "(SELECT tenant_id, cluster_id, bytes FROM stored_bytes UNION ALL "
+    "SELECT tenant_id, cluster_id, bytes FROM stored_pod_bytes UNION ALL "
+    "SELECT tenant_id, cluster_id, bytes FROM measured_bytes) AS s "
     "WHERE s.tenant_id = c.tenant_id AND s.cluster_id = c.id) AS stored_bytes, "
     "(SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
     "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "

@@ -20,6 +20,7 @@ from watchbill.metric_types import (
     is_bound,
 )
 from watchbill.protocol import Measured, Scrape
+from watchbill.store.metrics.measured_bytes import bytes_count, bytes_forget
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import CheckViolation
 
@@ -170,6 +171,8 @@ async def _insert(
     connection: Connection, tenant_id: int, cluster_id: UUID, rows: Sequence[_Row], today: date
 ) -> None:
     layouts = {row.layout: row.series for row in rows}
+    figures = [(row.at.date(), len(row.values)) for row in rows]
+    await bytes_count(connection, tenant_id, cluster_id, figures, layouts, today)
     await connection.executemany(
         _INSERT_LAYOUT,
         [(tenant_id, layout, list(series), today) for layout, series in sorted(layouts.items())],
@@ -273,6 +276,7 @@ async def measured_purge(
             db, tenant_id, datetime.combine(today, time.min, UTC) - timedelta(days)
         )
     async with db.acquire(tenant_id) as connection:
+        await bytes_forget(connection, tenant_id, today - timedelta(days))
         await connection.execute(
             "DELETE FROM measured_layout WHERE tenant_id = $1 AND used_on < $2",
             tenant_id,

@@ -1,8 +1,8 @@
 """How much one cluster may have in the database, so that an agent that was taken over fills no disk.
 
 The bytes that an agent may send are limited where they arrive (`api/limits.py`); here are the bytes that are
-stored of live and deleted workloads with their pods and events, the number of live ones, and projects and
-departments, whose numbers are kept for ever.
+stored of live and deleted workloads with their pods, events and samples, the number of live ones, and projects
+and departments, whose numbers are kept for ever.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ MAX_PROJECTS = 20_000
 MAX_STORED_BYTES = 2**36
 """Where no setting says otherwise."""
 _POD_SHARE = 0.5
-"""Of these, what pods and events may take: workloads always have the rest."""
+"""Of these, what pods, events and samples may take: workloads always have the rest."""
 MAX_RETRIES = 5 * BATCH_ITEMS
 """Of refused workloads with each heartbeat, so that a cluster near its limit does little else."""
 MAX_RETRIES_AMONG_UNITS = 20
@@ -106,7 +106,7 @@ async def room(connection: Connection, tenant_id: int, cluster_id: UUID, *, most
 
 @dataclass(frozen=True, slots=True)
 class StoredBytes:
-    """What a cluster has stored. `pods`: of pods and events, a part of `total`."""
+    """What a cluster has stored. `pods`: of pods, events and samples, a part of `total`."""
 
     total: int
     pods: int
@@ -122,6 +122,12 @@ async def stored_bytes(connection: Connection, tenant_id: int, cluster_id: UUID)
     """Of all that is stored of the cluster's workloads. The caller holds the cluster's row."""
     workloads = await _folded_bytes(connection, "stored_bytes", tenant_id, cluster_id)
     pods = await _folded_bytes(connection, "stored_pod_bytes", tenant_id, cluster_id)
+    pods += await connection.fetchval(
+        "SELECT coalesce(sum(bytes), 0)::bigint FROM measured_bytes "
+        "WHERE tenant_id = $1 AND cluster_id = $2",
+        tenant_id,
+        cluster_id,
+    )
     return StoredBytes(total=workloads + pods, pods=pods)
 
 
@@ -162,8 +168,8 @@ def refuse_all(upserts: Sequence[Upsert], most_bytes: int) -> list[RefusedItem]:
 def no_room_for_pods(workload_ids: Iterable[UUID]) -> list[RefusedItem]:
     """The message about workloads that are stored without some of their pods or events."""
     reason = (
-        "It is stored without new pods and events: those of the cluster take as much as half of "
-        "WATCHBILL_CLUSTER_STORED_BYTES permits."
+        "It is stored without new pods and events: those of the cluster, with its samples, take as much "
+        "as half of WATCHBILL_CLUSTER_STORED_BYTES permits."
     )
     return [RefusedItem(id=workload_id, reason=reason) for workload_id in workload_ids]
 

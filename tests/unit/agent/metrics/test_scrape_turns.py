@@ -1,0 +1,80 @@
+"""Who is scraped next: of one namespace nothing can be done that lets targets of another wait for long."""
+
+import asyncio
+import heapq
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
+from watchbill.agent.metrics.scrape_limits import WORKLOADS, Limit
+from watchbill.agent.metrics.scrape_pool import ScrapeJob, ScrapePool, ScrapeResults
+from watchbill.agent.metrics.scrape_turns import ScrapeTurns
+
+WORKERS = 16
+PAGE = b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n"
+
+
+def finished_at(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """When the last target of each namespace was read, if targets take so long."""
+    names = {namespace: [str(n) for n in range(len(each))] for namespace, each in seconds.items()}
+    turns = ScrapeTurns(names, {}, most_seconds=WORKLOADS.target_seconds)
+    running: list[tuple[float, str, float]] = []
+    done: dict[str, float] = {}
+    now = 0.0
+    while True:
+        while len(running) < WORKERS and (turn := turns.take()) is not None:
+            took = seconds[turn[0]][int(turn[1])]
+            heapq.heappush(running, (now + took, turn[0], took))
+        if not running:
+            return done
+        now, namespace, took = heapq.heappop(running)
+        turns.give_back(namespace, took)
+        done[namespace] = now
+
+
+@given(st.integers(1, 500), st.floats(0.0, 10.0), st.integers(1, 100))
+def test_who_answers_late_makes_others_wait_for_one_answer_at_most(
+    late: int, seconds: float, quick: int
+) -> None:
+    """500 targets that answer after 9.5 s took a minute of a round when turns were counted."""
+    done = finished_at({"a-late": [seconds] * late, "own": [0.05] * quick})
+    assert done["own"] <= WORKLOADS.target_seconds + 0.05 * quick
+    assert done.keys() == {"a-late", "own"}
+
+
+def test_who_took_most_time_of_a_round_comes_last_in_the_next() -> None:
+    waiting = {"late": ["l"], "own": ["o"]}
+    turns = ScrapeTurns(waiting, {"late": 10.0, "own": 0.1}, most_seconds=10.0)
+    assert turns.take() == ("own", "o")
+    assert turns.take() == ("late", "l")
+    assert turns.take() is None
+
+
+async def scraped(
+    pool: ScrapePool[object], bodies: dict[str, bytes], *, seconds: float = 5.0
+) -> ScrapeResults[object]:
+    def job(name: str) -> ScrapeJob:
+        async def fetch() -> bytes:
+            await asyncio.sleep(0)
+            return bodies[name]
+
+        return ScrapeJob(fetch, name.partition("/")[0])
+
+    return await pool.scrape({name: job(name) for name in bodies}, seconds=seconds)
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+async def test_a_namespace_has_so_many_bytes_in_a_round(concurrency: int) -> None:
+    limits = replace(WORKLOADS, bytes_per_namespace=3 * len(PAGE))
+    pool: ScrapePool[object] = ScrapePool(
+        "x", INFERENCE_METRICS, read_server, limits=limits, concurrency=concurrency
+    )
+    bodies = {
+        f"{namespace}/{n}": PAGE for namespace, count in (("a", 9), ("b", 3)) for n in range(count)
+    }
+    results = await scraped(pool, bodies)
+    assert sorted(name.partition("/")[0] for name in results.pages) == ["a"] * 3 + ["b"] * 3
+    assert results.exceeded == {Limit.NAMESPACE_BODY_SIZE: 6}
