@@ -55,7 +55,7 @@ async def multiply(connection: asyncpg.Connection, *, total: int, live: int) -> 
         f"INSERT INTO workload ({', '.join(columns)}) SELECT {', '.join(values)} "
         "FROM generate_series($1::int, $2::int) n, seed s"
     )
-    async with _without_indexes(connection):
+    async with without_indexes(connection, "workload", "workload_search"):
         for first in range(1, last + 1, COPIES_AT_ONCE):
             until = min(first + COPIES_AT_ONCE - 1, last)
             await connection.execute(insert, first, until, timeout=600)
@@ -63,11 +63,12 @@ async def multiply(connection: asyncpg.Connection, *, total: int, live: int) -> 
 
 
 @asynccontextmanager
-async def _without_indexes(connection: asyncpg.Connection) -> AsyncIterator[None]:
+async def without_indexes(connection: asyncpg.Connection, *tables: str) -> AsyncIterator[None]:
     """Made again at the end: that is several times as fast as keeping them row by row."""
     indexes = await connection.fetch(
         "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
-        "AND tablename IN ('workload', 'workload_search') AND indexname NOT LIKE '%_pkey'"
+        "AND tablename = ANY($1::text[]) AND indexname NOT LIKE '%_pkey'",
+        tables,
     )
     for index in indexes:
         await connection.execute(f"DROP INDEX {index['indexname']}")

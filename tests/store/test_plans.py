@@ -38,13 +38,7 @@ FROM (SELECT * FROM workload WHERE deleted_at IS NULL ORDER BY id LIMIT 2000) w,
     generate_series(1, 10) n
 """
 """Two pods of each workload live, eight are gone."""
-POD_ORDERS = [
-    (field, is_deleted)
-    for is_deleted in (False, True)
-    for field in sorted(POD_FIELDS)
-    if field != "clusterId"
-]
-"""Which cluster a pod is of only its workload knows: that order reads all of them."""
+POD_ORDERS = [(field, is_deleted) for is_deleted in (False, True) for field in sorted(POD_FIELDS)]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -146,6 +140,16 @@ async def test_a_label_is_found_by_the_index_of_names(
         "SELECT workload_named_ids($1, $2, 100)", is_deleted, ["label=team=vision"]
     )
     assert await scans(connection, index) > before
+
+
+async def test_a_text_of_pods_that_are_gone_is_found_by_its_trigrams(
+    connection: asyncpg.Connection,
+) -> None:
+    before = await scans(connection, "workload_pod_gone_text")
+    await connection.fetch(
+        "SELECT workload_pod_gone_ids($1, $2, 100)", trigrams(["node-77"]), "%node-77%"
+    )
+    assert await scans(connection, "workload_pod_gone_text") > before
 
 
 async def scans(connection: asyncpg.Connection, index: str) -> int:

@@ -16,7 +16,8 @@ from tests.fixtures.records import START, pod, record, upsert, workload
 from watchbill.protocol import Delete, PodChanges, Upsert, record_hash
 from watchbill.query import POD_FIELDS, PodQuery, Scope, parse_pod_filters
 from watchbill.store.postgres.database import Database, Session
-from watchbill.store.workloads import pod_write
+from watchbill.store.workloads import pod_search, pod_write
+from watchbill.store.workloads import pods as pods_module
 from watchbill.store.workloads.pod_write import KEEP_GONE, pod_purge
 from watchbill.store.workloads.pods import pod_count, pod_list
 from watchbill.workload_pod import WorkloadPod, pod_hash, pods_digest
@@ -245,6 +246,69 @@ async def test_an_order_has_no_gap_and_no_double_over_its_pages(db: Database, ag
                 values = [value for value in shown if value is not None]
                 assert shown == [*values, *[None] * (many - len(values))], "no value last"
                 assert values == sorted(values, reverse=is_descending), (field, is_descending)
+
+
+@pytest.mark.parametrize(("most", "first"), [(0, 5), (3, 2), (10_000, 5)])
+async def test_a_search_of_what_is_gone_is_that_of_what_lives(
+    db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch, most: int, first: int
+) -> None:
+    """Whether the indexes tell few candidates or too many, and the first rows of the order a page or less; also
+    where only the workload's name matches."""
+    monkeypatch.setattr(pod_search, "MAX_CANDIDATES", most)
+    monkeypatch.setattr(pods_module, "FIRST_ROWS", first)
+    pods = [
+        pod(number, name=f"Ab_{number % 3}%-{number}", node_name=f"node-{number % 2}")
+        for number in range(1, 7)
+    ]
+    await agent.send(
+        upsert(workload(1, name="ab-main"), pods=[*pods, pod(7, node_name=None)]), now=START
+    )
+    await agent.send(upsert(workload(2, name="other"), pods=pods), now=START)
+    texts = (
+        "ab_1",
+        "B_1%-4",
+        "node-1",
+        "other",
+        "vision",
+        "7\x1fnode",
+        "%",
+        "\0",
+        "AB-MAIN",
+        "7",
+        "sft-7",
+    )
+
+    async def searched(*, is_deleted: bool) -> dict[str, list[str]]:
+        names = {}
+        for text in texts:
+            query = PodQuery(search=text, is_deleted=is_deleted, sort_by="workloadId")
+            page = await pod_list(db, SCOPE, query, START)
+            assert page is not None
+            assert await pod_count(db, SCOPE, query, START) == len(page.documents)
+            names[text] = [json.loads(document)["name"] for document in page.documents]
+            page = await pod_list(db, SCOPE, replace_query(query, offset=1, limit=2), START)
+            assert page is not None
+            paged = [json.loads(document)["name"] for document in page.documents]
+            assert paged == names[text][1:3]
+        return names
+
+    live = await searched(is_deleted=False)
+    await agent.send(upsert(workload(1, name="ab-main"), pods=[]), now=START + SECOND)
+    await agent.send(Delete(id=UUID(int=2), deleted_at=START + SECOND), now=START + SECOND)
+    assert await searched(is_deleted=True) == live
+    assert {text: len(names) for text, names in live.items()} == {
+        "ab_1": 4,
+        "B_1%-4": 2,
+        "node-1": 6,
+        "other": 6,
+        "vision": 0,
+        "7\x1fnode": 0,
+        "%": 12,
+        "\0": 0,
+        "AB-MAIN": 7,
+        "7": 1,
+        "sft-7": 1,
+    }
 
 
 _MEMBERS = {"currentNodepool": "currentNodePool"}

@@ -11,7 +11,11 @@ import msgspec
 from watchbill.query import POD_FIELDS, PodQuery, Predicate, Scope, ascii_lower
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import fitting
+from watchbill.store.workloads.page import FIRST_ROWS
+from watchbill.store.workloads.pod_search import PodKey, among, pod_candidates
 from watchbill.store.workloads.select import (
+    DELETED,
+    LIVE,
     SelectColumn,
     Statement,
     add_predicates,
@@ -24,10 +28,13 @@ from watchbill.store.workloads.select import (
 from watchbill.workload import Wire
 
 _PODS = "workload_pod p"
-_WITH_WORKLOADS = f"{_PODS} JOIN workload w ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
+_OF_WORKLOAD = "ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
+_WITH_WORKLOADS = f"{_PODS} JOIN workload w {_OF_WORKLOAD}"
+_CLUSTER = "clusterId"
+"""Only the workload knows it."""
 _ENDED = "p.k8s_phase IN ('Succeeded', 'Failed')"
 _COLUMNS: Mapping[str, SelectColumn] = {
-    "clusterId": SelectColumn(
+    _CLUSTER: SelectColumn(
         '(w.cluster_id::text COLLATE "C")', is_nullable=False, sort_sql="w.cluster_id"
     ),
     "workloadId": SelectColumn(
@@ -41,8 +48,6 @@ _COLUMNS: Mapping[str, SelectColumn] = {
     "deletedAt": SelectColumn("p.deleted_at", is_nullable=False),
 }
 """`sort_sql`: UUIDs sort as their text, and have an index."""
-_OF_WORKLOADS = frozenset({"clusterId"})
-"""Fields that only the workload knows."""
 _SELECTED = (
     "p.document, p.workload_id, p.k8s_phase_updated_at, p.updated_at, p.deleted_at, "
     "w.cluster_id, w.project_id, w.tenant_id, w.name, w.project_name, "
@@ -88,20 +93,19 @@ _ENCODER = msgspec.json.Encoder()
 
 async def pod_list(db: Database, scope: Scope, query: PodQuery, now: datetime) -> PodPage | None:
     """One page. None where the one workload that is asked for is not there or not in scope."""
-    page = pod_page_statement(scope, query, now)
-    # The keys first: sorting whole rows up to a far offset takes many times the memory.
-    sql = (
-        f"SELECT {_SELECTED} FROM ({page.keys}) AS page "
-        "JOIN workload_pod p USING (tenant_id, workload_id, id) "
-        "JOIN workload w ON w.tenant_id = p.tenant_id AND w.id = p.workload_id "
-        f"ORDER BY {page.order}"
-    )
     async with db.acquire(scope.tenant_id) as connection:
         if query.workload_id is not None and not await _is_visible(
             connection, scope, query.workload_id, now
         ):
             return None
-        rows = await connection.fetch(sql, *page.parameters)
+        rows: list[Row] = []
+        if query.search and _has_first_rows(query):
+            first = pod_page_statement(scope, query, now, is_among_first=True)
+            rows = await _page_rows(connection, first)
+        if len(rows) <= query.limit:
+            candidates = await pod_candidates(connection, scope, query)
+            page = pod_page_statement(scope, query, now, candidates)
+            rows = await _page_rows(connection, page)
     shown = rows[: fitting(row["bytes"] for row in rows[: query.limit])]
     return PodPage(
         [_document(row, with_names=query.with_names) for row in shown],
@@ -109,16 +113,30 @@ async def pod_list(db: Database, scope: Scope, query: PodQuery, now: datetime) -
     )
 
 
+async def _page_rows(connection: Connection, page: "PodPageStatement") -> list[Row]:
+    """The keys first: sorting whole rows up to a far offset takes many times the memory."""
+    return await connection.fetch(
+        f"SELECT {_SELECTED} FROM ({page.keys}) AS page "
+        "JOIN workload_pod p USING (tenant_id, workload_id, id) "
+        f"JOIN workload w {_OF_WORKLOAD} ORDER BY {page.order}",
+        *page.parameters,
+    )
+
+
 async def pod_count(db: Database, scope: Scope, query: PodQuery, now: datetime) -> int:
-    sql, parameters = pod_count_statement(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
+        candidates = await pod_candidates(connection, scope, query)
+        sql, parameters = pod_count_statement(scope, query, now, candidates)
         count: int = await connection.fetchval(sql, *parameters)
     return count
 
 
-def pod_count_statement(scope: Scope, query: PodQuery, now: datetime) -> tuple[str, list[Any]]:
+def pod_count_statement(
+    scope: Scope, query: PodQuery, now: datetime, candidates: list[PodKey] | None = None
+) -> tuple[str, list[Any]]:
     """SQL and its parameters."""
     statement = _conditions(scope, query, now)
+    among(statement, candidates)
     sql = f"SELECT count(*) FROM {_source(scope, query)} WHERE {statement.where}"
     return sql, statement.parameters
 
@@ -147,13 +165,30 @@ class PodPageStatement:
     parameters: list[Any]
 
 
-def pod_page_statement(scope: Scope, query: PodQuery, now: datetime) -> PodPageStatement:
-    """Every order but the one by cluster can be read from an index."""
+def pod_page_statement(
+    scope: Scope,
+    query: PodQuery,
+    now: datetime,
+    candidates: list[PodKey] | None = None,
+    *,
+    is_among_first: bool = False,
+) -> PodPageStatement:
+    """Every order can be read from an index. `is_among_first`: what matches of the first `FIRST_ROWS` of the
+    order, which is the page if it fills one."""
     statement = _conditions(scope, query, now)
+    among(statement, candidates)
     offset = statement.bind(query.offset, "::bigint")
     source, column = _source(scope, query), _sort_column(query)
     order = _order(query, column)
-    if column is not None and column.is_nullable and query.is_descending:
+    if is_among_first:
+        tenant = statement.bind(scope.tenant_id, "::int")
+        source = (
+            f"(SELECT p.* FROM {_PODS} WHERE p.tenant_id = {tenant} AND {_state(query)} "
+            f"ORDER BY {order} LIMIT {FIRST_ROWS}) p JOIN workload w {_OF_WORKLOAD}"
+        )
+    if query.sort_by == _CLUSTER and query.is_deleted:
+        keys = _live_and_deleted_workloads(statement, query, source, order, offset)
+    elif column is not None and column.is_nullable and query.is_descending:
         keys = _values_then_none(statement, query, source, column.sql, offset)
     else:
         keys = (
@@ -164,6 +199,23 @@ def pod_page_statement(scope: Scope, query: PodQuery, now: datetime) -> PodPageS
 
 
 _KEYS = "p.tenant_id, p.workload_id, p.id"
+
+
+def _live_and_deleted_workloads(
+    statement: Statement, query: PodQuery, source: str, order: str, offset: str
+) -> str:
+    """Pods workload by workload, from the two indexes of workloads by cluster."""
+    parts = " UNION ALL ".join(
+        f"(SELECT {_KEYS}, w.cluster_id FROM {source} WHERE {statement.where} AND {state} "
+        f"ORDER BY {order} LIMIT {query.limit + 1} + {offset})"
+        for state in (LIVE, DELETED)
+    )
+    direction = "DESC" if query.is_descending else "ASC"
+    merged = ", ".join(f"{name} {direction}" for name in ("cluster_id", "workload_id", "id"))
+    return (
+        f"SELECT tenant_id, workload_id, id FROM ({parts}) AS part ORDER BY {merged} "
+        f"LIMIT {query.limit + 1} OFFSET {offset}"
+    )
 
 
 def _values_then_none(
@@ -194,7 +246,7 @@ def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:
     statement.conditions.append(f"p.tenant_id = {statement.bind(scope.tenant_id, '::int')}")
     if _needs_workloads(scope, query):
         in_scope(statement, scope)
-    statement.conditions.append(f"p.deleted_at IS {'NOT ' if query.is_deleted else ''}NULL")
+    statement.conditions.append(_state(query))
     if query.workload_id is not None:
         statement.conditions.append(
             f"p.workload_id = {statement.bind(query.workload_id, '::uuid')}"
@@ -207,14 +259,28 @@ def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:
     return statement
 
 
+def _state(query: PodQuery) -> str:
+    return f"p.deleted_at IS {'NOT ' if query.is_deleted else ''}NULL"
+
+
+def _has_first_rows(query: PodQuery) -> bool:
+    """Whether one scan of an index has the order."""
+    column = _sort_column(query)
+    in_parts = column is None or (column.is_nullable and query.is_descending)
+    return not in_parts and query.sort_by != _CLUSTER and query.workload_id is None
+
+
 def _needs_workloads(scope: Scope, query: PodQuery) -> bool:
     """A pod that is asked for by itself, by who sees the whole tenant, needs no look at its workload."""
     used = {query.sort_by, *(predicate.field for predicate in query.predicates)}
-    return not scope.is_whole_tenant or bool(query.search) or bool(used & _OF_WORKLOADS)
+    return not scope.is_whole_tenant or bool(query.search) or _CLUSTER in used
 
 
 def _source(scope: Scope, query: PodQuery) -> str:
-    return _WITH_WORKLOADS if _needs_workloads(scope, query) else _PODS
+    """Live pods are of live workloads, whose indexes are small."""
+    if not _needs_workloads(scope, query):
+        return _PODS
+    return _WITH_WORKLOADS if query.is_deleted else f"{_WITH_WORKLOADS} AND {LIVE}"
 
 
 def _condition(statement: Statement, predicate: Predicate) -> str:
@@ -244,7 +310,8 @@ def _sort_column(query: PodQuery) -> SelectColumn | None:
 def _order(query: PodQuery, column: SelectColumn | None) -> str:
     """No value last both ways, ties by workload and id in the same direction."""
     direction = "DESC" if query.is_descending else "ASC"
-    ties = f"p.workload_id {direction}, p.id {direction}"
+    workload = "w.id" if query.sort_by == _CLUSTER else "p.workload_id"
+    ties = f"{workload} {direction}, p.id {direction}"
     if column is None:
         return ties
     # Ascending, no value is last by itself.
