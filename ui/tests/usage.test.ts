@@ -11,6 +11,7 @@ import {
   usageDays,
   usageGroupOf,
   usageTitle,
+  wholeDays,
   workloadFilters,
 } from "../src/usage/periods";
 
@@ -27,6 +28,15 @@ test("periods are whole UTC days, and the one before is as long", () => {
   const month = periodOf("last-month")!;
   expect(month.bounds(NOW).map(iso)).toEqual(["2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"]);
   expect(before(month.bounds(NOW), month).map(iso)).toEqual(["2026-09-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"]);
+});
+
+test("a day that is not over, or not counted to its end, is compared with none", () => {
+  const [start, end] = periodOf("7d")!.bounds(NOW);
+  const today = Date.UTC(2026, 10, 29);
+  expect(wholeDays([start, end], NOW)).toEqual([start, today]);
+  expect(wholeDays([start, end], today + 60_000)).toEqual([start, today - 86_400_000]);
+  expect(wholeDays([start, today], NOW)).toEqual([start, today]);
+  expect(wholeDays([today, end], NOW)).toBeUndefined();
 });
 
 test("days without use are there, and groups beyond the named ones are one part", () => {
@@ -53,13 +63,13 @@ test("an address that names no period or group asks for none", () => {
 test("every row stands beside the period before, and what ended there is still named", () => {
   const rows = [row("vision", "", 12), row("nlp", "", 5)];
   const previous = [row("speech", "", 3), row("vision", "", 8), row("idle", "", 0)];
-  const result = compared(rows, previous, measureOf(null)!);
-  expect(result.map((each) => [each.row.group["project"], each.row.allocatedGpuHours, each.before])).toEqual([
-    ["vision", 12, 8],
-    ["nlp", 5, 0],
-    ["speech", 0, 3],
+  const result = compared(rows, [row("vision", "", 9)], previous, measureOf(null)!);
+  expect(result.map((each) => [each.row.group["project"], each.row.allocatedGpuHours, each.now, each.before])).toEqual([
+    ["vision", 12, 9, 8],
+    ["nlp", 5, 0, 0],
+    ["speech", 0, 0, 3],
   ]);
-  const ofMany = compared(rows, previous, measureOf(null)!, false);
+  const ofMany = compared(rows, rows, previous, measureOf(null)!, false);
   expect(ofMany.map((each) => each.row.group["project"])).toEqual(["vision", "nlp"]);
   expect([changeOf(12, 8), changeOf(6, 8), changeOf(8, 8), changeOf(5, 0), changeOf(120, 8)]).toEqual(["+50 %", "−25 %", "±0 %", undefined, "15 times"]);
 });

@@ -128,8 +128,8 @@ async def test_a_month_is_compared_with_the_month_before_it() -> None:
     before = FIGURES | {"group": {"project": "vision"}, "allocatedGpuHours": 80.0}
     ended = FIGURES | {"group": {"project": "speech"}, "allocatedGpuHours": 5.0}
     months = {
-        "2026-11-01": answer(now),
-        "2026-10-01": answer(
+        ("2026-11-01", "2026-12-01"): answer(now, accountedUntil="2026-12-01T00:00:00Z"),
+        ("2026-10-01", "2026-11-01"): answer(
             *(before, ended),
             start="2026-10-01T00:00:00Z",
             end="2026-11-01T00:00:00Z",
@@ -137,10 +137,11 @@ async def test_a_month_is_compared_with_the_month_before_it() -> None:
         ),
     }
     arguments = ["--since", "2026-11-01", "--until", "2026-12-01", "--compare"]
-    async with FakeServer(usage_by_start=months).running() as watchbill:
+    async with FakeServer(usage_by_days=months).running() as watchbill:
         outcome = await watchbill("usage", *arguments)
         first, second = watchbill.asked("/api/v1/usage")
         as_csv = await watchbill("usage", *arguments, "-o", "csv")
+        as_json = await watchbill("usage", *arguments, "-o", "json")
         by_day = await watchbill("usage", *arguments, "--by", "day")
     header, vision, speech = (line.split() for line in outcome.out.splitlines())
     assert header[-2:] == ["HOURS-BEFORE", "CHANGE"]
@@ -149,8 +150,51 @@ async def test_a_month_is_compared_with_the_month_before_it() -> None:
     assert "Before, from 2026-10-01 to 2026-10-31: 85.0 (+18% since)." in outcome.err
     assert second.query["start"] == "2026-10-01T00:00:00+00:00"
     assert second.query["end"] == "2026-11-01T00:00:00+00:00"
-    assert (as_csv.code, by_day.code) == (2, 2)
+    assert (as_json.code, by_day.code) == (2, 2)
+    lines = [*csv.DictReader(io.StringIO(as_csv.out))]
+    assert [
+        [
+            line[name]
+            for name in ("project", "allocatedGpuHours", "comparedGpuHours", "gpuHoursBefore")
+        ]
+        for line in lines
+    ] == [["vision", "100.0", "100.0", "80.0"], ["speech", "0.0", "0.0", "5.0"]]
     assert first.query["groupBy"] == second.query["groupBy"] == "project"
+
+
+async def test_a_day_that_has_begun_is_compared_with_none() -> None:
+    """Of three days the third is half over: two are compared with the two before."""
+
+    def hours(start: str, end: str, allocated: float) -> dict[str, Any]:
+        figures = FIGURES | {"allocatedGpuHours": allocated}
+        row = figures | {"group": {"project": "vision"}}
+        return answer(
+            row,
+            start=f"2026-11-{start}T00:00:00Z",
+            end=f"2026-11-{end}T00:00:00Z",
+            accountedUntil="2026-11-07T12:00:00Z",
+            totals=figures,
+        )
+
+    reports = {
+        ("2026-11-05", "2026-11-08"): hours("05", "08", 60.0),
+        ("2026-11-05", "2026-11-07"): hours("05", "07", 48.0),
+        ("2026-11-03", "2026-11-05"): hours("03", "05", 24.0),
+        ("2026-11-07", "2026-11-08"): hours("07", "08", 12.0),
+    }
+    arguments = ["--until", "2026-11-08", "--compare"]
+    async with FakeServer(usage_by_days=reports).running() as watchbill:
+        outcome = await watchbill("usage", "--since", "2026-11-05", *arguments)
+        as_csv = await watchbill("usage", "--since", "2026-11-05", *arguments, "-o", "csv")
+        refused = await watchbill("usage", "--since", "2026-11-07", *arguments)
+    vision = outcome.out.splitlines()[1].split()
+    assert (vision[1], *vision[-2:]) == ("60.0", "24.0", "+100%")
+    assert "Before, from 2026-11-03 to 2026-11-04: 24.0 (+100% since)." in outcome.err
+    assert "Compared up to 2026-11-06: 48.0 GPU-hours." in outcome.err
+    (line,) = csv.DictReader(io.StringIO(as_csv.out))
+    assert (line["comparedGpuHours"], line["gpuHoursBefore"]) == ("48.0", "24.0")
+    assert refused.code == 2
+    assert "compares whole days" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ import {
   USAGE_GROUPS,
   usageGroupOf,
   usageTitle,
+  wholeDays,
   workloadFilters,
   type Compared,
   type Measure,
@@ -54,16 +55,19 @@ interface Question {
 async function fetchUsage({ period, group, measure, only, pendingFilters }: Question, signal: AbortSignal) {
   const bounds = period.bounds(serverNow());
   const isOfPending = measure.word === "pending" && pendingFilters !== undefined;
-  const [report, days, previous, pending] = await Promise.all([
+  const whole = wholeDays(bounds, serverNow());
+  const [report, days, over, previous, pending] = await Promise.all([
     getUsage({ bounds, groups: [group.word], only }, signal),
     getUsage({ bounds, groups: [group.word, "day"], only }, signal),
-    getUsage({ bounds: before(bounds, period), groups: [group.word], only }, signal),
+    whole && getUsage({ bounds: whole, groups: [group.word], only }, signal),
+    whole && getUsage({ bounds: before(whole, period), groups: [group.word], only }, signal),
     isOfPending ? countWorkloads(viewOf(pendingFilters), [], signal) : undefined,
   ]);
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
-  const rows = compared(sorted, previous.rows, measure, report.next === undefined);
-  const isCut = { previous: previous.next !== undefined, days: days.next !== undefined };
-  return { report, rows, days: days.rows, previous: previous.totals, isCut, pending, bounds };
+  const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
+  const isCut = { previous: (over?.next ?? previous?.next) !== undefined, days: days.next !== undefined };
+  const totals = { now: over ? measure.of(over.totals) : 0, before: previous ? measure.of(previous.totals) : 0 };
+  return { report, rows, days: days.rows, totals, isWhole: whole?.[1] === bounds[1], isCut, pending, bounds };
 }
 
 const PENDING: Item = ["phase", "==", "Pending"];
@@ -146,7 +150,7 @@ function Report({ query, question }: ReportProps) {
   if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
-  const { report, rows, isCut, bounds } = data;
+  const { report, rows, totals, isCut, bounds } = data;
   const named = rows.slice(0, NAMED).map(({ row }) => nameOf(row, group));
   return (
     <div class="page usage">
@@ -170,15 +174,16 @@ function Report({ query, question }: ReportProps) {
       ) : report.totals.allocatedGpuHours + report.totals.pendingGpuHours === 0 ? (
         <p class="lead">No GPU was allocated or requested in these days; the newest ten minutes are not counted yet.</p>
       ) : measure.word === "pending" ? (
-        <PendingLead report={report} previous={data.previous} pending={data.pending} pendingFilters={pendingFilters ?? []} />
+        <PendingLead report={report} totals={totals} pending={data.pending} pendingFilters={pendingFilters ?? []} />
       ) : (
-        <Lead report={report} previous={data.previous.allocatedGpuHours} />
+        <Lead report={report} totals={totals} />
       )}
       <Days days={data.days} group={group} measure={measure} named={named} bounds={bounds} />
-      <UsageTable report={report} rows={rows} previous={measure.of(data.previous)} question={question} named={named} query={query} />
+      <UsageTable report={report} rows={rows} totals={totals} question={question} named={named} query={query} />
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
+        {!data.isWhole && "Before: whole days are compared, today with none. "}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
@@ -214,13 +219,16 @@ function Choice({ label, name, chosen, options, query }: ChoiceProps) {
   );
 }
 
-function Lead({ report, previous }: { readonly report: UsageReport; readonly previous: number }) {
+/** GPU-hours of all rows, in the days that are over and in the period before. */
+type Totals = Omit<Compared, "row">;
+
+function Lead({ report, totals: sums }: { readonly report: UsageReport; readonly totals: Totals }) {
   const { totals, currency } = report;
   const share = idleShare(totals);
   return (
     <p class="lead">
       <strong>{gpuHours(totals.allocatedGpuHours)}</strong> GPU-hours allocated
-      {previous > 0 && ` (${change(totals.allocatedGpuHours, previous)} the period before)`}
+      {sums.before > 0 && ` (${change(sums)} the period before)`}
       {share !== undefined && (
         <>
           ; <strong>{gpuHours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
@@ -239,19 +247,19 @@ function Lead({ report, previous }: { readonly report: UsageReport; readonly pre
 
 interface PendingLeadProps {
   readonly report: UsageReport;
-  readonly previous: UsageReport["totals"];
+  readonly totals: Totals;
   /** Workloads that are pending now; undefined = no list of workloads says it. */
   readonly pending: number | undefined;
   /** The filters that list them. */
   readonly pendingFilters: readonly Item[];
 }
 
-function PendingLead({ report, previous, pending, pendingFilters }: PendingLeadProps) {
+function PendingLead({ report, totals, pending, pendingFilters }: PendingLeadProps) {
   const { pendingGpuHours } = report.totals;
   return (
     <p class="lead">
       <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
-      {previous.pendingGpuHours > 0 && `, ${change(pendingGpuHours, previous.pendingGpuHours)} the period before`}.{" "}
+      {totals.before > 0 && `, ${change(totals)} the period before`}.{" "}
       {pending === 0 && "No workload is pending now."}
       {pending !== undefined && pending > 0 && (
         <>
@@ -285,14 +293,13 @@ function Counted({ totals, until }: CountedProps) {
 interface TableProps {
   readonly report: UsageReport;
   readonly rows: readonly Compared[];
-  /** GPU-hours of the period before. */
-  readonly previous: number;
+  readonly totals: Totals;
   readonly question: Question;
   readonly named: readonly string[];
   readonly query: URLSearchParams;
 }
 
-function UsageTable({ report, rows, previous, question, named, query }: TableProps) {
+function UsageTable({ report, rows, totals: sums, question, named, query }: TableProps) {
   const { currency, totals, accountedUntil } = report;
   const { group, measure, only } = question;
   if (rows.length === 0) return accountedUntil === null ? null : <p class="muted">{nothingOf(only)}</p>;
@@ -313,7 +320,7 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
           </tr>
         </thead>
         <tbody>
-          {rows.slice(0, ROWS_SHOWN).map(({ row, before }, index) => (
+          {rows.slice(0, ROWS_SHOWN).map(({ row, now, before }, index) => (
             <tr key={index}>
               <th scope="row">
                 {index < named.length && <span class={`usage-key ${partClass(index)}`} aria-hidden="true" />}
@@ -321,7 +328,7 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
                 {group.word !== "workload" && <ByWorkload group={group} value={row.group[group.word] ?? ""} query={query} />}
               </th>
               <Numbers row={row} measure={measure} currency={currency} />
-              <Before now={measure.of(row)} before={before} />
+              <Before now={now} before={before} />
             </tr>
           ))}
         </tbody>
@@ -329,7 +336,7 @@ function UsageTable({ report, rows, previous, question, named, query }: TablePro
           <tr>
             <th scope="row">All</th>
             <Numbers row={totals} measure={measure} currency={currency} />
-            <Before now={measure.of(totals)} before={previous} />
+            <Before now={sums.now} before={sums.before} />
           </tr>
         </tfoot>
       </table>
@@ -345,7 +352,7 @@ function nothingOf(only: Narrowing): string {
   return `No workload ${whose.join("and ")}used or requested anything in this period.`;
 }
 
-function Before({ now, before }: { readonly now: number; readonly before: number }) {
+function Before({ now, before }: Totals) {
   const change = changeOf(now, before);
   return (
     <td class="is-number">
@@ -429,7 +436,7 @@ function percent(share: number): string {
   return `${Math.round(100 * share)} %`;
 }
 
-function change(now: number, previous: number): string {
+function change({ now, before: previous }: Totals): string {
   const by = Math.round(100 * (now / previous - 1));
   if (by === 0) return "as much as in";
   if (by >= 1000) return `${gpuHours(previous)} in`;

@@ -3,6 +3,8 @@
 import type { UsageRow } from "../api/shapes";
 
 const DAY_MS = 86_400_000;
+/** Within it a day is counted to its end. */
+const COUNTED_AFTER_MS = 15 * 60_000;
 
 export interface Period {
   readonly word: string;
@@ -124,6 +126,12 @@ export function pendingHoursUrl(project: string): string {
   return `/usage?${new URLSearchParams({ period: "7d", show: "pending", by: "workload", project })}`;
 }
 
+/** The days of a period that are over and counted to their end; undefined where there is none. */
+export function wholeDays([start, end]: readonly [number, number], nowMs: number): readonly [number, number] | undefined {
+  const over = Math.min(end, midnight(nowMs - COUNTED_AFTER_MS));
+  return over > start ? [start, over] : undefined;
+}
+
 /** As many days just before; of a month, the month before. */
 export function before([start, end]: readonly [number, number], period: Period): readonly [number, number] {
   if (period.word === "last-month") return [month(start, -1), start];
@@ -132,6 +140,8 @@ export function before([start, end]: readonly [number, number], period: Period):
 
 export interface Compared {
   readonly row: UsageRow;
+  /** GPU-hours of the same group in the days that are over. */
+  readonly now: number;
   /** GPU-hours of the same group in the period before. */
   readonly before: number;
 }
@@ -139,18 +149,22 @@ export interface Compared {
 const NOTHING = { allocatedGpuHours: 0, idleGpuHours: 0, unmeasuredGpuHours: 0, pendingGpuHours: 0, cpuCoreHours: 0, cost: null };
 
 /**
- * Each row beside the period before; what is of that one alone follows, with zeros. Where the rows are not all
- * that there are, nobody knows what is.
+ * Each row beside the period before, which is compared with the days that are `over`; what is of that one alone
+ * follows, with zeros. Where the rows are not all that there are, nobody knows what is.
  */
-export function compared(rows: readonly UsageRow[], previous: readonly UsageRow[], measure: Measure, areAll = true): Compared[] {
-  const left = new Map(previous.map((row) => [groupKey(row), row]));
-  const own = rows.map((row) => {
-    const was = left.get(groupKey(row));
-    left.delete(groupKey(row));
-    return { row, before: was === undefined ? 0 : measure.of(was) };
-  });
-  const gone = (areAll ? [...left.values()] : []).map((was) => ({ row: { ...was, ...NOTHING }, before: measure.of(was) }));
-  return [...own, ...gone.filter(({ before }) => before > 0).sort((a, b) => b.before - a.before)];
+export function compared(
+  rows: readonly UsageRow[],
+  over: readonly UsageRow[],
+  previous: readonly UsageRow[],
+  measure: Measure,
+  areAll = true,
+): Compared[] {
+  const [now, before] = [over, previous].map((all) => new Map(all.map((row) => [groupKey(row), measure.of(row)])));
+  const beside = (row: UsageRow): Compared => ({ row, now: now!.get(groupKey(row)) ?? 0, before: before!.get(groupKey(row)) ?? 0 });
+  const listed = new Set(rows.map(groupKey));
+  const gone = areAll ? previous.filter((was) => !listed.has(groupKey(was))) : [];
+  const ended = gone.map((was) => beside({ ...was, ...NOTHING })).filter((each) => each.before > 0);
+  return [...rows.map(beside), ...ended.sort((a, b) => b.before - a.before)];
 }
 
 function groupKey(row: UsageRow): string {

@@ -1,6 +1,7 @@
 """`usage`: GPU-hours over days, by project, owner or any other group."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,14 @@ class UsageFormat(StrEnum):
     JSON = "json"
     YAML = "yaml"
     CSV = "csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole days of a report, and the period before them."""
+
+    now: "UsageReport"
+    before: "UsageReport"
 
 
 def _moment(option: str, text: str) -> datetime:
@@ -92,7 +101,7 @@ async def usage(
         typer.Option(
             "--compare",
             help="Also the allocated GPU-hours of the period before: of a whole month the month before it, "
-            "else as many days.",
+            "else as many days. A day that is not over is compared with none.",
         ),
     ] = False,
     output: Annotated[
@@ -112,11 +121,9 @@ async def usage(
     start = _moment("--since", since)
     end = None if until is None else _moment("--until", until)
     report = await session.client.usage(start=start, end=end, groups=groups, filters=filters or ())
+    comparison = await _compare(session, report, groups, filters or ()) if compare else None
     if output is UsageFormat.CSV:
-        from watchbill.responses.usage import usage_table
-        from watchbill.tabular import rows_as_csv
-
-        session.terminal.write(rows_as_csv(usage_table(groups, report.rows)))
+        session.terminal.write(_csv(groups, report, comparison))
         if report.accounted_until is None:
             session.terminal.note(NOT_YET)
         return
@@ -124,21 +131,51 @@ async def usage(
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
         return
     is_wide = output is UsageFormat.WIDE
-    previous = None
-    if compare:
-        start = _start_before(report.start, report.end)
-        previous = await session.client.usage(
-            start=start, end=report.start, groups=groups, filters=filters or ()
+    _print_table(session, report, groups, comparison, no_headers=no_headers, is_wide=is_wide)
+    _print_notes(session, report, comparison)
+
+
+async def _compare(
+    session: CommandContext, report: "UsageReport", groups: list[str], filters: Sequence[str]
+) -> Comparison:
+    """Whole days with whole days: one that is not counted to its end has none to be compared with."""
+    now = report
+    counted = (report.accounted_until or report.end).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    if counted < report.end:
+        if counted <= report.start:
+            usage_error(
+                "--compare compares whole days, and none of these is counted to its end.",
+                hint="begin earlier with --since",
+            )
+        now = await session.client.usage(
+            start=report.start, end=counted, groups=groups, filters=filters
         )
-    _print_table(session, report, groups, previous, no_headers=no_headers, is_wide=is_wide)
-    _print_notes(session, report, previous)
+    start = _start_before(now.start, now.end)
+    before = await session.client.usage(start=start, end=now.start, groups=groups, filters=filters)
+    return Comparison(now, before)
+
+
+def _csv(groups: list[str], report: "UsageReport", comparison: Comparison | None) -> bytes:
+    from watchbill.responses.usage import usage_table
+    from watchbill.tabular import rows_as_csv
+
+    if comparison is None:
+        return rows_as_csv(usage_table(groups, report.rows))
+    listed = _beside(report.rows, comparison)
+    header, *lines = usage_table(groups, [row for row, _, _ in listed])
+    header += ["comparedGpuHours", "gpuHoursBefore"]
+    for line, (_, now, before) in zip(lines, listed, strict=True):
+        line += [now, before]
+    return rows_as_csv([header, *lines])
 
 
 def _check_comparison(groups: list[str], output: UsageFormat) -> None:
     """Raises Invalid."""
-    if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
+    if output in (UsageFormat.JSON, UsageFormat.YAML):
         usage_error(
-            "--compare prints a table only.", hint="ask for each period with --since and --until"
+            "--compare prints a table or CSV.", hint="ask for each period with --since and --until"
         )
     if times := _TIMES & {*groups}:
         usage_error(f"--compare cannot compare one {min(times)} with another period's.")
@@ -154,7 +191,7 @@ def _print_table(
     session: CommandContext,
     report: "UsageReport",
     groups: list[str],
-    previous: "UsageReport | None",
+    comparison: Comparison | None,
     *,
     no_headers: bool,
     is_wide: bool,
@@ -163,16 +200,16 @@ def _print_table(
     headers = header_row(*groups, *_COLUMNS)
     headers += [report.currency or ""] if has_cost else []
     headers += header_row(*_WIDE) if is_wide else []
-    headers += header_row("hoursBefore", "change") if previous is not None else []
-    listed = _beside(report.rows, () if previous is None else previous.rows)
+    headers += header_row("hoursBefore", "change") if comparison is not None else []
+    listed = _beside(report.rows, comparison)
     rows: list[list[Cell | str]] = [
         [
             *(row.group.get(name) or "-" for name in groups),
             *_cells(row, has_cost=has_cost),
             *(_more_cells(row) if is_wide else ()),
-            *(() if previous is None else _change(row.allocated_gpu_hours, before)),
+            *(() if comparison is None else _change(now, before)),
         ]
-        for row, before in listed[:TABLE_ROWS]
+        for row, now, before in listed[:TABLE_ROWS]
     ]
     if rows and groups:
         for line in table_lines(None if no_headers else headers, rows, session.terminal):
@@ -184,23 +221,27 @@ def _print_table(
 
 
 def _beside(
-    rows: "Sequence[UsageRow]", previous: "Sequence[UsageRow]"
-) -> "list[tuple[UsageRow, float]]":
-    """Each row with the GPU-hours of its group in the period before; who held GPUs then alone follows."""
+    rows: "Sequence[UsageRow]", comparison: Comparison | None
+) -> "list[tuple[UsageRow, float, float]]":
+    """Each row with the GPU-hours of its group in the whole days and in the period before; who held GPUs
+    then alone follows."""
     import msgspec
 
     from watchbill.responses.usage import NO_USAGE
 
-    before = {_key(row): row for row in previous if row.allocated_gpu_hours}
-    paired = [
-        (row, was.allocated_gpu_hours if (was := before.pop(_key(row), None)) else 0.0)
-        for row in rows
-    ]
+    if comparison is None:
+        return [(row, 0.0, 0.0) for row in rows]
+    now, before = (
+        {_key(row): row.allocated_gpu_hours for row in report.rows}
+        for report in (comparison.now, comparison.before)
+    )
+    listed = {_key(row) for row in rows}
     ended = [
-        (msgspec.structs.replace(NO_USAGE, group=was.group), was.allocated_gpu_hours)
-        for was in before.values()
+        msgspec.structs.replace(NO_USAGE, group=was.group)
+        for was in comparison.before.rows
+        if was.allocated_gpu_hours and _key(was) not in listed
     ]
-    return paired + ended
+    return [(row, now.get(_key(row), 0.0), before.get(_key(row), 0.0)) for row in (*rows, *ended)]
 
 
 def _key(row: "UsageRow") -> tuple[tuple[str, str | None], ...]:
@@ -213,7 +254,7 @@ def _change(now: float, before: float) -> list[str]:
 
 
 def _print_notes(
-    session: CommandContext, report: "UsageReport", previous: "UsageReport | None"
+    session: CommandContext, report: "UsageReport", comparison: Comparison | None
 ) -> None:
     """Of all rows together, and of what is not counted. Before the first accounting nothing is known: no 0."""
     if report.accounted_until is None:
@@ -226,14 +267,10 @@ def _print_notes(
     totals = report.totals
     session.terminal.note(
         f"{totals.allocated_gpu_hours:,.1f} GPU-hours allocated from {report.start:%Y-%m-%d} to "
-        f"{report.end - timedelta(days=1):%Y-%m-%d}, {_hours(totals.idle_gpu_hours)} of them idle."
+        f"{report.end - _DAY:%Y-%m-%d}, {_hours(totals.idle_gpu_hours)} of them idle."
     )
-    if previous is not None:
-        hours, share = _change(totals.allocated_gpu_hours, previous.totals.allocated_gpu_hours)
-        session.terminal.note(
-            f"Before, from {previous.start:%Y-%m-%d} to {previous.end - timedelta(days=1):%Y-%m-%d}: {hours} "
-            f"({share} since)."
-        )
+    if comparison is not None:
+        _print_comparison(session, report, comparison)
     if report.currency is not None and totals.unpriced_gpu_hours:
         session.terminal.note(f"{totals.unpriced_gpu_hours:,.1f} GPU-hours have no price.")
     if totals.unmeasured_gpu_hours:
@@ -243,6 +280,21 @@ def _print_notes(
             f"Not counted: {totals.gap_gpu_hours:,.1f} GPU-hours in times when no agent observed the cluster."
         )
     session.terminal.note(f"Counted up to {report.accounted_until:%Y-%m-%d %H:%M} UTC.")
+
+
+def _print_comparison(
+    session: CommandContext, report: "UsageReport", comparison: Comparison
+) -> None:
+    now, before = comparison.now, comparison.before
+    hours, share = _change(now.totals.allocated_gpu_hours, before.totals.allocated_gpu_hours)
+    session.terminal.note(
+        f"Before, from {before.start:%Y-%m-%d} to {before.end - _DAY:%Y-%m-%d}: {hours} ({share} since)."
+    )
+    if now.end < report.end:
+        session.terminal.note(
+            f"Compared up to {now.end - _DAY:%Y-%m-%d}: {now.totals.allocated_gpu_hours:,.1f} GPU-hours. "
+            "What follows is not counted to the end of its day."
+        )
 
 
 def _cells(figures: "UsageFigures", *, has_cost: bool) -> list[Cell | str]:
