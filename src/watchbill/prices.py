@@ -1,6 +1,7 @@
-"""What a GPU-hour costs: a file that an operator writes, by node pool or model, with a default."""
+"""What a GPU-hour costs, and since when: a file that an operator writes."""
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,36 @@ from watchbill.files import read_text
 Price = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 
-class Prices(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class PriceList(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
     """Of one GPU for one hour: the node pool's price, else the model's, else `gpu_hour`, else none."""
 
-    currency: Annotated[str, msgspec.Meta(min_length=1, max_length=12)]
     gpu_hour: Price | None = None
     gpu_models: Mapping[str, Price] = {}
     node_pools: Mapping[str, Price] = {}
+
+
+class PriceChange(PriceList, frozen=True, kw_only=True):
+    """Counts from a UTC day on, in place of all prices before."""
+
+    since: date = msgspec.field(name="from")
+
+
+class Prices(PriceList, frozen=True, kw_only=True):
+    """The first prices, and their changes by day."""
+
+    currency: Annotated[str, msgspec.Meta(min_length=1, max_length=12)]
+    changes: Annotated[tuple[PriceChange, ...], msgspec.Meta(max_length=100)] = ()
+
+    def __post_init__(self) -> None:
+        days = [change.since for change in self.changes]
+        if days != sorted(set(days)):
+            raise ValueError("`changes` are in the order of their days, one a day")
+
+    @property
+    def has_node_pools(self) -> bool:
+        return any(prices.node_pools for prices in (self, *self.changes))
 
 
 def read_prices(path: Path | None) -> Prices | None:
@@ -31,5 +55,6 @@ def read_prices(path: Path | None) -> Prices | None:
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The prices in {path} are invalid.",
-            details=f"{error}\nWrite currency, and gpuHour, gpuModels or nodePools with a price for each.",
+            details=f"{error}\nWrite currency, and gpuHour, gpuModels or nodePools with a price for each; "
+            "and changes, each with its day as from: 2026-12-01.",
         ) from error

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,10 +17,13 @@ from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import Served, serving
 from watchbill.api.resources import usage as resource
+from watchbill.prices import PriceChange, Prices
 from watchbill.protocol import Delete
+from watchbill.query import Scope, UsageQuery
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account
+from watchbill.store.usage.report import usage_report
 
 FIRST = datetime(2028, 1, 31, tzinfo=UTC)
 """Of a leap year: the workloads live from 31 January to 2 March."""
@@ -166,6 +169,30 @@ async def test_whoever_reads_one_project_sees_its_sums_alone(billed: Served) -> 
         assert sum(hours(report, groups).values()) == pytest.approx(8 * 240), groups
     other = await ask(billed, token, filters=("project==vision",), start="2028-01-01T00:00:00Z")
     assert other["totals"]["allocatedGpuHours"] == 0
+
+
+@pytest.mark.parametrize(
+    "groups", ["", "project", "department", "month", "project,day", "workload"]
+)
+@pytest.mark.parametrize("changed", [date(2028, 2, 1), date(2028, 2, 5)])
+async def test_every_day_is_counted_at_its_own_prices(
+    billed: Served, groups: str, changed: date
+) -> None:
+    """By hand: 1 a GPU-hour, 3 in h100; from a day on 2, and 5 in h100. Whatever rollup is read."""
+    change = PriceChange(since=changed, gpu_hour=2.0, node_pools={"h100": 5.0})
+    prices = Prices(currency="EUR", gpu_hour=1.0, node_pools={"h100": 3.0}, changes=(change,))
+    query = UsageQuery(
+        start=date(2028, 1, 1),
+        end=date(2028, 3, 1),
+        groups=tuple(name for name in groups.split(",") if name),
+    )
+    page = await usage_report(billed.db, Scope(1, is_whole_tenant=True), query, prices, END)
+    days = [date(2028, 1, 31) + timedelta(days=number) for number in range(30)]
+    expected = sum(24 * 3 * (2 if day >= changed else 1) for day in days)
+    expected += sum(24 * 8 * (5 if day >= changed else 3) for day in days[:10])
+    assert page.totals.cost == pytest.approx(expected)
+    assert sum(row.cost or 0 for row in page.rows) == pytest.approx(expected)
+    assert page.totals.unpriced_gpu_hours == 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from watchbill.accounting import MILLIONTH_MS_PER_HOUR, SUMS, UsageKey
-from watchbill.prices import Prices
+from watchbill.prices import PriceList, Prices
 from watchbill.query import Predicate, Scope, UsageQuery
 from watchbill.responses.usage import UsageFigures, UsageRow
 from watchbill.store.postgres.database import Database, Row
@@ -113,7 +113,7 @@ def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Price
             f"SELECT day, tenant_id, cluster_id, department_id, gpu_model, {', '.join(SUMS)} "
             f"FROM usage_cluster_day WHERE day >= {start} AND day < {end} AND {_IS_ANYTHING}"
         )
-    elif used & {"day", "week"} or first >= last:
+    elif used & {"day", "week"} or first >= last or _changes_within_months(prices):
         sums = f"SELECT day, {columns} FROM usage_day WHERE day >= {start} AND day < {end}"
     else:
         low, high = (statement.bind(day, "::date") for day in (first, last))
@@ -124,7 +124,7 @@ def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Price
             f"WHERE (day >= {start} AND day < {low}) OR (day >= {high} AND day < {end})"
         )
     aliases = {GROUPS[name].removeprefix("nullif(").partition(".")[0] for name in used}
-    if _has_pool_prices(prices):
+    if prices is not None and prices.has_node_pools:
         aliases.add("a")
     joins = [f"LEFT JOIN {join}" for alias, join in _JOINS.items() if alias in aliases]
     return " ".join([f"({sums}) w", *joins])
@@ -132,11 +132,13 @@ def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Price
 
 def _is_of_clusters(scope: Scope, used: set[str], prices: Prices | None) -> bool:
     """Whether nobody need know whose usage it is beyond its cluster, department and GPU type."""
-    return used <= _OF_CLUSTERS and not scope.project_ids and not _has_pool_prices(prices)
+    has_node_pools = prices is not None and prices.has_node_pools
+    return used <= _OF_CLUSTERS and not scope.project_ids and not has_node_pools
 
 
-def _has_pool_prices(prices: Prices | None) -> bool:
-    return prices is not None and bool(prices.node_pools)
+def _changes_within_months(prices: Prices | None) -> bool:
+    """Whether a month as a whole has no price."""
+    return prices is not None and any(change.since.day > 1 for change in prices.changes)
 
 
 def _whole_months(query: UsageQuery) -> tuple[date, date]:
@@ -165,10 +167,10 @@ def _sums(statement: Statement, prices: Prices | None) -> str:
     columns = [f"coalesce(sum(w.{name}), 0) AS {name}" for name in SUMS]
     price = "NULL::float8"
     if prices is not None:
-        listed = [_price_of(statement, "w.gpu_model", prices.gpu_models)]
-        if _has_pool_prices(prices):
-            listed.insert(0, _price_of(statement, "a.node_pool", prices.node_pools))
-        price = f"coalesce({', '.join(listed)}, {statement.bind(prices.gpu_hour, '::float8')})"
+        price = _price(statement, prices, prices)
+        for change in prices.changes:
+            since = statement.bind(change.since, "::date")
+            price = f"CASE WHEN w.day >= {since} THEN {_price(statement, prices, change)} ELSE {price} END"
     return ", ".join(
         [
             *columns,
@@ -176,6 +178,15 @@ def _sums(statement: Statement, prices: Prices | None) -> str:
             f"coalesce(sum(w.allocated_gpu) FILTER (WHERE {price} IS NULL), 0) AS unpriced",
         ]
     )
+
+
+def _price(statement: Statement, prices: Prices, listed: PriceList) -> str:
+    """The first that there is. `listed`: those of one time among all of `prices`."""
+    alternatives = [_price_of(statement, "w.gpu_model", listed.gpu_models)]
+    if prices.has_node_pools:
+        alternatives.insert(0, _price_of(statement, "a.node_pool", listed.node_pools))
+    alternatives.append(statement.bind(listed.gpu_hour, "::float8"))
+    return f"coalesce({', '.join(alternatives)})"
 
 
 def _price_of(statement: Statement, column: str, prices: Mapping[str, float]) -> str:
