@@ -34,10 +34,15 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["
 NAME = re.compile(r"watchbill_[a-z_]+")
 
 
-def promtool(*arguments: str) -> str:
+def promtool(*arguments: str, text: str | None = None) -> str:
     path = require("Prometheus").with_name("promtool")
     done = subprocess.run(
-        [path, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+        [path, *arguments],
+        cwd=DEPLOY / "prometheus",
+        capture_output=True,
+        input=text,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -100,6 +105,7 @@ async def test_everything_asked_for_is_shown_by_server_or_agent(at_start: Served
     answer = await at_start.get("/metrics")
     assert answer.status == 200
     page = answer.body.decode()
+    assert promtool("check", "metrics", text=page) == "", "nothing that its linter minds"
     reported = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
     by_agents = set(NAME.findall(Path(exporter.__file__).read_text()))
     by_agents |= set(NAME.findall(Path(probe.__file__).read_text()))
