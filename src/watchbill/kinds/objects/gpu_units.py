@@ -28,8 +28,11 @@ _BYTES_FROM = 100_000_000
 """From here on a label of memory states bytes, as on some clusters, not MiB."""
 
 _SLICES = 7
-# Profiles of GPUs that divide into four (A30, RTX PRO 6000): no other GPU has a profile of these names.
-_QUARTERS = frozenset({"1g.6gb", "2g.12gb", "4g.24gb", "2g.48gb", "4g.96gb"})
+# Products that divide into fewer slices, by a part of their name.
+_FEWER_SLICES = {"A30": 4, "RTX-PRO-6000": 4, "RTX-PRO-5000": 2, "RTX-PRO-4500": 2}
+# Profiles that only such products have, and those of which their products alone tell how much they are.
+_SLICES_BY_PROFILE = {"1g.6gb": 4, "2g.12gb": 4, "4g.24gb": 4, "4g.96gb": 4, "2g.32gb": 2}
+_AMBIGUOUS = frozenset({"1g.16gb", "1g.24gb", "2g.48gb"})
 # One slice with the memory of two: four of them fill a GPU. 1g.10gb is one on GPUs of 40 GB only.
 _DOUBLE_MEMORY = frozenset(
     {"1g.20gb", "1g.24gb", "1g.35gb", "1g.36gb", "1g.45gb", "1g.47gb", "1g.67gb"}
@@ -92,6 +95,7 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 
 _WHOLE = Unit(gpus=Fraction(1))
 _UNKNOWN = Unit(gpus=None)
+_UNKNOWN_SLICE = Unit(gpus=None, is_slice=True)
 
 
 def unit_of(resource: str, labels: Labels, gpu_resources: Iterable[str] = (GPU,)) -> Unit | None:
@@ -164,10 +168,10 @@ def accelerators(
     return totals
 
 
-def mig_share(profile: str, product: str = "") -> Fraction:
-    """How much of a GPU a slice is, by its profile, as `3g.40gb`."""
+def mig_share(profile: str, product: str = "") -> Fraction | None:
+    """How much of a GPU a slice is, by its profile, as `3g.40gb`; None where that depends on the product."""
     slices = _slices(profile, product)
-    return Fraction(min(int(profile[0]), slices), slices)
+    return None if slices is None else Fraction(min(int(profile[0]), slices), slices)
 
 
 def mig_slice_of_gpu(profile: str, product: str = "") -> Fraction | None:
@@ -300,30 +304,35 @@ def _by_labels(match: re.Match[str], product: str, labels: Labels) -> Unit:
 
 def _slice(match: re.Match[str], product: str) -> Unit:
     compute, profile = match.groups()[-2:]
-    share = mig_share(profile, product)
+    share, per_gpu = mig_share(profile, product), _per_gpu(profile, product)
+    if share is None or per_gpu is None:
+        return _UNKNOWN_SLICE
     size = int(profile[0])
     if compute is not None:
         if int(compute) > size:
             return _UNKNOWN
         share = share * int(compute) / size
-    return Unit(gpus=share, per_gpu=_per_gpu(profile, product), is_slice=True)
+    return Unit(gpus=share, per_gpu=per_gpu, is_slice=True)
 
 
-def _slices(profile: str, product: str) -> int:
-    if profile in _QUARTERS:
-        return 4
-    is_quartered = "A30" in re.split(r"[-_ ]", product) or "RTX-PRO-6000" in product.replace(
-        "_", "-"
-    )
-    return 4 if is_quartered else _SLICES
+def _slices(profile: str, product: str) -> int | None:
+    """Into how many slices a GPU with this profile divides."""
+    name = re.sub(r"[ _]", "-", f"-{product}-").upper()
+    fewer = next((count for part, count in _FEWER_SLICES.items() if f"-{part}-" in name), None)
+    if fewer is None and not product and profile in _AMBIGUOUS:
+        return None
+    return fewer or _SLICES_BY_PROFILE.get(profile, _SLICES)
 
 
-def _per_gpu(profile: str, product: str) -> int:
+def _per_gpu(profile: str, product: str) -> int | None:
     """How many of these slices one GPU gives."""
-    is_double = profile in _DOUBLE_MEMORY or (profile == "1g.10gb" and "40GB" in product)
-    if is_double:
-        return 4
     slices = _slices(profile, product)
+    if slices is None:
+        return None
+    # 1g.24gb is an ordinary slice of a GB200.
+    is_double = profile in _DOUBLE_MEMORY and not (profile == "1g.24gb" and "B200" in product)
+    if slices == _SLICES and (is_double or (profile == "1g.10gb" and "40GB" in product)):
+        return 4
     return slices // min(int(profile[0]), slices)
 
 

@@ -85,7 +85,11 @@ SINGLE = labels(
         (f"{MIG}1g.24gb", labels(product="NVIDIA-GH200-480GB"), Fraction(1, 7)),
         (f"{MIG}3g.47gb", labels(product="NVIDIA-H100-NVL"), Fraction(3, 7)),
         (f"{MIG}1g.24gb", labels(product="NVIDIA-RTX-PRO-6000-Blackwell"), Fraction(1, 4)),
-        (f"{MIG}2g.48gb", {}, Fraction(1, 2)),
+        (f"{MIG}1g.24gb", labels(product="NVIDIA-RTX-PRO-5000-Blackwell"), Fraction(1, 2)),
+        (f"{MIG}1g.24gb", {}, None),
+        (f"{MIG}2g.48gb", labels(product="NVIDIA-RTX-PRO-6000-Blackwell"), Fraction(1, 2)),
+        (f"{MIG}2g.48gb", labels(product="NVIDIA-RTX-PRO-5000-Blackwell"), Fraction(1)),
+        (f"{MIG}2g.48gb", {}, None),
         (GPU, labels(strategy="single", product="NVIDIA-GB200-MIG-7g.186gb"), 1),
         (GPU, labels(strategy="single", product="NVIDIA-A30-MIG-1g.6gb.me"), Fraction(1, 4)),
         (
