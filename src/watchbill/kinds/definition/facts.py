@@ -24,11 +24,13 @@ ENDS: Final = ("failed", "completed")
 class RoleFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One set of equal pods. `pods`: the labels by which its pods are known, none = all of them.
 
-    `max` is INT32_MAX where the object says that there is no bound.
+    `max` is INT32_MAX where the object says that there is no bound. `left`: how many have yet to end, where the
+    object tells; None = all.
     """
 
     name: str
     replicas: int
+    left: int | None = None
     min: int | None = None
     max: int | None = None
     template: Template | None = None

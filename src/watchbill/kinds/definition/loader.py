@@ -40,6 +40,7 @@ _ROLE_KEYS = (
     "nameFrom",
     "template",
     "replicas",
+    "left",
     "min",
     "max",
     "pods",
@@ -203,7 +204,7 @@ def _role(section: Section) -> RoleSource:
         raise section.error(None, "a role needs either name or nameFrom")
     given = {
         name: _expression(section, name)
-        for name in ("each", "template", "replicas", "min", "max")
+        for name in ("each", "template", "replicas", "left", "min", "max")
         if section.has(name)
     }
     pods = section.section("pods")

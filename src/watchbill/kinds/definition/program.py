@@ -20,7 +20,7 @@ from watchbill.kinds.definition.yaml_section import Scalar, Section
 from watchbill.kinds.objects.json_access import INT32_MAX, instant, mapping, objects, text, whole
 from watchbill.kinds.objects.template import read_template
 
-_EACH = ("template", "replicas", "min", "max")
+_EACH = ("template", "replicas", "left", "min", "max")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IMPURE = re.compile(
     r"(?<![.\w$])(?:env|inputs?|input_\w+|now|localtime|debug|stderr|halt\w*|import|include)\b(?!\s*:)"
@@ -173,6 +173,7 @@ class RoleSource(msgspec.Struct, frozen=True, kw_only=True):
     name_from: str = ""
     template: str = "null"
     replicas: str = "1"
+    left: str = "null"
     min: str = "null"
     max: str = "null"
     pods: tuple[tuple[str, str], ...] = ()
@@ -251,6 +252,7 @@ class Program:
             yield RoleFacts(
                 name=name,
                 replicas=count(item.get("replicas")) or 0,
+                left=count(item.get("left")),
                 min=count(item.get("min")),
                 max=_highest(item.get("max")),
                 template=read_template(item.get("template")),
@@ -314,6 +316,7 @@ def _role(position: int, role: RoleSource) -> str:
         "name": _first_result(role.name_from) if role.name_from else "null",
         "template": _first_result(role.template),
         "replicas": _first_result(role.replicas),
+        "left": _first_result(role.left),
         "min": _first_result(role.min),
         "max": _first_result(role.max),
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.done import wanted_pods
 from watchbill.kinds.objects.gpu_units import gpu_bytes, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import Object
@@ -138,19 +139,20 @@ def _allocated(
 
 
 def requested_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction | None:
-    """GPUs that the templates request: claims made for each pod times replicas, shared ones once."""
+    """GPUs that the templates request: claims made for each pod that is wanted, shared ones once."""
     namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
     parts: list[Fraction | None] = []
     for role in roles:
-        if role.template is None or not role.replicas:
+        wanted = wanted_pods(role, view)
+        if role.template is None or not wanted:
             continue
         shared |= set(role.template.claims)
         for name in role.template.claim_templates:
             template = view.cluster.claim_templates.get((namespace, name))
             devices = at(template, "spec", "spec", "devices")
             gpus = requested_devices(devices, view.settings)
-            parts.append(None if gpus is None else gpus * role.replicas)
+            parts.append(None if gpus is None else gpus * wanted)
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
             parts.append(requested_by_claim(claim, view.settings))

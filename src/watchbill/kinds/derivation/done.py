@@ -6,12 +6,14 @@ A pod that ended may be gone before the workload has: with its node, or because 
 from collections.abc import Container
 from dataclasses import replace
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.hooks import runs_of
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.objects.json_access import metadata, text
+from watchbill.kinds.objects.json_access import has_labels, labels, metadata, text
 from watchbill.kinds.objects.objects import Object, PodCounts
 from watchbill.kinds.objects.pod import owners
+
+Labels = tuple[tuple[str, str], ...]
 
 
 def with_present_pods(view: WorkloadView) -> WorkloadView:
@@ -43,28 +45,44 @@ def done_pods(view: WorkloadView, required: int) -> int:
     return max(succeeded, _completed(view))
 
 
-def _completed(view: WorkloadView) -> int:
-    """All pods of owned objects that completed, and those beside them that succeeded."""
+def wanted_pods(role: RoleFacts, view: WorkloadView) -> int:
+    """How many pods of a role are asked for now: one that ended well is not made again.
+
+    Of what has ended itself all, as it was asked for; so of schedules, whose next run makes them anew.
+    """
+    facts = view.facts
+    if facts.has_ended or view.definition.is_schedule:
+        return role.replicas
+    if role.left is not None:
+        return min(role.replicas, role.left)
+    if not view.definition.runs_to_end or not (role.pods or len(facts.roles) == 1):
+        return role.replicas
+    return max(role.replicas - _completed(view, role.pods), 0)
+
+
+def _completed(view: WorkloadView, labels_: Labels = ()) -> int:
+    """All pods of owned objects that completed, and those beside them that succeeded: with these labels."""
     completed = {
-        uid: facts
-        for uid, facts in _children(view).items()
-        if facts.holds("completed") and not facts.holds("failed")
+        _uid(child): facts
+        for child in view.objects.children
+        if has_labels(labels(child), labels_)
+        and (facts := view.definitions.facts(child)).holds("completed")
+        and not facts.holds("failed")
     }
     above = owners_by_uid(view)
     outermost = (
         facts for uid, facts in completed.items() if not is_below(above[uid], completed, above)
     )
-    return _outside(view, completed) + sum(facts.number or 0 for facts in outermost)
+    return _outside(view, completed, labels_) + sum(facts.number or 0 for facts in outermost)
 
 
-def _outside(view: WorkloadView, ended: Container[str]) -> int:
+def _outside(view: WorkloadView, ended: Container[str], labels_: Labels) -> int:
     """Pods that succeeded and belong to none of the objects that ended."""
     above = owners_by_uid(view)
-    return sum(not is_below(above[pod.uid], ended, above) for pod in view.pods.succeeded)
-
-
-def _children(view: WorkloadView) -> dict[str, Facts]:
-    return {_uid(child): view.definitions.facts(child) for child in view.objects.children}
+    return sum(
+        has_labels(pod.labels, labels_) and not is_below(above[pod.uid], ended, above)
+        for pod in view.pods.succeeded
+    )
 
 
 def _uid(obj: Object) -> str:

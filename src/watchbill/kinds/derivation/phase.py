@@ -51,11 +51,12 @@ def created_at(view: WorkloadView) -> datetime:
 
 
 def finished_at(view: WorkloadView) -> datetime | None:
-    """When a workload that has ended did so."""
-    return view.facts.finished_at or _latest(
+    """When a workload that has ended did so; not before it was made, whatever the clocks said."""
+    stated = view.facts.finished_at or _latest(
         pod.finished_at or (pod.ready.at if pod.ready else None)
         for pod in (*view.pods.succeeded, *view.pods.failed)
     )
+    return None if stated is None else max(stated, created_at(view))
 
 
 def transitions_of(view: WorkloadView, phase: Phase, message: str | None) -> tuple[Transition, ...]:

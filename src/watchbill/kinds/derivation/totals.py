@@ -1,4 +1,4 @@
-"""Resources of a workload: requested (templates times replicas; existing pods), allocated, idle.
+"""Resources of a workload: requested (templates times pods yet to end; existing pods), allocated, idle.
 
 Idle GPUs are measured by the agent. Nothing here depends on the clock: a record changes when a device starts or
 stops being idle, not while it is.
@@ -19,6 +19,7 @@ from watchbill.kinds.derivation.claims import (
     requested_by_roles,
     used_claims,
 )
+from watchbill.kinds.derivation.done import wanted_pods
 from watchbill.kinds.derivation.placement import pod_node_pool
 from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model
 from watchbill.kinds.objects.objects import IdleGpus, PodCounts
@@ -144,15 +145,16 @@ class ResourceTotals:
 def totals_of(view: WorkloadView) -> ResourceTotals:
     requested = ResourceSum(gpus=requested_by_roles(view.facts.roles, view))
     for role in view.facts.roles:
-        if role.template is not None and role.replicas:
+        wanted = wanted_pods(role, view)
+        if role.template is not None and wanted:
             gpus = requested_gpus(
                 role.template.resources, role.template.annotations, view.settings.gpu_resources
             )
-            requested.add(role.template.resources, gpus, role.replicas)
+            requested.add(role.template.resources, gpus, wanted)
     existing = _with_claims(view.pods.live, view)
     # Pods on their way out are replaced, so they are not asked for beyond what templates state.
-    wanted = _with_claims(view.pods.active, view) if view.facts.has_templates else existing
-    raised = requested.raise_to(wanted)
+    active = _with_claims(view.pods.active, view) if view.facts.has_templates else existing
+    raised = requested.raise_to(active)
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
     held = _allocated_gpus(placed_pods, view)

@@ -62,7 +62,14 @@ def missing_members(source: ProgramSource, type_: Any) -> set[str]:
         reading.run(source.conditions, root)
     for role in source.roles:
         item = reading.run(role.each, root)
-        for expression in (role.name_from, role.template, role.replicas, role.min, role.max):
+        for expression in (
+            role.name_from,
+            role.template,
+            role.replicas,
+            role.left,
+            role.min,
+            role.max,
+        ):
             if expression:
                 reading.run(expression, item)
     for expression in _of_the_root(source):
