@@ -98,7 +98,10 @@ def _degraded(view: WorkloadView) -> str:
     if not any(parts[1:]):
         parts.append(_first(_failure(pod) for pod in reversed(pods.failed)))
     if not any(parts[1:]):
-        parts += [f"Pod {pod.name} is no longer ready." for pod in pods.lost_readiness[:1]]
+        parts += [
+            _sentence(f"Pod {pod.name} is no longer ready", pod.message)
+            for pod in pods.lost_readiness[:1]
+        ]
     return _joined(*parts)
 
 

@@ -51,6 +51,7 @@ class _Spec(_Part):
     tolerations: Any = None
     affinity: Any = None
     scheduling_group: Any = None
+    scheduling_gates: Any = None
 
 
 class _ContainerStatus(_Part):

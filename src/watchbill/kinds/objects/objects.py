@@ -171,6 +171,8 @@ def has_lost_readiness(pod: Pod) -> bool:
     A container that crashes is ready for a moment at every start, so a pod that restarts counts only where
     it had run for a while.
     """
+    if pod.phase == "Unknown":
+        return True
     if pod.phase != "Running" or pod.ready is None or pod.ready.status == "True":
         return False
     lost_at = pod.ready.at

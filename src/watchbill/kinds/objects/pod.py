@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -74,6 +75,7 @@ _MAX_LABELS = 100
 _MAX_OWNERS = 16
 _NAME_LENGTH = 253
 _MAX_CLAIMS = 100
+_MAX_GATES = 8
 
 
 class OwnerReference(msgspec.Struct, frozen=True, gc=False):
@@ -150,6 +152,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ip: str = ""
     scheduling_group: str = ""
     """The PodGroup of Kubernetes' own Workload API that the pod names in `spec.schedulingGroup`."""
+    gates: tuple[str, ...] = ()
+    """Scheduling gates that are still on it, by name."""
 
     @property
     def is_terminal(self) -> bool:
@@ -157,7 +161,9 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_ready(self) -> bool:
-        return self.ready is not None and self.ready.status == "True" and not self.is_terminal
+        """What a pod said before its node was lost (phase Unknown) counts no more than before its end."""
+        is_told = not self.is_terminal and self.phase != "Unknown"
+        return is_told and self.ready is not None and self.ready.status == "True"
 
     @property
     def is_terminating(self) -> bool:
@@ -212,7 +218,6 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
     """The pod that `obj` describes; never raises. `extra_annotations`: keys to keep beyond the defaults."""
     meta = metadata(obj)
     spec, status = mapping(at(obj, "spec")), mapping(at(obj, "status"))
-    conditions = status.get("conditions")
     phase = short(status.get("phase")) or "Pending"
     containers = _Containers(status)
     return Pod(
@@ -238,9 +243,9 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         phase=phase,
         reason=short(status.get("reason")),
         message=bounded(status.get("message")),
-        scheduled=_condition(conditions, "PodScheduled"),
-        ready=_condition(conditions, "Ready"),
-        disruption=_condition(conditions, "DisruptionTarget"),
+        scheduled=_condition(status, "PodScheduled"),
+        ready=_condition(status, "Ready"),
+        disruption=_condition(status, "DisruptionTarget"),
         restarts=containers.restarts,
         problem=containers.worst,
         last_exit=containers.last_exit,
@@ -249,7 +254,13 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         node_affinity=read_node_affinity(spec),
         ip=text(status.get("podIP"))[:_ADDRESS_LENGTH],
         scheduling_group=short(at(spec, "schedulingGroup", "podGroupName")),
+        gates=_gates(spec),
     )
+
+
+def _gates(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    gates = islice(objects(spec.get("schedulingGates")), _MAX_GATES)
+    return tuple(short(gate.get("name")) for gate in gates)
 
 
 def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
@@ -379,8 +390,8 @@ def _problem(
     )
 
 
-def _condition(conditions: Any, kind: str) -> PodCondition | None:
-    entry = condition(conditions, kind)
+def _condition(status: Mapping[str, Any], kind: str) -> PodCondition | None:
+    entry = condition(status.get("conditions"), kind)
     if entry is None:
         return None
     return PodCondition(

@@ -116,8 +116,10 @@ def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "sc
 
 def _user_message(group: _Group, view: WorkloadView) -> str:
     if group.reason == "SchedulingGated":
+        gates = ", ".join(name for name in group.pods[0].gates if name)
         return (
-            "A scheduling gate blocks its pods – no scheduler considers them until it is removed"
+            f"{f'Scheduling gate {gates}' if gates else 'A scheduling gate'} blocks its pods"
+            " – no scheduler considers them until it is removed"
             " – the controller that set the gate must remove it."
         )
     queue = group.pods[0].labels.get(view.settings.queue_label, "")
