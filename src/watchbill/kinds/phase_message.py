@@ -198,16 +198,22 @@ def _stopping(view: WorkloadView) -> str:
 
 def _disruption(pods: PodCounts) -> str:
     """Who removes a pod that is ending, in its own words."""
-    for pod in pods.terminating:
+    return _removal(pods.terminating)
+
+
+def _removal(pods: Iterable[Pod]) -> str:
+    for pod in pods:
         target = pod.disruption
         if target is not None and target.status == "True":
-            return _sentence(f"Pod {pod.name} is removed ({target.reason})", target.message)
+            why = target.message or pod.message
+            return _sentence(f"Pod {pod.name} is removed ({target.reason})", why)
     return ""
 
 
 def _terminating(view: WorkloadView) -> str:
     left = len(view.pods.live)
-    return f"{left} {'pod is' if left == 1 else 'pods are'} left." if left else ""
+    remaining = f"{left} {'pod is' if left == 1 else 'pods are'} left." if left else ""
+    return _joined(remaining, _removal(view.pods.live))
 
 
 def _predicate_message(*predicates: str) -> Callable[[WorkloadView], str]:
