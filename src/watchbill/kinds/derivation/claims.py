@@ -12,7 +12,6 @@ from typing import Any
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.done import wanted_pods
 from watchbill.kinds.objects.gpu_units import gpu_bytes, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import Object
@@ -138,13 +137,14 @@ def _allocated(
     return Fraction(amount) / size
 
 
-def requested_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction | None:
+def requested_by_roles(
+    pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView
+) -> Fraction | None:
     """GPUs that the templates request: claims made for each pod that is wanted, shared ones once."""
     namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
     parts: list[Fraction | None] = []
-    for role in roles:
-        wanted = wanted_pods(role, view)
+    for role, wanted in pods:
         if role.template is None or not wanted:
             continue
         shared |= set(role.template.claims)

@@ -45,11 +45,16 @@ def done_pods(view: WorkloadView, required: int) -> int:
     return max(succeeded, _completed(view))
 
 
-def wanted_pods(role: RoleFacts, view: WorkloadView) -> int:
-    """How many pods of a role are asked for now: one that ended well is not made again.
+def wanted_pods(view: WorkloadView) -> list[tuple[RoleFacts, int]]:
+    """How many pods of each role are asked for now: one that ended well is not made again.
 
     Of what has ended itself all, as it was asked for; so of schedules, whose next run makes them anew.
     """
+    left = [(role, _left(role, view)) for role in view.facts.roles]
+    return left if any(count for _, count in left) else [(role, role.replicas) for role, _ in left]
+
+
+def _left(role: RoleFacts, view: WorkloadView) -> int:
     facts = view.facts
     if facts.has_ended or view.definition.is_schedule:
         return role.replicas

@@ -143,9 +143,9 @@ class ResourceTotals:
 
 
 def totals_of(view: WorkloadView) -> ResourceTotals:
-    requested = ResourceSum(gpus=requested_by_roles(view.facts.roles, view))
-    for role in view.facts.roles:
-        wanted = wanted_pods(role, view)
+    pods = wanted_pods(view)
+    requested = ResourceSum(gpus=requested_by_roles(pods, view))
+    for role, wanted in pods:
         if role.template is not None and wanted:
             gpus = requested_gpus(
                 role.template.resources, role.template.annotations, view.settings.gpu_resources

@@ -7,9 +7,6 @@ is of a kind made for AI. Its definition says so of a kind (`workloadClass`).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus, requested_by_roles
 from watchbill.kinds.objects.gpu_units import accelerator_type
@@ -47,7 +44,7 @@ def _has_accelerator(view: WorkloadView) -> bool:
     return (
         any(_asks(each.resources, each.annotations, view.settings) for each in templates)
         or any(_asks(pod.resources, pod.annotations, view.settings) for pod in view.pods.all)
-        or requested_by_roles([_one_pod(role) for role in view.facts.roles], view) != 0
+        or requested_by_roles([(role, 1) for role in view.facts.roles], view) != 0
         or claimed_gpus(view.objects.claims, view.pods.all, view.settings) != 0
     )
 
@@ -61,7 +58,3 @@ def _asks(resources: Resources, annotations: Mapping[str, Any], settings: Derive
     return requested_gpus(resources, annotations, settings.gpu_resources) != NO_GPUS or any(
         accelerator_type(resource) is not None for resource, _ in resources.extended
     )
-
-
-def _one_pod(role: RoleFacts) -> RoleFacts:
-    return msgspec.structs.replace(role, replicas=1)
