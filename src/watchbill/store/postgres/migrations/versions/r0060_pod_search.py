@@ -10,7 +10,7 @@ from alembic import op
 from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first import APP_ROLE
 
 revision = "0060"
-down_revision = "0051"
+down_revision = "0052"
 branch_labels = None
 depends_on = None
 
