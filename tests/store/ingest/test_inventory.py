@@ -322,11 +322,11 @@ async def test_an_inventory_proves_absence_but_where_it_says_that_it_does_not_kn
         for number, name in enumerate(("there", "deleted", "waiting"), 1)
     }
     await agent.send(*of_namespaces.values(), now=START)
-    said = msgspec.structs.replace(JOBS, namespaces=("there",), all_but=("waiting",))
-    older = msgspec.structs.replace(said, all_but=None)
+    with_exceptions = msgspec.structs.replace(JOBS, namespaces=("there",), all_but=("waiting",))
+    older = msgspec.structs.replace(with_exceptions, all_but=None)
     assert (await take(db, agent, [], older))[1].deleted == 1
     await agent.send(of_namespaces[1], now=LATER)
-    assert (await take(db, agent, [], said))[1].deleted == 2
+    assert (await take(db, agent, [], with_exceptions))[1].deleted == 2
     left = await workload_get(db, SCOPE, UUID(int=3), LATER)
     assert left is not None
     assert msgspec.json.decode(left.body).get("deletedAt") is None
