@@ -162,8 +162,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_ready(self) -> bool:
         """What a pod said before its node was lost (phase Unknown) counts no more than before its end."""
-        is_told = not self.is_terminal and self.phase != "Unknown"
-        return is_told and self.ready is not None and self.ready.status == "True"
+        is_reporting = not self.is_terminal and self.phase != "Unknown"
+        return is_reporting and self.ready is not None and self.ready.status == "True"
 
     @property
     def is_terminating(self) -> bool:
