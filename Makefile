@@ -33,7 +33,7 @@ demo: $(RUN) ## a live fleet on simulated clusters; Ctrl-C ends it
 	$(BIN)/watchbill demo $(ARGS)
 
 test: $(DEV) ## all tests, in JOBS processes; names what was skipped for want of a system component
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV) ## style, types, arrows
 	$(BIN)/ruff format --check .

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-PODS = 20_000
+PODS = 5_000
 BYTES_PER_POD = 2_500
 """Pods are the many: 50,000 of them must leave half of 250 MB to everything else."""
 

@@ -1,6 +1,7 @@
 """The application: every operation of the merged document bound to its one handler, and nothing else served."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,6 +12,7 @@ from starlette.routing import Route
 
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.contract import (
+    Document,
     LoginRequirement,
     Operation,
     contract_document,
@@ -71,13 +73,20 @@ RESOURCES = (
 )
 
 
-def build_app(services: Services) -> Starlette:
-    """Raises RuntimeError where an operation has no handler or a handler no operation."""
+@cache
+def _documents() -> tuple[Document, Document, tuple[Operation, ...]]:
+    """The contract, the document of everything, and its operations: of all apps, so nobody changes them."""
     contract, extensions = contract_document(), extensions_document()
     merged = merged_document(contract, extensions)
+    return contract, merged, (*operations(merged), *_page_operations(page_routes(extensions)))
+
+
+def build_app(services: Services) -> Starlette:
+    """Raises RuntimeError where an operation has no handler or a handler no operation."""
+    contract, merged, served = _documents()
     base_path = services.settings.base_path
     if base_path:
-        merged["servers"] = [{"url": base_path}]
+        merged = merged | {"servers": [{"url": base_path}]}
     meters = ServerMetrics(services.background, services.standby)
     handlers = _by_name(
         *(resource.HANDLERS for resource in RESOURCES),
@@ -86,7 +95,6 @@ def build_app(services: Services) -> Starlette:
         page_handlers(read_page(base_path=base_path)),
         device_login.PAGES,
     )
-    served = [*operations(merged), *_page_operations(page_routes(extensions))]
     check_complete(served, handlers)
     app = Starlette(
         routes=_routes(served, handlers, services),

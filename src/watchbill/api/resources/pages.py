@@ -4,6 +4,7 @@ request ever reaches the file system."""
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -105,6 +106,7 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, File]]:
     return files
 
 
+@cache
 def _file(body: bytes, ending: str) -> File:
     zipped = gzip.compress(body, mtime=0) if ending in TEXT else body
     return File(
