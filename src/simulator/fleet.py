@@ -298,12 +298,6 @@ def _log_to_stderr() -> None:
     )
 
 
-if __name__ == "__main__":
-    _log_to_stderr()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(main()))
-
-
 def exit_with_parent(
     loop: asyncio.AbstractEventLoop, on_line: Callable[[bytes | None], None]
 ) -> None:
@@ -332,3 +326,9 @@ def _listen(loop: asyncio.AbstractEventLoop, on_line: Callable[[bytes | None], N
     except RuntimeError:
         # The loop has ended already, and the process is about to.
         return
+
+
+if __name__ == "__main__":
+    _log_to_stderr()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.exit(runner.run(main()))

@@ -170,6 +170,15 @@ def test_a_class_name_stands_in_one_module() -> None:
     assert twice.keys() == SHARED_CLASS_NAMES.keys(), twice
 
 
+def test_nothing_is_defined_below_what_runs_a_file_as_a_program() -> None:
+    """It would not be there yet: the file works where it is imported, and fails where it is run."""
+    programs = [path for folder in ("bench", "drills") for path in (PROJECT / folder).rglob("*.py")]
+    for path in (*SOURCES, *TESTS, *programs):
+        body = tree_of(path).body
+        runs = [isinstance(each, ast.If) and "__name__" in ast.unparse(each.test) for each in body]
+        assert not any(runs[:-1]), f"{path.relative_to(PROJECT)} goes on below its __main__"
+
+
 def test_no_module_imports_itself_over_others() -> None:
     """Also not for type checkers alone: what is needed in a circle is one thing in two files."""
     graph = grimp.build_graph("watchbill", "simulator", cache_dir=None)
