@@ -138,8 +138,8 @@ class ServerSettings:
         Meta(ge=2**20, le=2**50),
         Setting(
             "WATCHBILL_CLUSTER_STORED_BYTES",
-            "bytes of workloads (live and deleted, with pods, events and usage steps), nodes and queues "
-            "of one cluster",
+            "bytes of workloads (live and deleted, with pods, events, usage steps and samples), nodes "
+            "and queues of one cluster",
         ),
     ] = 64 * 1024**3
     token_lifetime_seconds: Annotated[
