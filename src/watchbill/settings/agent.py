@@ -93,7 +93,8 @@ class AgentSettings:
     metrics_port: Annotated[
         Annotated[int, Meta(ge=1, le=65_535)] | None,
         Setting(
-            "WATCHBILL_AGENT_METRICS_PORT", "port of the agent's own metrics; not served unless set"
+            "WATCHBILL_AGENT_METRICS_PORT",
+            "port of the agent's own metrics and `/livez`; not served unless set",
         ),
     ] = None
     metrics_host: str = "0.0.0.0"  # noqa: S104 - a Prometheus asks from outside the pod
