@@ -1,7 +1,7 @@
 """Reasons that schedulers state on the pods themselves, and Volcano on its pod groups."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -114,14 +114,22 @@ def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "sc
     return "volcano" if pod.scheduler_name == "volcano" else "scheduler"
 
 
+def _gated(gates: Sequence[str]) -> str:
+    if len(gates) > 1:
+        return (
+            f"Scheduling gates {', '.join(gates)} block its pods – no scheduler considers them until all are "
+            "removed – the controllers that set the gates must remove them."
+        )
+    return (
+        f"{f'Scheduling gate {gates[0]}' if gates else 'A scheduling gate'} blocks its pods"
+        " – no scheduler considers them until it is removed"
+        " – the controller that set the gate must remove it."
+    )
+
+
 def _user_message(group: _Group, view: WorkloadView) -> str:
     if group.reason == "SchedulingGated":
-        gates = ", ".join(name for name in group.pods[0].gates if name)
-        return (
-            f"{f'Scheduling gate {gates}' if gates else 'A scheduling gate'} blocks its pods"
-            " – no scheduler considers them until it is removed"
-            " – the controller that set the gate must remove it."
-        )
+        return _gated([name for name in group.pods[0].gates if name])
     queue = group.pods[0].labels.get(view.settings.queue_label, "")
     is_kai = _source(group.pods[0], view.settings) == "kai"
     if is_kai and queue and view.cluster.queues and queue not in view.cluster.queues:

@@ -265,13 +265,22 @@ def test_more_gpus_than_any_node_has() -> None:
     )
 
 
-def test_a_scheduling_gate_blocks() -> None:
+@pytest.mark.parametrize(
+    ("gates", "beginning"),
+    [
+        ((), "A scheduling gate blocks its pods"),
+        (("example.com/a",), "Scheduling gate example.com/a blocks its pods"),
+        (("example.com/a", "b"), "Scheduling gates example.com/a, b block its pods"),
+    ],
+)
+def test_a_scheduling_gate_blocks(gates: tuple[str, ...], beginning: str) -> None:
     gated = waiting(1)
+    gated["spec"]["schedulingGates"] = [{"name": name} for name in gates]
     gated["status"]["conditions"][0] |= {"reason": "SchedulingGated", "message": "gated"}
     result = workload(deployment(1), [gated])
     assert result.phase.value == "Pending"
     assert result.phase_message is not None
-    assert result.phase_message.startswith("A scheduling gate blocks its pods")
+    assert result.phase_message.startswith(f"{beginning} – no scheduler")
 
 
 def kueue(*conditions: JSON, **more: Any) -> JSON:
