@@ -65,7 +65,7 @@ async def test_a_table_says_how_much_was_idle_and_how_far_it_counts() -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("-o", "wide"), ("--compare",), ("-o", "csv")])
-async def test_before_the_first_accounting_no_figure_is_told(arguments: tuple[str, ...]) -> None:
+async def test_before_the_first_accounting_no_figure_is_shown(arguments: tuple[str, ...]) -> None:
     nothing = dict.fromkeys(FIGURES, 0.0)
     report = answer(accountedUntil=None, totals=nothing)
     async with FakeServer(usage=report).running() as watchbill:
@@ -190,7 +190,7 @@ async def test_a_day_that_has_begun_is_compared_with_none() -> None:
     vision = outcome.out.splitlines()[1].split()
     assert (vision[1], *vision[-2:]) == ("60.0", "24.0", "+100%")
     assert "Before, from 2026-11-03 to 2026-11-04: 24.0 (+100% since)." in outcome.err
-    assert "Compared up to 2026-11-06: 48.0 GPU-hours." in outcome.err
+    assert "Compared with 48.0 up to 2026-11-06" in outcome.err
     (line,) = csv.DictReader(io.StringIO(as_csv.out))
     assert (line["comparedGpuHours"], line["gpuHoursBefore"]) == ("48.0", "24.0")
     assert refused.code == 2

@@ -66,7 +66,7 @@ async function fetchUsage({ period, group, measure, only, pendingFilters }: Ques
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
   const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
   const isCut = { previous: (over?.next ?? previous?.next) !== undefined, days: days.next !== undefined };
-  const totals = { now: over ? measure.of(over.totals) : 0, before: previous ? measure.of(previous.totals) : 0 };
+  const totals = over && previous && { now: measure.of(over.totals), before: measure.of(previous.totals) };
   return { report, rows, days: days.rows, totals, isWhole: whole?.[1] === bounds[1], isCut, pending, bounds };
 }
 
@@ -172,7 +172,7 @@ function Report({ query, question }: ReportProps) {
       {report.accountedUntil === null ? (
         <p class="lead">Nothing is accounted yet; the first figures come within 15 minutes.</p>
       ) : report.totals.allocatedGpuHours + report.totals.pendingGpuHours === 0 ? (
-        <p class="lead">No GPU was allocated or requested in these days; the newest ten minutes are not counted yet.</p>
+        <p class="lead">No GPU was allocated or requested in these days.</p>
       ) : measure.word === "pending" ? (
         <PendingLead report={report} totals={totals} pending={data.pending} pendingFilters={pendingFilters ?? []} />
       ) : (
@@ -183,7 +183,7 @@ function Report({ query, question }: ReportProps) {
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
-        {!data.isWhole && "Before: whole days are compared, today with none. "}
+        {!data.isWhole && "Before compares whole days: one that is not over is compared with none. "}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
@@ -219,8 +219,11 @@ function Choice({ label, name, chosen, options, query }: ChoiceProps) {
   );
 }
 
-/** GPU-hours of all rows, in the days that are over and in the period before. */
-type Totals = Omit<Compared, "row">;
+/** GPU-hours in the days that are over and in the period before. */
+type Pair = Omit<Compared, "row">;
+
+/** Those of all rows; undefined where no day is over, so that nothing is compared. */
+type Totals = Pair | undefined;
 
 function Lead({ report, totals: sums }: { readonly report: UsageReport; readonly totals: Totals }) {
   const { totals, currency } = report;
@@ -228,7 +231,7 @@ function Lead({ report, totals: sums }: { readonly report: UsageReport; readonly
   return (
     <p class="lead">
       <strong>{gpuHours(totals.allocatedGpuHours)}</strong> GPU-hours allocated
-      {sums.before > 0 && ` (${change(sums)} the period before)`}
+      {sums !== undefined && sums.before > 0 && ` (${change(sums)} the period before)`}
       {share !== undefined && (
         <>
           ; <strong>{gpuHours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
@@ -259,7 +262,7 @@ function PendingLead({ report, totals, pending, pendingFilters }: PendingLeadPro
   return (
     <p class="lead">
       <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
-      {totals.before > 0 && `, ${change(totals)} the period before`}.{" "}
+      {totals !== undefined && totals.before > 0 && `, ${change(totals)} the period before`}.{" "}
       {pending === 0 && "No workload is pending now."}
       {pending !== undefined && pending > 0 && (
         <>
@@ -328,7 +331,7 @@ function UsageTable({ report, rows, totals: sums, question, named, query }: Tabl
                 {group.word !== "workload" && <ByWorkload group={group} value={row.group[group.word] ?? ""} query={query} />}
               </th>
               <Numbers row={row} measure={measure} currency={currency} />
-              <Before now={now} before={before} />
+              <Before pair={sums && { now, before }} />
             </tr>
           ))}
         </tbody>
@@ -336,7 +339,7 @@ function UsageTable({ report, rows, totals: sums, question, named, query }: Tabl
           <tr>
             <th scope="row">All</th>
             <Numbers row={totals} measure={measure} currency={currency} />
-            <Before now={sums.now} before={sums.before} />
+            <Before pair={sums} />
           </tr>
         </tfoot>
       </table>
@@ -352,11 +355,12 @@ function nothingOf(only: Narrowing): string {
   return `No workload ${whose.join("and ")}used or requested anything in this period.`;
 }
 
-function Before({ now, before }: Totals) {
-  const change = changeOf(now, before);
+function Before({ pair }: { readonly pair: Totals }) {
+  if (pair === undefined) return <td class="is-number">–</td>;
+  const change = changeOf(pair.now, pair.before);
   return (
     <td class="is-number">
-      {gpuHours(before)} {change !== undefined && <span class="muted">{change}</span>}
+      {gpuHours(pair.before)} {change !== undefined && <span class="muted">{change}</span>}
     </td>
   );
 }
@@ -436,7 +440,7 @@ function percent(share: number): string {
   return `${Math.round(100 * share)} %`;
 }
 
-function change({ now, before: previous }: Totals): string {
+function change({ now, before: previous }: Pair): string {
   const by = Math.round(100 * (now / previous - 1));
   if (by === 0) return "as much as in";
   if (by >= 1000) return `${gpuHours(previous)} in`;

@@ -261,9 +261,7 @@ def _print_notes(
         session.terminal.note(NOT_YET)
         return
     if not report.totals.allocated_gpu_hours and not report.totals.pending_gpu_hours:
-        session.terminal.note(
-            "No GPU was allocated or requested in these days; the newest ten minutes are not counted yet."
-        )
+        session.terminal.note("No GPU was allocated or requested in these days.")
     totals = report.totals
     session.terminal.note(
         f"{totals.allocated_gpu_hours:,.1f} GPU-hours allocated from {report.start:%Y-%m-%d} to "
@@ -292,8 +290,8 @@ def _print_comparison(
     )
     if now.end < report.end:
         session.terminal.note(
-            f"Compared up to {now.end - _DAY:%Y-%m-%d}: {now.totals.allocated_gpu_hours:,.1f} GPU-hours. "
-            "What follows is not counted to the end of its day."
+            f"Compared with {now.totals.allocated_gpu_hours:,.1f} up to {now.end - _DAY:%Y-%m-%d}, "
+            "the last day that is counted to its end."
         )
 
 
