@@ -53,6 +53,7 @@ REFUSED = (
     "may not read workloads anywhere",
     "may not sign anybody in",
     "median wait",
+    "never told",
     "node pools asked for",
     "open to this account",
     "out of contact",
