@@ -367,7 +367,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "agent killed before it committed an inventory": kill_agent_at(faulty_program.INVENTORY_SENT),
     "server killed": kill_server,
-    "server killed after a commit, before anybody was told": kill_server_at(
+    "server killed after a commit, before anybody was notified": kill_server_at(
         faulty_program.BATCH_COMMITTED
     ),
     "server killed with an inventory half read": kill_server_at(faulty_program.INVENTORY_READ),

@@ -39,7 +39,7 @@ class Prices(PriceList, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         days = [change.since for change in self.changes]
         if days != sorted(set(days)):
-            raise ValueError("`changes` are in the order of their days, one a day")
+            raise ValueError("`changes` must be in the order of their days, one a day")
 
     @property
     def has_node_pools(self) -> bool:

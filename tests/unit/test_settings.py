@@ -91,7 +91,7 @@ def test_a_password_that_breaks_the_address_is_never_shown(password: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_READ_URL"])
-def test_an_address_that_is_told_twice_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_address_that_is_set_twice_is_refused(name: str, tmp_path: Path) -> None:
     """Nobody could tell which of the two databases is meant; a flag says it."""
     file = tmp_path / "url"
     file.write_text("postgresql://wb@b.example.com/wb")
