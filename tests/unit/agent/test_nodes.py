@@ -104,6 +104,8 @@ def test_a_node_without_conditions_labels_or_gpus() -> None:
         ({"replicas": "4", "product": "Tesla-T4-SHARED"}, GPU, "time-slicing"),
         ({"replicas": "10", "sharing-strategy": "mps"}, f"{GPU}.shared", "mps"),
         ({}, "nvidia.com/mig-3g.20gb", "mig"),
+        ({}, "nvidia.com/mig-1g.24gb", "mig"),  # of an unknown size
+        ({}, "nvidia.com/mig-9x", "mig"),
         ({}, GPU, None),
     ],
 )

@@ -18,7 +18,7 @@ from watchbill.cluster_node import (
     NodeDevice,
 )
 from watchbill.kinds.derivation.presentation import printable
-from watchbill.kinds.objects.gpu_units import mig_slice_of_gpu, unit_of
+from watchbill.kinds.objects.gpu_units import gpu_model, mig_slice_of_gpu, unit_of
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import allocated_gpus, held_units, requested_gpus
 
@@ -108,10 +108,9 @@ class Device:
             return None
         return self.figures.get(NVLINK_SENT, 0.0) + self.figures.get(NVLINK_RECEIVED, 0.0)
 
-    @property
-    def weight(self) -> Fraction | None:
-        """Its fraction of a whole GPU; None where its profile does not tell."""
-        return mig_slice_of_gpu(self.profile) if self.key[1] else Fraction(1)
+    def weight(self, product: str) -> Fraction | None:
+        """Its fraction of a whole GPU of this product; None where its profile does not tell."""
+        return mig_slice_of_gpu(self.profile, product) if self.key[1] else Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +233,14 @@ def _share(
     allocated = allocated_gpus(pod.resources, pod.annotations, labels, gpu_resources)
     if allocated is None:
         return None
+    weight = device.weight(gpu_model(labels))
     if not allocated:
         # Held in a way that only the exporter sees, as by a claim.
-        return None if device.weight is None else float(device.weight)
+        return None if weight is None else float(weight)
     units = held_units(pod.resources, labels, gpu_resources)
     annotated = requested_gpus(pod.resources, pod.annotations, gpu_resources).devices
     even = allocated / max(units, annotated, seen)
-    if not device.key[1] or device.weight is None:
+    if not device.key[1] or weight is None:
         return float(even)
     replicas = max(
         (
@@ -250,7 +250,7 @@ def _share(
         ),
         default=1,
     )
-    return float(min(allocated, device.weight / replicas))
+    return float(min(allocated, weight / replicas))
 
 
 def node_devices(

@@ -12,7 +12,7 @@ from typing import Any
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.objects.gpu_units import gpu_bytes, mig_share
+from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import Pod
@@ -127,7 +127,9 @@ def _allocated(
     node_labels: Mapping[str, Any],
 ) -> Fraction | None:
     """One device, or by its consumed memory the part of one that several claims share."""
-    share = _named_share(text(result.get("device")), request) or _share(request, settings)
+    product = gpu_model(node_labels)
+    named = _named_share(text(result.get("device")), request, product)
+    share = named or _share(request, settings, product)
     consumed = result.get("consumedCapacity")
     if not share or not (result.get("shareID") or consumed):
         return share
@@ -159,23 +161,25 @@ def requested_by_roles(
     return known_sum(parts)
 
 
-def _share(request: Mapping[str, Any], settings: DeriveSettings) -> Fraction | None:
+def _share(
+    request: Mapping[str, Any], settings: DeriveSettings, product: str = ""
+) -> Fraction | None:
     """The share of a GPU that each of its devices is, 0 if it is no GPU; None = not known."""
     for selector in objects(request.get("selectors")):
         profile = _SELECTED.search(text(at(selector, "cel", "expression")))
         if profile:
-            return mig_share(profile[1].lower())
+            return mig_share(profile[1].lower(), product)
     if _is_gpu(request, settings):
         return Fraction(1)
-    return _named_share(text(request.get("deviceClassName")), request)
+    return _named_share(text(request.get("deviceClassName")), request, product)
 
 
-def _named_share(name: str, request: Mapping[str, Any]) -> Fraction | None:
+def _named_share(name: str, request: Mapping[str, Any], product: str) -> Fraction | None:
     """The slice that a device or a class of them is by its name; 0 where its class is not one of slices."""
     if not _MIG_CLASS.search(text(request.get("deviceClassName"))):
         return Fraction(0)
     match = _NAMED.search(name)
-    return mig_share(f"{match[1]}.{match[2]}") if match else None
+    return mig_share(f"{match[1]}.{match[2]}", product) if match else None
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -90,7 +90,9 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_shared(self) -> bool:
-        return self.gpus is None or self.replicas > 1 or self.split > 1
+        """A slice of an unknown size is still one pod's alone, where nothing says that it is shared."""
+        is_of_unknown_use = self.gpus is None and not self.is_slice
+        return is_of_unknown_use or self.replicas > 1 or self.split > 1
 
 
 _WHOLE = Unit(gpus=Fraction(1))
@@ -110,7 +112,9 @@ def unit_of(resource: str, labels: Labels, gpu_resources: Iterable[str] = (GPU,)
     if match := _MIG_RESOURCE.fullmatch(name):
         product = _text(labels.get(f"{GPU}.product"))
         return _shared(_slice(match, product), name, labels, is_renamed=is_renamed)
-    if name.startswith("nvidia.com/mig-") or _VIRTUAL.fullmatch(resource):
+    if name.startswith("nvidia.com/mig-"):
+        return _UNKNOWN_SLICE
+    if _VIRTUAL.fullmatch(resource):
         return _UNKNOWN
     is_device_class = resource.startswith(_DEVICE_CLASS) and "gpu" in resource
     return _WHOLE if is_device_class or _PASSED_THROUGH.fullmatch(resource) else None
@@ -330,7 +334,9 @@ def _per_gpu(profile: str, product: str) -> int | None:
     if slices is None:
         return None
     # 1g.24gb is an ordinary slice of a GB200.
-    is_double = profile in _DOUBLE_MEMORY and not (profile == "1g.24gb" and "B200" in product)
+    is_double = profile in _DOUBLE_MEMORY and not (
+        profile == "1g.24gb" and "B200" in product.upper()
+    )
     if slices == _SLICES and (is_double or (profile == "1g.10gb" and "40GB" in product)):
         return 4
     return slices // min(int(profile[0]), slices)
@@ -339,10 +345,12 @@ def _per_gpu(profile: str, product: str) -> int | None:
 def _shared(unit: Unit, name: str, labels: Labels, *, is_renamed: bool) -> Unit:
     """The unit, divided by as many as share it."""
     replicas = _replicas(name, labels, is_renamed=is_renamed)
-    if unit.gpus is None or replicas is None:
+    if replicas is None:
         return _UNKNOWN
     if replicas == 1:
         return unit
+    if unit.gpus is None:
+        return msgspec.structs.replace(unit, replicas=replicas)
     return msgspec.structs.replace(
         unit, gpus=unit.gpus / replicas, per_gpu=unit.per_gpu * replicas, replicas=replicas
     )

@@ -142,6 +142,22 @@ def test_instances_weigh_what_their_profile_says() -> None:
     assert shares(result) == {uid(1): [0.428571, 0.428571]}
 
 
+def test_a_slice_of_an_unknown_size_is_a_slice_and_held_alone() -> None:
+    samples = [series(UTIL, 1, 80, "a"), series(ACTIVE, 1, 0.5, "a")]
+    for profile in ("1g.24gb", "3g.40gb"):
+        (part,) = held(samples, pod(1, "a", limits={f"nvidia.com/mig-{profile}": "1"}))[uid(1)]
+        assert (part.device.is_cut, part.device.utilization, part.is_alone) == (True, 50, True)
+
+
+def test_the_nodes_product_sizes_an_instance_held_by_a_claim() -> None:
+    samples = [series(ACTIVE, 1, 0.1, "a", GPU_I_ID="1", GPU_I_PROFILE="1g.24gb")]
+    made = pod(1, "a")
+    labels = {"nvidia.com/gpu.product": "NVIDIA-GH200-480GB"}
+    (known,) = held(samples, made, nodes={made["spec"]["nodeName"]: labels})[uid(1)]
+    (unknown,) = held(samples, made)[uid(1)]
+    assert (round(known.share or 0, 6), unknown.share) == (0.142857, None)
+
+
 def test_a_binders_word_counts_above_the_request() -> None:
     notes = {"gpu-memory": "20480", "runai-allocated-gpus": "0.26"}
     reservation = Reservation("kai-resource-reservation", "r", frozenset({"g"}), device(1))

@@ -118,6 +118,19 @@ def test_a_slice_held_through_a_claim(
     assert allocated_devices(claim("a", asked, held=1, device=device), SETTINGS) == share
 
 
+@pytest.mark.parametrize(
+    ("node", "share"),
+    [({}, None), ({"nvidia.com/gpu.product": "NVIDIA-GH200-480GB"}, Fraction(1, 7))],
+)
+def test_the_nodes_product_sizes_a_slice_whose_name_is_not_enough(
+    node: dict[str, str], share: Fraction | None
+) -> None:
+    asked = request(1, "mig.nvidia.com", selectors=profile("1g.24gb"))
+    for device in ("gpu-0-mig-1g24gb-19-2", "gpu-0-mig-9-4-4"):
+        held = claim("a", asked, held=1, device=device)
+        assert allocated_devices(held, SETTINGS, node) == share
+
+
 def test_of_alternatives_the_one_that_was_given_is_asked_for() -> None:
     either = {
         "name": "gpus",
