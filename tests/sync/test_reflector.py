@@ -157,6 +157,21 @@ async def test_a_watch_that_ends_goes_on_where_it_was(tmp_path: Path, is_cut: bo
         assert kept.seen.removed == ["new0", "new1", "new2"]
 
 
+@pytest.mark.parametrize(("long_seconds", "lists"), [(0.0, 1), (3600.0, 2)])
+async def test_a_quiet_watch_that_stood_for_long_is_resumed_however_often_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_seconds: float, lists: int
+) -> None:
+    monkeypatch.setattr(watch_module, "LONG_WATCH_SECONDS", long_seconds)
+    async with keeping(tmp_path, names=("a",)) as kept:
+        for number in range(watch_module.FAILURES_UNTIL_READY + 1):
+            await until(lambda n=number: kept.api.watches() > n)
+            await until(lambda: kept.reflector.seconds_behind == 0.0)
+            kept.api.end_watches(is_cut=True)
+        kept.api.put(pod("b"))
+        await until(kept.holds("a", "b"))
+        assert kept.reflector.lists == lists
+
+
 @pytest.mark.parametrize(("unseen_seconds", "is_broken"), [(1e-9, True), (3600.0, False)])
 async def test_what_was_not_watched_for_long_is_not_reported_to_have_been_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unseen_seconds: float, is_broken: bool

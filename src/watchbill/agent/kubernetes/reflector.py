@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -35,6 +36,8 @@ FIRST_RETRY_SECONDS = 1.0
 POLL_SECONDS = 60.0
 """How often a kind is listed that cannot be watched."""
 SHORT_WATCH_SECONDS = 1.0
+LONG_WATCH_SECONDS = 60.0
+"""As long as the longest back-off: a watch that stood for so long was none that fails."""
 BOOKMARK_OVERDUE_SECONDS = 75.0
 """Bookmarks come about once a minute: a watch that was silent for longer may have stood still and tell late."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
@@ -108,8 +111,8 @@ class Reflector:
         self._unbroken_since: float | None = None
         self._list_backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
         self._watch_backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
-        """Of watches that fail until one says something or ends in good order: that lists succeed meanwhile is
-        no progress."""
+        """Of watches that fail until one says something, stands for long or ends in good order: that lists
+        succeed meanwhile is no progress."""
         self._forbidden_attempts = 0
         self._state: State = "listing"
         self._since = datetime.now(UTC)
@@ -239,13 +242,12 @@ class Reflector:
     async def _watch(self) -> None:
         """Watch repeatedly; returns when only a new list can help."""
         while True:
-            began = asyncio.get_running_loop().time()
-            is_open = False
+            began, opened_at = asyncio.get_running_loop().time(), inf
             try:
                 async with self._client.watch(
                     self.resource, self._resource_version, is_metadata=self._is_metadata
                 ) as events:
-                    is_open = True
+                    opened_at = asyncio.get_running_loop().time()
                     self._watch_refusals, self._watch_error = 0, None
                     self._catch_up()
                     self._set_healthy()
@@ -256,8 +258,10 @@ class Reflector:
                         self._watch_backoff.reset()
                     self._current_at = datetime.now(UTC)
             except ApiFailure as failure:
-                if not is_open and _is_refusal(failure):
+                if opened_at == inf and _is_refusal(failure):
                     raise _WatchRefused(failure) from failure
+                if asyncio.get_running_loop().time() - opened_at >= LONG_WATCH_SECONDS:
+                    self._watch_backoff.reset()
                 if not self._can_resume_watch(failure):
                     raise
                 await asyncio.sleep(self._record_failure(failure))
