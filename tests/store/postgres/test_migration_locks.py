@@ -1,4 +1,4 @@
-"""A migration under servers that read: each waits for the other, and neither is broken off."""
+"""A migration under servers that read, or under a limit of the database: nothing is broken off."""
 
 import asyncio
 from uuid import uuid4
@@ -6,6 +6,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
 
 from tests.conftest import Engine
 from watchbill.store.postgres import migrate as migration
@@ -42,3 +44,22 @@ async def test_a_reader_of_two_tables_meets_no_deadlock(
     assert await reader.fetchval("SELECT version_num FROM alembic_version") != EARLIER
     await reader.close()
     await admin.close()
+
+
+async def test_no_limit_of_queries_breaks_a_migration_off(
+    embedded_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"limited_{uuid4().hex[:12]}"
+    admin = await asyncpg.connect(embedded_engine.database("postgres"))
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.execute(f"ALTER DATABASE {name} SET statement_timeout = '30s'")
+    await admin.close()
+    upgrade, limits = command.upgrade, []
+
+    def upgrade_to_first(config: Config, _: str) -> None:
+        limits.append(config.attributes["connection"].scalar(text("SHOW statement_timeout")))
+        upgrade(config, "0001")
+
+    monkeypatch.setattr(migration.command, "upgrade", upgrade_to_first)
+    await migration.migrate(embedded_engine.database(name))
+    assert limits == ["0"]

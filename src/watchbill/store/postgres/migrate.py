@@ -175,6 +175,8 @@ async def _upgrade(database_url: str, *, is_used: bool) -> None:
                 config.attributes["connection"] = sync_connection
                 command.upgrade(config, "head")
 
+            # Whatever an administrator set for queries: an index of a large table takes longer.
+            await connection.execute(text("SET LOCAL statement_timeout = 0"))
             if is_used:
                 await _lock_tables(connection)
             await connection.run_sync(upgrade)
