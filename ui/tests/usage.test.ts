@@ -24,19 +24,28 @@ function row(project: string | null, day: string, allocatedGpuHours: number): Us
 test("periods are whole UTC days, and the one before is as long", () => {
   const iso = (at: number): string => new Date(at).toISOString();
   expect(periodOf("7d")!.bounds(NOW).map(iso)).toEqual(["2026-11-23T00:00:00.000Z", "2026-11-30T00:00:00.000Z"]);
-  expect(before(periodOf("7d")!.bounds(NOW), periodOf("7d")!).map(iso)).toEqual(["2026-11-16T00:00:00.000Z", "2026-11-23T00:00:00.000Z"]);
+  expect(before(periodOf("7d")!.bounds(NOW)).map(iso)).toEqual(["2026-11-16T00:00:00.000Z", "2026-11-23T00:00:00.000Z"]);
   const month = periodOf("last-month")!;
   expect(month.bounds(NOW).map(iso)).toEqual(["2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"]);
-  expect(before(month.bounds(NOW), month).map(iso)).toEqual(["2026-09-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"]);
+  expect(before(month.bounds(NOW)).map(iso)).toEqual(["2026-09-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"]);
 });
 
 test("a day that is not over, or not counted to its end, is compared with none", () => {
   const [start, end] = periodOf("7d")!.bounds(NOW);
   const today = Date.UTC(2026, 10, 29);
-  expect(wholeDays([start, end], NOW)).toEqual([start, today]);
-  expect(wholeDays([start, end], today + 60_000)).toEqual([start, today - 86_400_000]);
-  expect(wholeDays([start, today], NOW)).toEqual([start, today]);
-  expect(wholeDays([today, end], NOW)).toBeUndefined();
+  const until = "2026-11-29T06:20:00Z";
+  expect(wholeDays([start, end], until)).toEqual([start, today]);
+  expect(wholeDays([start, end], "2026-11-28T23:59:59Z")).toEqual([start, today - 86_400_000]);
+  expect(wholeDays([start, today], until)).toEqual([start, today]);
+  expect(wholeDays([today, end], until)).toBeUndefined();
+  expect(wholeDays([start, end], null)).toBeUndefined();
+});
+
+test("a month that is not counted to its end is compared with as many days, not with a month", () => {
+  const days = periodOf("last-month")!.bounds(Date.UTC(2026, 11, 1, 0, 5));
+  const counted = wholeDays(days, "2026-11-30T23:55:00Z")!;
+  expect(before(counted).map((at) => new Date(at).toISOString().slice(0, 10))).toEqual(["2026-10-03", "2026-11-01"]);
+  expect(before(days).map((at) => new Date(at).toISOString().slice(0, 10))).toEqual(["2026-10-01", "2026-11-01"]);
 });
 
 test("days without use are there, and groups beyond the named ones are one part", () => {

@@ -55,13 +55,15 @@ interface Question {
 async function fetchUsage({ period, group, measure, only, pendingFilters }: Question, signal: AbortSignal) {
   const bounds = period.bounds(serverNow());
   const isOfPending = measure.word === "pending" && pendingFilters !== undefined;
-  const whole = wholeDays(bounds, serverNow());
-  const [report, days, over, previous, pending] = await Promise.all([
+  const [report, days, pending] = await Promise.all([
     getUsage({ bounds, groups: [group.word], only }, signal),
     getUsage({ bounds, groups: [group.word, "day"], only }, signal),
-    whole && getUsage({ bounds: whole, groups: [group.word], only }, signal),
-    whole && getUsage({ bounds: before(whole, period), groups: [group.word], only }, signal),
     isOfPending ? countWorkloads(viewOf(pendingFilters), [], signal) : undefined,
+  ]);
+  const whole = wholeDays(bounds, report.accountedUntil);
+  const [over, previous] = await Promise.all([
+    whole && getUsage({ bounds: whole, groups: [group.word], only }, signal),
+    whole && getUsage({ bounds: before(whole), groups: [group.word], only }, signal),
   ]);
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
   const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
@@ -183,7 +185,7 @@ function Report({ query, question }: ReportProps) {
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
-        {!data.isWhole && "Before compares whole days: one that is not over is compared with none. "}
+        {!data.isWhole && "Before compares whole days: one that is not counted to its end is compared with none. "}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>

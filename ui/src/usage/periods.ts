@@ -3,8 +3,6 @@
 import type { UsageRow } from "../api/shapes";
 
 const DAY_MS = 86_400_000;
-/** Within it a day is counted to its end. */
-const COUNTED_AFTER_MS = 15 * 60_000;
 
 export interface Period {
   readonly word: string;
@@ -126,16 +124,19 @@ export function pendingHoursUrl(project: string): string {
   return `/usage?${new URLSearchParams({ period: "7d", show: "pending", by: "workload", project })}`;
 }
 
-/** The days of a period that are over and counted to their end; undefined where there is none. */
-export function wholeDays([start, end]: readonly [number, number], nowMs: number): readonly [number, number] | undefined {
-  const over = Math.min(end, midnight(nowMs - COUNTED_AFTER_MS));
+/** The days of a period that are counted to their end, however late that is done; undefined where there is none. */
+export function wholeDays(
+  [start, end]: readonly [number, number],
+  accountedUntil: string | null,
+): readonly [number, number] | undefined {
+  const over = accountedUntil === null ? start : Math.min(end, midnight(Date.parse(accountedUntil)));
   return over > start ? [start, over] : undefined;
 }
 
-/** As many days just before; of a month, the month before. */
-export function before([start, end]: readonly [number, number], period: Period): readonly [number, number] {
-  if (period.word === "last-month") return [month(start, -1), start];
-  return [start - (end - start), start];
+/** As many days just before; of a whole month, the month before. */
+export function before([start, end]: readonly [number, number]): readonly [number, number] {
+  const isMonth = start === month(start, 0) && end === month(start, 1);
+  return [isMonth ? month(start, -1) : start - (end - start), start];
 }
 
 export interface Compared {
