@@ -136,6 +136,33 @@ async def test_samples_count_until_their_day_is_forgotten(server: Served) -> Non
     assert await stored(server) == before - names - 2 * 180
 
 
+async def test_samples_leave_room_for_pods(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    await agent.send(upsert(workload(1)), now=NOW)
+    most = 1_000_000
+    async with server.db.acquire(1) as connection:
+        await connection.execute(
+            "INSERT INTO measured_bytes (tenant_id, cluster_id, day, bytes) VALUES (1, $1, $2, $3)",
+            agent.identity.cluster_id,
+            NOW.date(),
+            most * 4 // 10,
+        )
+    measured = Measured(workload(1).id, (Reading(MetricType.CPU_USAGE_CORES, 1.0),))
+    agent.seq += 1
+    batch = Batch(
+        stream_id=agent.stream_id,
+        seq=agent.seq,
+        items=(upsert(workload(1), pods=[pod(1)]),),
+        events=(event(1),),
+        scrapes=(Scrape(at=NOW, counted_since=NOW, workloads=(measured,)),),
+    )
+    await stream.batch_apply(server.db, agent.identity, batch, NOW, most_bytes=most)
+    async with server.db.acquire(1) as connection:
+        tables = ("workload_pod", "workload_event", "measured_sample")
+        counts = [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+    assert counts == [1, 1, 0]
+
+
 async def test_without_room_no_node_is_written_and_later_all_are(server: Served) -> None:
     """Of 5,000 nodes of 32 KiB none counted."""
     agent = await connected_agent(server.db, NOW)

@@ -161,16 +161,16 @@ async def batch_apply(
         refused, repaired, items = await _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
         events = list(valid_events(batch.events, now))
-        scrapes = list(valid_scrapes(batch.scrapes, now))
         stored = await stored_bytes(connection, agent.tenant_id, agent.cluster_id)
         if not stored.has_room(most_bytes):
             refused += refuse_all([item for item in items if isinstance(item, Upsert)], most_bytes)
             items = [item for item in items if isinstance(item, Delete)]
         if not stored.has_room_for_pods(most_bytes):
             items, incomplete = await _without_new_pods(connection, agent, items)
-            incomplete |= {event.workload_id for event in events}
-            repaired += no_room_for_pods(incomplete)
-            events, scrapes = [], []
+            repaired += no_room_for_pods(incomplete | {event.workload_id for event in events})
+            events = []
+        taken = batch.scrapes if stored.has_room_for_samples(most_bytes) else ()
+        scrapes = list(valid_scrapes(taken, now))
         refused += await _apply_items(connection, agent, items, now)
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)

@@ -19,6 +19,8 @@ MAX_STORED_BYTES = 2**36
 """Where no setting says otherwise."""
 _POD_SHARE = 0.5
 """Of these, what pods, events and samples may take: workloads always have the rest."""
+_SAMPLE_SHARE = 0.4
+"""Of these, what samples may take: no pod and no event is refused for figures."""
 MAX_RETRIES = 5 * BATCH_ITEMS
 """Of refused workloads with each heartbeat, so that a cluster near its limit does little else."""
 MAX_RETRIES_AMONG_UNITS = 20
@@ -106,10 +108,11 @@ async def room(connection: Connection, tenant_id: int, cluster_id: UUID, *, most
 
 @dataclass(frozen=True, slots=True)
 class StoredBytes:
-    """What a cluster has stored. `pods`: of pods, events and samples, a part of `total`."""
+    """What a cluster has stored. `pods`: of pods, events and samples, a part of `total`; `samples` of these."""
 
     total: int
     pods: int
+    samples: int
 
     def has_room(self, most_bytes: int) -> bool:
         return self.total < most_bytes
@@ -117,18 +120,21 @@ class StoredBytes:
     def has_room_for_pods(self, most_bytes: int) -> bool:
         return self.has_room(most_bytes) and self.pods < most_bytes * _POD_SHARE
 
+    def has_room_for_samples(self, most_bytes: int) -> bool:
+        return self.has_room_for_pods(most_bytes) and self.samples < most_bytes * _SAMPLE_SHARE
+
 
 async def stored_bytes(connection: Connection, tenant_id: int, cluster_id: UUID) -> StoredBytes:
     """Of all that is stored of the cluster's workloads. The caller holds the cluster's row."""
     workloads = await _folded_bytes(connection, "stored_bytes", tenant_id, cluster_id)
     pods = await _folded_bytes(connection, "stored_pod_bytes", tenant_id, cluster_id)
-    pods += await connection.fetchval(
+    samples: int = await connection.fetchval(
         "SELECT coalesce(sum(bytes), 0)::bigint FROM measured_bytes "
         "WHERE tenant_id = $1 AND cluster_id = $2",
         tenant_id,
         cluster_id,
     )
-    return StoredBytes(total=workloads + pods, pods=pods)
+    return StoredBytes(total=workloads + pods + samples, pods=pods + samples, samples=samples)
 
 
 async def _folded_bytes(
