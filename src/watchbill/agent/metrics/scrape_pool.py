@@ -204,6 +204,9 @@ class ScrapePool(Generic[Page]):
         self._is_optional = is_optional
         self._slow: Set[str] = frozenset()
         """Targets that timed out in the last round: they come last of their namespace in the next one."""
+        self._answered: Mapping[str, int] = {}
+        """The last round in which each target answered or failed: who waits for longest comes first."""
+        self._rounds = 0
         self._spent: Mapping[str, float] = {}
         """Seconds of the last round, by namespace: who took most comes last."""
         self._has_logged = False
@@ -223,7 +226,11 @@ class ScrapePool(Generic[Page]):
                 await asyncio.gather(
                     *(self._work(turns, jobs, results) for _ in range(self._concurrency))
                 )
-        for name in jobs.keys() - results.pages.keys() - results.failures.keys():
+        self._rounds += 1
+        missed = jobs.keys() - results.pages.keys() - results.failures.keys()
+        before = self._answered
+        self._answered = {n: before.get(n, 0) if n in missed else self._rounds for n in jobs}
+        for name in missed:
             results.failures[name] = LimitExceeded(Limit.TIMEOUT, seconds)
         self._slow, self._spent = results.unfinished, turns.spent
         self._count(results)
@@ -233,7 +240,8 @@ class ScrapePool(Generic[Page]):
     def _order(
         self, jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]
     ) -> dict[str, list[str]]:
-        """By namespace, slow ones last; those beyond the target limit fail at once."""
+        """By namespace, slow ones last, before them who waits for longest; those beyond the target limit fail
+        at once."""
         limit = self.limits.targets_per_namespace
         waiting: dict[str, list[str]] = {}
         for name in sorted(jobs):
@@ -243,7 +251,7 @@ class ScrapePool(Generic[Page]):
             else:
                 names.append(name)
         for names in waiting.values():
-            names.sort(key=self._slow.__contains__)
+            names.sort(key=lambda name: (name in self._slow, self._answered.get(name, 0)))
         return waiting
 
     async def _work(

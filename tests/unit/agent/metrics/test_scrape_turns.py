@@ -66,6 +66,31 @@ async def scraped(
     return await pool.scrape({name: job(name) for name in bodies}, seconds=seconds)
 
 
+async def test_where_a_round_has_no_time_for_all_targets_each_has_its_turn() -> None:
+    """As long as the first ones by name came first, the last ones were never asked."""
+    pool: ScrapePool[object] = ScrapePool(
+        "x", INFERENCE_METRICS, read_server, limits=WORKLOADS, concurrency=1
+    )
+    measured: set[str] = set()
+    for _ in range(20):
+        asked: list[str] = []
+
+        def job(name: str, asked: list[str] = asked) -> ScrapeJob:
+            async def fetch() -> bytes:
+                asked.append(name)
+                if len(asked) > 2:
+                    await asyncio.Event().wait()
+                return PAGE
+
+            return ScrapeJob(fetch, "a")
+
+        results = await pool.scrape({name: job(name) for name in "abcdef"}, seconds=0.05)
+        measured |= results.pages.keys()
+        if len(measured) == 6:
+            break
+    assert measured == {*"abcdef"}
+
+
 @pytest.mark.parametrize("concurrency", [1, 16])
 async def test_a_namespace_has_so_many_bytes_in_a_round(concurrency: int) -> None:
     limits = replace(WORKLOADS, bytes_per_namespace=3 * len(PAGE))
