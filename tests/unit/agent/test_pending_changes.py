@@ -1,5 +1,6 @@
 """Changes that are still to be reported: nothing that matters is lost, nothing is sent twice in vain."""
 
+from collections import Counter, OrderedDict
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.fixtures.records import pod, workload
 from watchbill.agent.stream import pending_changes as module
+from watchbill.agent.stream.fair_share import Deleted, drop_deletions
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
@@ -334,6 +336,37 @@ def test_beyond_the_bound_of_what_the_server_knows_records_go_before_ends(
     else:
         assert ends.keys() == {2, 3}, "the oldest goes, once there is nothing but ends"
     assert pending.dropped_deletions
+
+
+def test_records_that_have_no_room_cost_the_same_whatever_the_number_of_namespaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = 0
+    size_bytes = Deleted.size_bytes
+
+    def counted(each: Deleted) -> int:
+        nonlocal seen
+        seen += 1
+        return size_bytes(each)
+
+    monkeypatch.setattr(Deleted, "size_bytes", counted)
+    count, namespaces = 2_000, 500
+    deleted = OrderedDict(
+        (
+            number,
+            (
+                str(number),
+                Deleted(f"team-{number % namespaces}", b"x" * 600, end, may_be_known=True),
+            ),
+        )
+        for number in range(count)
+        for end in [Delete(UUID(int=number + 1), NOW)]
+    )
+    assert drop_deletions(deleted, 1_000 * count)
+    assert len(deleted) == count, "the server learns every end"
+    assert seen < 5 * count
+    kept = Counter(each.namespace for _, each in deleted.values() if each.compressed is not None)
+    assert max(kept.values()) - min(kept.values()) <= 1, "each namespace gives as much as others"
 
 
 def test_a_batch_is_bounded_in_bytes() -> None:

@@ -7,8 +7,8 @@ leaves no time of which nothing is known. Pure.
 
 import heapq
 import zlib
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,6 +21,9 @@ from watchbill.workload import WorkloadStep
 
 DROPPED_SHARE = 0.1
 """Of the most bytes of deletions, what is dropped at once: who has most is looked for among all of them."""
+
+_END_BYTES = 600
+"""Of memory, about, of a deletion without its last record."""
 
 KEPT_SHARE = 0.75
 """Of the most that may be kept, what stays once it is exceeded: thinning out looks at every workload."""
@@ -135,14 +138,12 @@ class Deleted:
 
     def size_bytes(self) -> int:
         """Of memory, about."""
-        return 600 + len(self.compressed or b"") + 100 * len(self.delete.transitions)
+        return _END_BYTES + len(self.compressed or b"") + 100 * len(self.delete.transitions)
 
-    def without_record(self) -> "Deleted | None":
-        """When it ended, and nothing else; None where nobody could tell of which workload."""
-        if not self.may_be_known:
-            return None
+    def without_record(self) -> "Deleted":
+        """When it ended, and nothing else."""
         return Deleted(
-            self.namespace, None, replace(self.delete, transitions=()), may_be_known=True
+            self.namespace, None, replace(self.delete, transitions=()), self.may_be_known
         )
 
     def items(self) -> Iterator[BatchItem]:
@@ -160,38 +161,40 @@ def drop_deletions(deleted: "OrderedDict[int, tuple[str, Deleted]]", most_bytes:
     Returns of how many workloads the server is not told what it lacks; of those that it does not know it has
     nothing."""
     target = most_bytes * (1 - DROPPED_SHARE)
-    return _drop(deleted, target, Deleted.without_record) + _drop(deleted, target, lambda _: None)
+    return _drop(deleted, target, keeps_ends=True) + _drop(deleted, target, keeps_ends=False)
 
 
 def _drop(
-    deleted: "OrderedDict[int, tuple[str, Deleted]]",
-    target_bytes: float,
-    rest_of: Callable[[Deleted], Deleted | None],
+    deleted: "OrderedDict[int, tuple[str, Deleted]]", target_bytes: float, *, keeps_ends: bool
 ) -> int:
-    """Until there is room, or only rests are left."""
+    """Until there is room, or only ends are left; one by one, each of the namespace that has most then."""
+    numbers: defaultdict[str, deque[int]] = defaultdict(deque)
+    sizes: Counter[str] = Counter()
+    left = 0
+    for number, (_, each) in deleted.items():
+        left += each.size_bytes()
+        if freed := _freed(each, keeps_ends=keeps_ends):
+            numbers[each.namespace].append(number)
+            sizes[each.namespace] += freed
+    largest = [(-size, namespace) for namespace, size in sizes.items()]
+    heapq.heapify(largest)
     dropped = 0
-    left = sum(each.size_bytes() for _, each in deleted.values())
-    while left > target_bytes:
-        sizes: Counter[str] = Counter()
-        for _, each in deleted.values():
-            sizes[each.namespace] += _freed(each, rest_of(each))
-        largest = max(sizes, key=lambda namespace: (sizes[namespace], namespace))
-        if not sizes[largest]:
-            break
-        for number in [n for n, (_, each) in deleted.items() if each.namespace == largest]:
-            root, each = deleted[number]
-            rest = rest_of(each)
-            freed = _freed(each, rest)
-            if rest is None:
-                del deleted[number]
-            else:
-                deleted[number] = (root, rest)
-            dropped += each.may_be_known and freed > 0
-            left -= freed
-            if left <= target_bytes:
-                break
+    while left > target_bytes and largest:
+        _, namespace = heapq.heappop(largest)
+        number = numbers[namespace].popleft()
+        root, each = deleted[number]
+        if keeps_ends and each.may_be_known:
+            deleted[number] = (root, each.without_record())
+        else:
+            del deleted[number]
+        freed = _freed(each, keeps_ends=keeps_ends)
+        dropped += each.may_be_known
+        left -= freed
+        sizes[namespace] -= freed
+        if numbers[namespace]:
+            heapq.heappush(largest, (-sizes[namespace], namespace))
     return dropped
 
 
-def _freed(each: Deleted, rest: Deleted | None) -> int:
-    return each.size_bytes() - (0 if rest is None else rest.size_bytes())
+def _freed(each: Deleted, *, keeps_ends: bool) -> int:
+    return each.size_bytes() - (_END_BYTES if keeps_ends and each.may_be_known else 0)
