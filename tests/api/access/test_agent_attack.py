@@ -22,14 +22,16 @@ from watchbill.protocol import (
     Heartbeat,
     HelloRequest,
     InventoryBegin,
+    InventoryCommit,
     KindState,
     Measured,
     NodePoolCapacity,
     Reading,
     Scrape,
 )
-from watchbill.store.ingest.inventory import inventory_begin
+from watchbill.store.ingest.inventory import inventory_begin, inventory_commit
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
+from watchbill.store.postgres.database import Database
 
 NOW = datetime.now(UTC)
 HOSTILE: tuple[Any, ...] = (
@@ -105,6 +107,15 @@ async def reads(served: Served) -> None:
         assert answer.status == 200 or str(DETAILED_ID) in path, path
 
 
+async def inventory(
+    db: Database, agent: AgentIdentity, begin: InventoryBegin, now: datetime
+) -> None:
+    """One that lists nothing, to its end: only there its coverage is read."""
+    begun = await inventory_begin(db, agent, begin, now)
+    commit = InventoryCommit(stream_id=begin.stream_id, inventory_id=begun.inventory_id, count=0)
+    await inventory_commit(db, agent, commit, now)
+
+
 async def test_every_member_of_a_batch(server: Served) -> None:
     agent = await connected_agent(server.db, NOW)
     seq = 0
@@ -126,10 +137,10 @@ async def test_every_member_of_a_heartbeat_and_an_inventory(server: Served) -> N
     agent = await connected_agent(server.db, NOW)
     kind = KindState(group="batch", kind="Job", state="complete", since=NOW, message="fine")
     pool = NodePoolCapacity(node_pool="a100", nodes=3, gpus=24.0, gpu_memory_bytes=10**9)
-    covered = Covered(group="batch", kind="Job", namespaces=("team-a",))
+    covered = Covered(group="batch", kind="Job", namespaces=("team-a",), all_but=("team-b",))
     calls: tuple[tuple[Any, Any], ...] = (
         (heartbeat_apply, Heartbeat(stream_id="", seq=0, kinds=(kind,), node_pools=(pool,))),
-        (inventory_begin, InventoryBegin(stream_id="", coverage=(covered,))),
+        (inventory, InventoryBegin(stream_id="", coverage=(covered,))),
     )
     for call, message in calls:
 

@@ -332,6 +332,15 @@ async def test_an_inventory_proves_absence_but_where_it_says_that_it_does_not_kn
     assert msgspec.json.decode(left.body).get("deletedAt") is None
 
 
+async def test_a_kind_that_is_named_many_times_is_absent_once(db: Database) -> None:
+    """By an agent that was taken over: 2,000 kinds for each of 500,000 workloads filled the server's memory."""
+    agent = await connected_agent(db, START)
+    await agent.send(*(upsert(workload(number)) for number in range(1, 4)), now=START)
+    partly = msgspec.structs.replace(JOBS, namespaces=("n",))
+    _, committed = await take(db, agent, [], *[JOBS, partly] * 60)
+    assert (committed.deleted, committed.held) == (3, False)
+
+
 async def test_an_administrator_decides_on_what_is_held(db: Database) -> None:
     agent = await connected_agent(db, START)
     everything = [upsert(workload(number)) for number in range(1, 121)]

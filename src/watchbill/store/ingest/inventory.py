@@ -4,6 +4,7 @@ Deletion is inferred here and nowhere else, and only for rows whose witness lies
 completely. What is too much at once waits until a second, later inventory agrees (`held_deletions.py`).
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -32,18 +33,15 @@ from watchbill.store.workloads.quotas import MAX_LIVE_WORKLOADS
 MAX_ENTRIES = 2 * MAX_LIVE_WORKLOADS
 """Of one inventory: an agent that was taken over has ever new ids, and never commits."""
 
+_Kind = tuple[str, str]
+"""Group and kind."""
 log = structlog.get_logger(__name__)
 
-_ABSENT = (
-    "SELECT w.id, w.updated_at FROM workload w "
-    "JOIN unnest($3::text[], $4::text[], $5::text[]) AS c(grp, kind, namespace) "
-    "ON w.witness_group = c.grp AND w.witness_kind = c.kind "
-    "AND (c.namespace IS NULL OR w.witness_namespace = c.namespace) "
+_UNLISTED = (
+    "SELECT w.id, w.updated_at, w.witness_group, w.witness_kind, w.witness_namespace FROM workload w "
     "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.deleted_at IS NULL "
-    "AND (w.witness_group, w.witness_kind, w.witness_namespace) NOT IN "
-    "(SELECT * FROM unnest($7::text[], $8::text[], $9::text[])) "
     "AND NOT EXISTS (SELECT 1 FROM inventory_entry e WHERE e.tenant_id = $1 "
-    "AND e.inventory_id = $6 AND e.workload_id = w.id)"
+    "AND e.inventory_id = $3 AND e.workload_id = w.id)"
 )
 
 
@@ -177,29 +175,36 @@ async def _absent(
     inventory_id: UUID,
     coverage: tuple[Covered, ...],
 ) -> list[Row]:
-    covered = _columns((kind, _namespaces(kind)) for kind in coverage)
-    unproven = _columns((kind, kind.all_but or ()) for kind in coverage)
-    return await connection.fetch(
-        _ABSENT, agent.tenant_id, agent.cluster_id, *covered, inventory_id, *unproven
+    """Each once, however often its kind is named; sets, since an agent chooses how many names there are."""
+    rows = await connection.fetch(_UNLISTED, agent.tenant_id, agent.cluster_id, inventory_id)
+    everywhere = {_kind(covered) for covered in coverage if _is_everywhere(covered)}
+    within = _namespaces(
+        (covered, covered.namespaces or ()) for covered in coverage if not _is_everywhere(covered)
     )
+    unproven = _namespaces((covered, covered.all_but or ()) for covered in coverage)
+
+    def is_covered(row: Row) -> bool:
+        kind, namespace = (row["witness_group"], row["witness_kind"]), row["witness_namespace"]
+        is_proven = kind in everywhere or namespace in within[kind]
+        return is_proven and namespace not in unproven[kind]
+
+    return list(filter(is_covered, rows))
 
 
-def _namespaces(kind: Covered) -> Sequence[str | None]:
-    """For which it is complete, but for `all_but`; None = all of them."""
-    is_everywhere = kind.all_but is not None or kind.namespaces is None
-    return (None,) if is_everywhere else kind.namespaces or ()
+def _kind(covered: Covered) -> _Kind:
+    return covered.group, covered.kind
 
 
-def _columns(
-    kinds: Iterable[tuple[Covered, Sequence[str | None]]],
-) -> tuple[list[str], list[str], list[str | None]]:
-    """Group, kind and namespace of each."""
-    rows = [(kind, namespace) for kind, namespaces in kinds for namespace in namespaces]
-    return (
-        [kind.group for kind, _ in rows],
-        [kind.kind for kind, _ in rows],
-        [namespace for _, namespace in rows],
-    )
+def _is_everywhere(covered: Covered) -> bool:
+    """But for `all_but`."""
+    return covered.all_but is not None or covered.namespaces is None
+
+
+def _namespaces(kinds: Iterable[tuple[Covered, Sequence[str]]]) -> defaultdict[_Kind, set[str]]:
+    by_kind: defaultdict[_Kind, set[str]] = defaultdict(set)
+    for covered, namespaces in kinds:
+        by_kind[_kind(covered)].update(namespaces)
+    return by_kind
 
 
 async def _forget(connection: Connection, agent: AgentIdentity) -> None:
