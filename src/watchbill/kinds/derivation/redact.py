@@ -99,6 +99,11 @@ _SHELL = re.compile(
 """Words of a command, of which a shell joins quoted pieces: `-p'a b'` is one."""
 _QUOTED_WORDS = re.compile(_QUOTED_PIECE, re.DOTALL)
 _SCRIPT_OPTION = re.compile(r"-[a-z]{0,3}c|/c|-Command", re.IGNORECASE)
+_SHELL_NAME = re.compile(
+    r"(?:[^\s\"']{0,256}[/\\])?(?:(?:ba|da|z|k|a|c|tc|fi)?sh|su|runuser|cmd|powershell|pwsh)(?:\.exe)?",
+    re.IGNORECASE,
+)
+"""To others `-c` is a setting: `app -c password=x`."""
 _LEADING_REFERENCE = re.compile(r"""["']?\$(?:\w++|\{\w++\}|\([^()\n]{1,256}+\))["']?\s""")
 """`TOKEN=$X python t.py` is a command, of which the first word alone is the token's."""
 _OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]{0,127}+(?:=.*)?", re.DOTALL)
@@ -225,6 +230,7 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
     shown: list[str] = []
     command = Command()
     option = previous = ""
+    has_shell = False
     left = MAX_TEXT
     for argument in arguments:
         if left <= 0:
@@ -239,22 +245,33 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
         elif start is not None:
             shown.append(argument[:start] + HIDDEN)
         else:
-            is_script = _SCRIPT_OPTION.fullmatch(previous) is not None
+            is_script = _is_script(argument, previous, is_first=not shown, has_shell=has_shell)
             shown.append(_redact_argument(argument, mode, is_first=not shown, is_script=is_script))
         previous = argument
+        has_shell = has_shell or _SHELL_NAME.fullmatch(argument) is not None
         option = argument if _is_option(argument) and is_secret_name(argument) else ""
     return tuple(shown)
 
 
 def _redact_argument(argument: str, mode: Redaction, *, is_first: bool, is_script: bool) -> str:
     name, equals, value = argument.partition("=")
-    is_whole = not is_script and _LEADING_REFERENCE.match(value) is None
-    has_secret_name = equals and is_whole and _is_plain(name) and is_secret_name(name)
+    has_secret_name = equals and not is_script and _is_plain(name) and is_secret_name(name)
     if has_secret_name and not is_ordinary(name, value):
         return f"{name}={HIDDEN}"
     if mode is Redaction.STRICT and not is_first and not _is_option(argument):
         return f"{name}={HIDDEN}" if equals and name.startswith("-") else HIDDEN
     return redact_text(argument, mode)
+
+
+def _is_script(argument: str, option: str, *, is_first: bool, has_shell: bool) -> bool:
+    """Whether it is read word by word, and not the value of one name. Where no shell is seen, as in arguments
+    of a command that stands elsewhere, only if it begins with a reference."""
+    is_behind_option = _SCRIPT_OPTION.fullmatch(option) is not None
+    if is_behind_option and has_shell:
+        return True
+    name, _, value = argument.partition("=")
+    begins_with_reference = not name.startswith("-") and _LEADING_REFERENCE.match(value) is not None
+    return begins_with_reference and (is_first or is_behind_option)
 
 
 def _is_option(argument: str) -> bool:

@@ -135,3 +135,22 @@ def test_a_script_that_begins_with_a_reference_can_be_read() -> None:
     assert redact_arguments(["sh", "-c", script], MODE) == ("sh", "-c", script)
     assert redact_arguments([script], MODE) == (script,)
     assert redact_arguments(["PASSWORD=some words"], MODE) == ("PASSWORD=***",)
+
+
+@pytest.mark.parametrize("value", ["correct horse", "ab;cd&ef", "q9 | w8", "$PREFIX hunter2"])
+@pytest.mark.parametrize("before", [["app", "-c"], ["app"], ["python", "-c"], ["app", "-c", "x"]])
+def test_a_setting_is_no_script_whatever_its_option_is_called(
+    before: list[str], value: str
+) -> None:
+    if value.startswith("$") and before[-1] == "-c":
+        value = f"a{value}"  # behind -c it may be a command of a shell
+    shown = redact_arguments([*before, f"db_password={value}"], MODE)
+    assert shown[-1] == "db_password=***"
+    assert redact_arguments([*before, f"--password={value}"], MODE)[-1] == "--password=***"
+
+
+@pytest.mark.parametrize("shell", ["sh", "/bin/bash", "C:\\Windows\\System32\\cmd.exe", "pwsh"])
+@pytest.mark.parametrize("option", ["-c", "-lc", "/c", "-Command"])
+def test_a_script_of_a_shell_is_read_word_by_word(shell: str, option: str) -> None:
+    shown = redact_arguments([shell, option, "TOKEN=hunter2 python t.py"], MODE)
+    assert shown[-1] == "TOKEN=*** python t.py"
