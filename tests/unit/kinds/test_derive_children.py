@@ -17,6 +17,8 @@ from tests.fixtures.makers import (
     uid,
     workload,
 )
+from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation import done
 
 UNKNOWN = {"apiVersion": "x.example/v1", "kind": "Sweep", "metadata": meta("w", 1)}
 """As an agent has an owner of a kind that no definition describes: its metadata alone."""
@@ -203,3 +205,29 @@ def test_placeholders_give_way_to_what_pods_run() -> None:
     )
     shown = workload(root_object, [pod(1)])
     assert (shown.images, shown.command) == (("registry.example/train:1",), None)
+
+
+def test_what_has_ended_is_looked_at_once_for_all_roles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes 256 roles made each of thousands of pods be looked at as often."""
+    looks = 0
+    owners_by_uid = done.owners_by_uid
+
+    def counted(view: WorkloadView) -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        return owners_by_uid(view)
+
+    monkeypatch.setattr(done, "owners_by_uid", counted)
+    number = 40
+    jobs = [
+        {"name": f"r{n}", "template": {"spec": {"template": template(resources=gpus(1))}}}
+        for n in range(number)
+    ]
+    children = [child(10 + n, COMPLETE) for n in range(2)]
+    for n, job in enumerate(children):
+        job["metadata"]["labels"] = {"jobset.sigs.k8s.io/replicatedjob-name": f"r{n}"}
+    job_set = root("jobset.x-k8s.io/v1alpha2", "JobSet", spec={"replicatedJobs": jobs}, status={})
+    asked = workload(job_set, children=children).workload_requested_resources.gpu
+    assert asked is not None
+    assert asked.request == number - 2
+    assert 1 <= looks <= 2

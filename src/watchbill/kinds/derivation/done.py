@@ -5,8 +5,9 @@ A pod that ended may be gone before the workload has: with its node, or because 
 
 from collections.abc import Container
 from dataclasses import replace
+from functools import cached_property
 
-from watchbill.kinds.definition.facts import RoleFacts
+from watchbill.kinds.definition.facts import Facts, RoleFacts
 from watchbill.kinds.definition.hooks import runs_of
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import has_labels, labels, metadata, text
@@ -42,7 +43,7 @@ def done_pods(view: WorkloadView, required: int) -> int:
     succeeded = len(view.pods.succeeded)
     if view.definition.is_schedule or view.pods.ready + succeeded >= required:
         return succeeded
-    return max(succeeded, _completed(view))
+    return max(succeeded, _Ended(view).count())
 
 
 def wanted_pods(view: WorkloadView) -> list[tuple[RoleFacts, int]]:
@@ -50,11 +51,12 @@ def wanted_pods(view: WorkloadView) -> list[tuple[RoleFacts, int]]:
 
     Of what has ended itself all, as it was asked for; so of schedules, whose next run makes them anew.
     """
-    left = [(role, _left(role, view)) for role in view.facts.roles]
+    ended = _Ended(view)
+    left = [(role, _left(role, view, ended)) for role in view.facts.roles]
     return left if any(count for _, count in left) else [(role, role.replicas) for role, _ in left]
 
 
-def _left(role: RoleFacts, view: WorkloadView) -> int:
+def _left(role: RoleFacts, view: WorkloadView, ended: "_Ended") -> int:
     facts = view.facts
     if facts.has_ended or view.definition.is_schedule:
         return role.replicas
@@ -62,32 +64,44 @@ def _left(role: RoleFacts, view: WorkloadView) -> int:
         return min(role.replicas, role.left)
     if not view.definition.runs_to_end or not (role.pods or len(facts.roles) == 1):
         return role.replicas
-    return max(role.replicas - _completed(view, role.pods), 0)
+    return max(role.replicas - ended.count(role.pods), 0)
 
 
-def _completed(view: WorkloadView, labels_: Labels = ()) -> int:
-    """All pods of owned objects that completed, and those beside them that succeeded: with these labels."""
-    completed = {
-        _uid(child): facts
-        for child in view.objects.children
-        if has_labels(labels(child), labels_)
-        and (facts := view.definitions.facts(child)).holds("completed")
-        and not facts.holds("failed")
-    }
-    above = owners_by_uid(view)
-    outermost = (
-        facts for uid, facts in completed.items() if not is_below(above[uid], completed, above)
-    )
-    return _outside(view, completed, labels_) + sum(facts.number or 0 for facts in outermost)
+class _Ended:
+    """What of a workload's own objects completed, read once, however many roles ask."""
 
+    def __init__(self, view: WorkloadView) -> None:
+        self._view = view
 
-def _outside(view: WorkloadView, ended: Container[str], labels_: Labels) -> int:
-    """Pods that succeeded and belong to none of the objects that ended."""
-    above = owners_by_uid(view)
-    return sum(
-        has_labels(pod.labels, labels_) and not is_below(above[pod.uid], ended, above)
-        for pod in view.pods.succeeded
-    )
+    @cached_property
+    def _above(self) -> dict[str, str]:
+        return owners_by_uid(self._view)
+
+    @cached_property
+    def _completed(self) -> list[tuple[Object, Facts]]:
+        return [
+            (child, facts)
+            for child in self._view.objects.children
+            if (facts := self._view.definitions.facts(child)).holds("completed")
+            and not facts.holds("failed")
+        ]
+
+    def count(self, labels_: Labels = ()) -> int:
+        """All pods of owned objects that completed, and those beside them that succeeded: with these labels."""
+        completed = {
+            _uid(child): facts
+            for child, facts in self._completed
+            if has_labels(labels(child), labels_)
+        }
+        pods = [pod.uid for pod in self._view.pods.succeeded if has_labels(pod.labels, labels_)]
+        if not completed:
+            return len(pods)
+        above = self._above
+        outermost = (
+            facts for uid, facts in completed.items() if not is_below(above[uid], completed, above)
+        )
+        beside = sum(not is_below(above[uid], completed, above) for uid in pods)
+        return beside + sum(facts.number or 0 for facts in outermost)
 
 
 def _uid(obj: Object) -> str:
