@@ -287,6 +287,7 @@ class ScrapePool(Generic[Page]):
                 raise
             raise LimitExceeded(Limit.TIMEOUT, seconds) from None
         except BodyTooLarge:
+            results.bytes_by_namespace[job.namespace] += self.limits.body_bytes
             raise LimitExceeded(Limit.BODY_SIZE, self.limits.body_bytes) from None
         results.bytes_by_namespace[job.namespace] += len(body)
         self._check_bytes(results, job.namespace)

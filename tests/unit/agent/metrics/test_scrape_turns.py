@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watchbill.agent.kubernetes.client import BodyTooLarge
+from watchbill.agent.kubernetes.errors import ErrorKind
 from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
 from watchbill.agent.metrics.scrape_limits import WORKLOADS, Limit
 from watchbill.agent.metrics.scrape_pool import ScrapeJob, ScrapePool, ScrapeResults
@@ -59,6 +61,8 @@ async def scraped(
     def job(name: str) -> ScrapeJob:
         async def fetch() -> bytes:
             await asyncio.sleep(0)
+            if len(bodies[name]) > pool.limits.body_bytes:
+                raise BodyTooLarge(ErrorKind.REFUSED, "larger")
             return bodies[name]
 
         return ScrapeJob(fetch, name.partition("/")[0])
@@ -103,3 +107,14 @@ async def test_a_namespace_has_so_many_bytes_in_a_round(concurrency: int) -> Non
     results = await scraped(pool, bodies)
     assert sorted(name.partition("/")[0] for name in results.pages) == ["a"] * 3 + ["b"] * 3
     assert results.exceeded == {Limit.NAMESPACE_BODY_SIZE: 6}
+
+
+async def test_pages_that_are_too_large_use_up_the_bytes_of_their_namespace() -> None:
+    """Each was read as far as its limit: 500 of them were 2 GB a round that nobody counted."""
+    limits = replace(WORKLOADS, body_bytes=len(PAGE), bytes_per_namespace=3 * len(PAGE))
+    pool: ScrapePool[object] = ScrapePool(
+        "x", INFERENCE_METRICS, read_server, limits=limits, concurrency=1
+    )
+    results = await scraped(pool, {f"a/{n}": 2 * PAGE for n in range(9)} | {"b/0": PAGE})
+    assert list(results.pages) == ["b/0"]
+    assert results.exceeded == {Limit.BODY_SIZE: 4, Limit.NAMESPACE_BODY_SIZE: 5}
