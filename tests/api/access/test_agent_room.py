@@ -1,6 +1,6 @@
 """What a cluster may store: bytes of workloads, pods, events, nodes and queues. The rest is refused."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -115,15 +115,15 @@ async def test_samples_count_until_their_day_is_forgotten(server: Served) -> Non
     before = await stored(server)
     readings = tuple(Reading(MetricType.CPU_USAGE_CORES, 1.0, f"c{n}") for n in range(10))
 
-    async def tell(minute: int, most_bytes: int) -> None:
+    async def tell(minute: int, most_bytes: int, *, now: datetime = NOW) -> None:
         scrape = Scrape(
-            at=NOW - timedelta(minutes=minute),
+            at=now - timedelta(minutes=minute),
             counted_since=NOW,
             workloads=(Measured(workload(1).id, readings),),
         )
         agent.seq += 1
         batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=(scrape,))
-        await stream.batch_apply(server.db, agent.identity, batch, NOW, most_bytes=most_bytes)
+        await stream.batch_apply(server.db, agent.identity, batch, now, most_bytes=most_bytes)
 
     names = 100 + sum(len(f"CPU_USAGE_CORES|c{n}") for n in range(10))
     for number, added in enumerate((names + 180, 180), start=1):
@@ -132,8 +132,13 @@ async def test_samples_count_until_their_day_is_forgotten(server: Served) -> Non
         assert await stored(server) == before
     await tell(3, 1)
     assert await stored(server) == before
-    await measured_purge(server.db, 1, days=7, now=NOW + timedelta(days=9))
+    await tell(0, 10**9, now=NOW + timedelta(days=1))
+    before += names + 180
+    assert await stored(server) == before, "names stay as long as they are used"
+    await measured_purge(server.db, 1, days=7, now=NOW + timedelta(days=8))
     assert await stored(server) == before - names - 2 * 180
+    await measured_purge(server.db, 1, days=7, now=NOW + timedelta(days=9))
+    assert await stored(server) == before - 2 * names - 3 * 180
 
 
 async def test_samples_leave_room_for_pods(server: Served) -> None:

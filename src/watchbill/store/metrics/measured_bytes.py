@@ -24,11 +24,13 @@ async def bytes_count(
     layouts: Mapping[int, Sequence[str]],
     today: date,
 ) -> None:
-    """Count rows of so many figures, and the names of layouts that nobody has used before."""
+    """Count rows of so many figures, and the names of layouts that nobody has used today: they stay as long as
+    somebody uses them, and a day's count goes with its day."""
     known = await connection.fetch(
-        "SELECT id FROM measured_layout WHERE tenant_id = $1 AND id = ANY($2::bigint[])",
+        "SELECT id FROM measured_layout WHERE tenant_id = $1 AND id = ANY($2::bigint[]) AND used_on >= $3",
         tenant_id,
         list(layouts),
+        today,
     )
     sizes: Counter[date] = Counter()
     for day, count in figures:
