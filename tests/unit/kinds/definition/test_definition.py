@@ -1,6 +1,8 @@
 """Definitions are found by group and kind, checked at the start, and wrong ones named by line."""
 
+import re
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -353,6 +355,17 @@ elements:
     thing = root("x.example/v1", "Thing")
     definitions = derive(gather(thing, pods, children=jobs), load_definitions(tmp_path), SETTINGS)
     assert [element.name for element in definitions.record.elements] == ["a", "c"]
+
+
+def test_no_expression_looks_one_list_through_for_each_entry_of_another() -> None:
+    """A PodCliqueSet of 1,000 cliques in as many groups, 120 KB, held an agent up for 17 seconds."""
+    looks = re.compile(
+        r"\b(?:index|IN|inside|contains)\([^()]*\$|\[[^\[\]]*\$\w+(?:\.\w+)+\[\]\??\s*\|\s*select\([^)]*\$"
+    )
+    folder = resources.files("watchbill.kinds") / "definitions"
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.suffix == ".yaml"}
+    assert len(texts) > 50
+    assert {name: found[0] for name, text in texts.items() if (found := looks.search(text))} == {}
 
 
 def test_what_jq_takes_the_square_of_a_texts_length_for_sees_its_beginning_alone() -> None:
