@@ -365,7 +365,9 @@ def test_no_expression_looks_one_list_through_for_each_entry_of_another() -> Non
     folder = resources.files("watchbill.kinds") / "definitions"
     texts = {path.name: path.read_text() for path in folder.iterdir() if path.suffix == ".yaml"}
     assert len(texts) > 50
-    assert {name: found[0] for name, text in texts.items() if (found := looks.search(text))} == {}
+    assert {
+        name: quadratic[0] for name, text in texts.items() if (quadratic := looks.search(text))
+    } == {}
 
 
 def test_what_jq_takes_the_square_of_a_texts_length_for_sees_its_beginning_alone() -> None:
