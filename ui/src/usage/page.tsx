@@ -72,6 +72,8 @@ async function fetchUsage({ period, group, measure, only, pendingFilters }: Ques
   return { report, rows, days: days.rows, totals, isWhole: whole?.[1] === bounds[1], isCut, pending, bounds };
 }
 
+type UsageData = Awaited<ReturnType<typeof fetchUsage>>;
+
 const PENDING: Item = ["phase", "==", "Pending"];
 
 function viewOf(items: readonly Item[]): View {
@@ -171,12 +173,12 @@ function Report({ query, question }: ReportProps) {
           </span>
         ))}
       </div>
-      {report.accountedUntil === null ? (
-        <p class="lead">Nothing is accounted yet; the first figures come within 15 minutes.</p>
+      {measure.word === "pending" ? (
+        <PendingLead data={data} pendingFilters={pendingFilters ?? []} />
+      ) : report.accountedUntil === null ? (
+        <p class="lead">Nothing is accounted yet: the first GPU-hours allocated come within 15 minutes.</p>
       ) : report.totals.allocatedGpuHours + report.totals.pendingGpuHours === 0 ? (
-        <p class="lead">No GPU was allocated or requested in these days.</p>
-      ) : measure.word === "pending" ? (
-        <PendingLead report={report} totals={totals} pending={data.pending} pendingFilters={pendingFilters ?? []} />
+        <p class="lead">No GPU-hours allocated or pending in these days{outstanding(data)}.</p>
       ) : (
         <Lead report={report} totals={totals} />
       )}
@@ -251,19 +253,25 @@ function Lead({ report, totals: sums }: { readonly report: UsageReport; readonly
 }
 
 interface PendingLeadProps {
-  readonly report: UsageReport;
-  readonly totals: Totals;
-  /** Workloads that are pending now; undefined = no list of workloads says it. */
-  readonly pending: number | undefined;
-  /** The filters that list them. */
+  readonly data: UsageData;
+  /** The filters that list the workloads that are pending now. */
   readonly pendingFilters: readonly Item[];
 }
 
-function PendingLead({ report, totals, pending, pendingFilters }: PendingLeadProps) {
+function PendingLead({ data, pendingFilters }: PendingLeadProps) {
+  const { report, totals, pending } = data;
   const { pendingGpuHours } = report.totals;
   return (
     <p class="lead">
-      <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
+      {report.accountedUntil === null ? (
+        "Nothing is accounted yet: the first GPU-hours pending come within 15 minutes"
+      ) : pendingGpuHours === 0 ? (
+        `No GPU-hours pending in these days${outstanding(data)}`
+      ) : (
+        <>
+          <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
+        </>
+      )}
       {totals !== undefined && totals.before > 0 && `, ${change(totals)} the period before`}.{" "}
       {pending === 0 && "No workload is pending now."}
       {pending !== undefined && pending > 0 && (
@@ -276,6 +284,11 @@ function PendingLead({ report, totals, pending, pendingFilters }: PendingLeadPro
       )}
     </p>
   );
+}
+
+/** What is still to be counted of days that are not over. */
+function outstanding({ bounds }: UsageData): string {
+  return bounds[1] > serverNow() ? "; the newest ten minutes are not counted yet" : "";
 }
 
 interface CountedProps {
