@@ -326,13 +326,16 @@ class Histories(Validators):
 
     @recorded
     def repeat_batch(self, index: int) -> None:
-        before = self.rows()
-        self.world.call(self._repeat(index))
-        assert self.rows() == before, "a batch from before changed something"
+        before, after = self.world.call(self._repeat(index))
+        assert after == before, "a batch from before changed something"
 
-    async def _repeat(self, index: int) -> None:
+    async def _repeat(self, index: int) -> tuple[dict[UUID, Any], dict[UUID, Any]]:
+        """What was stored before and after it, while the agent itself sends nothing."""
+        await self.loop.rest()
         with self.loop.working():
+            before = await self.stored()
             await self.server.repeat_batch(index)
+            return before, await self.stored()
 
     @recorded
     def kill_agent(self) -> None:

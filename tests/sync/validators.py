@@ -164,7 +164,11 @@ class Validators:
         )
 
     def rows(self) -> dict[UUID, Any]:
-        rows = self.world.fetch(
+        rows: dict[UUID, Any] = self.world.call(self.stored())
+        return rows
+
+    async def stored(self) -> dict[UUID, Any]:
+        rows = await self.world.fetch_all(
             "SELECT id, deleted_at, revision, record_hash, phase FROM workload "
             "WHERE tenant_id = 1 AND cluster_id = $1",
             self.server.identity.cluster_id,
