@@ -81,7 +81,7 @@ def presented_template(template: Template | None, mode: Redaction) -> PresentedT
         return PresentedTemplate(command=None, arguments=None, variables={}, truncated=())
     words = () if any(is_placeholder(word) for word in template.command[:1]) else template.command
     command, is_command_cut = _joined(words, mode)
-    arguments, are_arguments_cut = _joined(template.arguments, mode)
+    arguments, are_arguments_cut = _joined(template.arguments, mode, template.command)
     variables, are_variables_cut = _variables(template.variables, mode)
     cut = {
         "command": is_command_cut,
@@ -96,7 +96,7 @@ def presented_template(template: Template | None, mode: Redaction) -> PresentedT
     )
 
 
-def _joined(words: Sequence[str], mode: Redaction) -> tuple[str, bool]:
+def _joined(words: Sequence[str], mode: Redaction, command: Sequence[str] = ()) -> tuple[str, bool]:
     """Quoted for a shell, and whether that was too long. Redacted values stay unquoted."""
     taken: list[str] = []
     left = _MARGIN * COMMAND_LENGTH
@@ -105,7 +105,7 @@ def _joined(words: Sequence[str], mode: Redaction) -> tuple[str, bool]:
             break
         taken.append(_printable(word[:left]))
         left -= len(word)
-    joined = " ".join(_quoted(word) for word in redact_arguments(taken, mode))
+    joined = " ".join(_quoted(word) for word in redact_arguments(taken, mode, command))
     return bounded(joined, COMMAND_LENGTH), left < 0 or len(joined) > COMMAND_LENGTH
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from watchbill.kinds.derivation.redact_commands import Command
+from watchbill.kinds.derivation.redact_commands import WORD_LENGTH, Command
 from watchbill.kinds.derivation.redact_names import (
     HIDDEN,
     ORDINARY_LENGTH,
@@ -44,12 +44,13 @@ CUT = "…"
 _CACHED_LENGTH = 512
 _BETWEEN_VALUES = " \t\n\"',;<>"
 _MAX_DEPTH = 3
+_MAX_COMMAND_WORDS = 64
 
 _REFERENCE = r"\$\{[^{}\s]{0,128}+\}|[$<]\([^()\n]{0,1024}+\)?+|`[^`\n]{0,1024}+`?+"
 _ESCAPED = r"\\(?:\r?\n|[ \t,;&])"
 _PLAIN = r"[^\s,;&\"'}\]`$\\]++|[$\\](?![\s\"])"
-_NESTED = r'\\"(?:[^\\]|\\(?!"))*+(?:\\")?'
-_QUOTED = {'"': r'"(?:[^"\\]|\\.)*+"?', "'": r"'[^']*+'?"}
+_NESTED = r'\\"(?:[^\\]|\\(?!"))*+(?:\\")?|\\{2,15}"[^"]*+"?'
+_QUOTED = {'"': r'"(?:[^"\\]|\\.)*+"?', "'": r"'(?:[^']|'\\'')*+'?"}
 
 
 def _value_pattern(*quotes: str) -> re.Pattern[str]:
@@ -62,8 +63,9 @@ def _value_pattern(*quotes: str) -> re.Pattern[str]:
 _VALUE_OUTSIDE = _value_pattern('"', "'")
 _VALUE_INSIDE = {'"': _value_pattern("'"), "'": _value_pattern('"')}
 """Within a text in such quotes the next one of them ends the text."""
+_TO_QUOTE = {"'": re.compile(r"[^']++"), '"': re.compile(r'(?:[^"\\]|\\.)++', re.DOTALL)}
 _PAIR = re.compile(
-    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)[\]}]?+([ \t]{0,64}+(?:[:+?]?=>?|:)[ \t]{0,64}+)"""
+    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\{0,15}+["']|)[\]}]?+([ \t]{0,64}+(?:[:+?]?=>?|:)[ \t]{0,64}+)"""
 )
 _ARGUMENT = re.compile(
     r"""["'](-{1,2}[A-Za-z][\w-]{0,127}+|[A-Z][A-Z0-9_]{2,127}+)["'][ \t]{0,8}+,[ \t]{0,8}+(?=["'])"""
@@ -76,6 +78,11 @@ _INDEXED = re.compile(r"""\[\\?["']([\w.-]{1,128}+)\\?["']\]["']?[ \t]{1,8}+["']
 """`["db"]["password"] "x"`, as sops takes it."""
 _VALUE_ATTRIBUTE = re.compile(r"""<([A-Za-z][\w.-]{0,127}+)\s{1,8}+value=(?=["'])""")
 """`<apiKey value="x"/>`."""
+_HEADER_STATEMENT = re.compile(
+    r"\b(?:(?:proxy|grpc|uwsgi)_set_header|(?:set|add)-header|RequestHeader[ \t]{1,8}+(?:set|add)|header_up)"
+    r"[ \t]{1,8}+([A-Za-z][\w-]{0,127}+)[ \t]{1,8}+(?=\S)"
+)
+"""`proxy_set_header X-Api-Key "x"`, as nginx, HAProxy, Apache and Caddy write it."""
 _STATEMENT = re.compile(
     r"\b(?:ENV|ARG|setenv|set(?:[ \t]{1,8}+-[a-z]{1,3}+)?(?=[ \t]{1,8}+[A-Z]))[ \t]{1,8}+"
     r"([A-Za-z_]\w{0,127}+)[ \t]{1,8}+(?=[^\s=])"
@@ -91,13 +98,14 @@ _NAME_AND_VALUE = re.compile(
 _KEYED_ELEMENT = re.compile(r"""\b(?:name|key)=["']([\w.-]{1,128}+)["'][^<>\n]{0,64}+>(?=[^<\s])""")
 _ELEMENT = re.compile(r"<([A-Za-z][\w.-]{0,127}+)(?:\s[^<>]{0,128}+)?>([^<]{1,4096}+)(?=</)")
 _QUOTED_PIECE = r""""(?:[^"\\]|\\.)*+"|'[^']*+'"""
+_SUBSTITUTION = r"[$<]\([^()\n]{0,1024}+\)"
 _SHELL = re.compile(
     rf"""(?P<continued>[\\`^]\r?\n)|(?P<end>[;&|\n]++)|(?P<quoted>(?:{_QUOTED_PIECE})(?![^\s;&|]))"""
-    rf"""|(?:{_QUOTED_PIECE}|[^\s;&|\\]|\\(?!\r?\n)["']?)++""",
+    rf"""|(?:{_QUOTED_PIECE}|{_SUBSTITUTION}|[^\s;&|\\]|\\(?!\r?\n)["']?)++""",
     re.DOTALL,
 )
 """Words of a command, of which a shell joins quoted pieces: `-p'a b'` is one."""
-_QUOTED_WORDS = re.compile(_QUOTED_PIECE, re.DOTALL)
+_PIECES = re.compile(rf"(?P<substituted>{_SUBSTITUTION})|{_QUOTED_PIECE}", re.DOTALL)
 _SCRIPT_OPTION = re.compile(r"-[a-z]{0,3}c|/c|-Command", re.IGNORECASE)
 _SHELL_NAME = re.compile(
     r"(?:[^\s\"']{0,256}[/\\])?(?:(?:ba|da|z|k|a|c|tc|fi)?sh|su|runuser|cmd|powershell|pwsh)(?:\.exe)?",
@@ -148,14 +156,14 @@ _PLACES = tuple(
         r"(\bauthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?digest\s{1,4})[^\r\n]++",
         r"(\bhttp-basic\.\S{1,64}+\s{1,4}\S{1,128}+\s{1,4})\S++",  # poetry config
         r"(\bsqlplus\s{1,4}(?:-\w{1,8}\s{1,4}){0,2}[^/\s]{1,128}+/)[^@\s]{1,256}+",
-        rf"(\b(?:echo|printf)\s{{1,4}}(?:-[a-z]{{1,2}}\s{{1,4}})?)(?![\"']?{_REFERENCE_ALONE}[\"']?\s{{0,4}}\|)"
+        rf"(\b(?:echo|printf|yes|cat\s{{1,4}}<<<)\s{{1,4}}(?:-[a-z]{{1,2}}\s{{1,4}})?)(?![\"']?{_REFERENCE_ALONE}[\"']?\s{{0,4}}\|)"
         r"[^|;&\n]{1,256}+"
-        r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\bchpasswd\b|--stdin\b"
+        r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\b(?:ch|smb)?passwd\b|--stdin\b"
         r"|\bsudo\s{1,4}-S|\bkinit\b|--passphrase-fd))",
         r"(--(?:(?:password|token)-stdin|with-token)\s{0,4}<<<\s{0,4})\S++",
         # echo x > /run/secrets/token, but not echo "$TOKEN" > …
         r"(\b(?:echo|printf|cat\s{1,4}<<<)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)(?![\"']?\$\{?\w{1,128}+\}?[\"']?\s{0,4}>)"
-        r"[^|;&\n>]{1,256}+(?=>{1,2}\s{0,4}[^\s|;&>]{0,128}"
+        r"[^|;&\n>]{1,256}+(?=(?:\|\s{0,4}base64\b[^|;&\n>]{0,32}+)?>{1,2}\s{0,4}[^\s|;&>]{0,128}"
         r"(?:token|passw|secret|credential|api[_-]?key|netrc|pgpass|id_rsa))",
         r"(\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
         r"((?:auth(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']\s{0,4},\s{0,4})"
@@ -170,10 +178,10 @@ _PLACES = tuple(
         # DuckDB's and Snowflake's options
         r"([(,]\s{0,4}(?:secret|password|session_token|token|aws_secret_key)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",
         r"(\b(?:identified\s{1,4}(?:with\s{1,4}\S{1,64}+\s{1,4})?by(?:\s{1,4}password)?"
-        r"|(?:with|encrypted|user\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",  # SQL
+        r"|(?:with|encrypted|login|(?:user|role)\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",  # SQL
         r"(\bconvertto-securestring\s{1,4}(?:-string\s{1,4})?)(?![$-])(?:\"[^\"\n]{1,256}+\"?|'[^'\n]{1,256}+'?|\S++)",
         # expect "password:"; send "x\r"
-        r"((?:passw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"
+        r"((?:assw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"
         r"[^\"'\n]{1,256}?(?=\\[rn])",
         r"(\b(?:invalid\s{1,2}api[ _-]?key|api[ _-]?key\s{1,2}provided):\s{1,2})\S++",
         r"(-dsonar\.login=)\S++",
@@ -188,6 +196,7 @@ _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.I
 
 _NAMES = (
     *(_NAME_AND_VALUE, _KEYED_ELEMENT, _ARGUMENT, _CALL, _STATEMENT, _VARIABLE, _INDEXED),
+    _HEADER_STATEMENT,
     _VALUE_ATTRIBUTE,
     *(_PAIR, _OPTION),
 )
@@ -223,14 +232,22 @@ def redact_value(name: str, value: str, mode: Redaction) -> str:
     return redact_text(value, mode)
 
 
-def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ...]:
-    """A command or its arguments: `--api-key x`, `--api-key=x` and `K=V` lose their values."""
+def redact_arguments(
+    arguments: Sequence[str], mode: Redaction, command_words: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """A command or its arguments: `--api-key x`, `--api-key=x` and `K=V` lose their values. `command_words` stand
+    before them: `mysql` before `-px`, `sh -c` before a script."""
     if mode is Redaction.OFF:
         return tuple(arguments)
     shown: list[str] = []
     command = Command()
     option = previous = ""
     has_shell = False
+    for word in command_words[:_MAX_COMMAND_WORDS]:
+        command.secret_start(word[:WORD_LENGTH])
+        previous = word[:WORD_LENGTH]
+        has_shell = has_shell or _SHELL_NAME.fullmatch(previous) is not None
+        option = previous if _is_option(previous) and is_secret_name(previous) else ""
     left = MAX_TEXT
     for argument in arguments:
         if left <= 0:
@@ -245,7 +262,7 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
         elif start is not None:
             shown.append(argument[:start] + HIDDEN)
         else:
-            is_script = _is_script(argument, previous, is_first=not shown, has_shell=has_shell)
+            is_script = _is_script(argument, previous, has_shell=has_shell)
             shown.append(_redact_argument(argument, mode, is_first=not shown, is_script=is_script))
         previous = argument
         has_shell = has_shell or _SHELL_NAME.fullmatch(argument) is not None
@@ -255,6 +272,12 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
 
 def _redact_argument(argument: str, mode: Redaction, *, is_first: bool, is_script: bool) -> str:
     name, equals, value = argument.partition("=")
+    if equals and _is_option(name) and not is_script and not is_secret_name(name):
+        # `--env=PASSWORD=a;b`
+        inner, inner_equals, inner_value = value.partition("=")
+        if inner_equals and _is_plain(inner) and is_secret_name(inner):
+            is_shown = is_ordinary(inner, inner_value)
+            return argument if is_shown else f"{name}={inner}={HIDDEN}"
     has_secret_name = equals and not is_script and _is_plain(name) and is_secret_name(name)
     if has_secret_name and not is_ordinary(name, value):
         return f"{name}={HIDDEN}"
@@ -263,15 +286,13 @@ def _redact_argument(argument: str, mode: Redaction, *, is_first: bool, is_scrip
     return redact_text(argument, mode)
 
 
-def _is_script(argument: str, option: str, *, is_first: bool, has_shell: bool) -> bool:
-    """Whether it is read word by word, and not the value of one name. Where no shell is seen, as in arguments
-    of a command that stands elsewhere, only if it begins with a reference."""
-    is_behind_option = _SCRIPT_OPTION.fullmatch(option) is not None
-    if is_behind_option and has_shell:
-        return True
+def _is_script(argument: str, previous: str, *, has_shell: bool) -> bool:
+    """Whether it is read word by word, and not the value of one name. Where no shell is seen, only the first
+    word of all, if it begins with a reference."""
+    if previous:
+        return has_shell and _SCRIPT_OPTION.fullmatch(previous) is not None
     name, _, value = argument.partition("=")
-    begins_with_reference = not name.startswith("-") and _LEADING_REFERENCE.match(value) is not None
-    return begins_with_reference and (is_first or is_behind_option)
+    return not name.startswith("-") and _LEADING_REFERENCE.match(value) is not None
 
 
 def _is_option(argument: str) -> bool:
@@ -352,13 +373,14 @@ def _hide_in_commands(text: str, depth: int = 0) -> str:
 
 
 def _hide_in_pieces(word: str, depth: int) -> str:
-    """The same in each quoted piece of a word: `-o ProxyCommand="sshpass -p x ssh jump"`."""
+    """The same in each quoted or substituted piece of a word: `-o ProxyCommand="sshpass -p x ssh jump"`."""
 
     def hide(piece: re.Match[str]) -> str:
-        quote = piece[0][0]
-        return f"{quote}{_hide_in_commands(piece[0][1:-1], depth + 1)}{quote}"
+        start = 2 if piece["substituted"] else 1
+        inner = _hide_in_commands(piece[0][start:-1], depth + 1)
+        return f"{piece[0][:start]}{inner}{piece[0][-1]}"
 
-    return _QUOTED_WORDS.sub(hide, word)
+    return _PIECES.sub(hide, word)
 
 
 def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
@@ -417,7 +439,7 @@ def _secret_value(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> 
     if end:
         inner = text[start:end]
         return "", 0 if is_ordinary(name, inner) or _is_harmless_structure(name, inner) else end
-    value = pattern.match(text, start)
+    value = _quoted_option(text, match) or pattern.match(text, start)
     if value is None:
         return "", 0
     quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")
@@ -426,6 +448,15 @@ def _secret_value(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> 
         if is_ordinary(name, bare) or (not quote and _is_prose(text, match, bare)):
             return "", 0
     return quote, value.end()
+
+
+def _quoted_option(text: str, match: re.Match[str]) -> re.Match[str] | None:
+    """All of the value where option and value stand in quotes together: `"--token=a;b"`, `"TOKEN=a&b"`."""
+    before = text[match.start(1) - 1 : match.start(1)]
+    is_together = match.re is _PAIR and not match[2] and match[3] == "=" and before in _TO_QUOTE
+    if not is_together or not (match[1].startswith("-") or match[1].isupper()):
+        return None
+    return _TO_QUOTE[before].match(text, match.end())
 
 
 def _holds_nothing_secret(name: str, value: str) -> bool:
@@ -443,8 +474,8 @@ def _is_prose(text: str, match: re.Match[str], value: str) -> bool:
     """`no token: unexpected status` is a sentence; `token=x`, `"token": "x"` and `X-Token: x` are not."""
     if match.re is not _PAIR or match[3].strip() != ":" or not is_wordy(value):
         return False
-    if match[3][0] == " ":  # `volume "creds" : secret "x" not found`
-        return True
+    if match[3][0] == " ":  # `volume "creds" : secret "x" not found`, but not `db.password : x`
+        return bool(match[2]) or match[1].isalpha()
     if match[2] or match[3] == ":" or not match[1].isalpha():
         return False
     start = match.start()

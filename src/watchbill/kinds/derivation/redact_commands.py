@@ -54,11 +54,11 @@ _PASSWORD_OPTIONS = {
     "-k": frozenset({"prefect", "openssl"}),
     "-N": frozenset({"ssh-keygen"}),
     "-v": frozenset({"kaggle"}),
-    "-K": frozenset({"swift"}),
+    "-K": frozenset({"swift", "openssl"}),
     "-t": frozenset({"doctl", "influx"}),
     "-s": frozenset({"ldappasswd"}),
     "-w": frozenset(
-        ["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd"]
+        ["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd", "kadmin"]
     ),
     "-pw": frozenset(["plink", "pscp", "psftp", "putty"]),
     "-xp": frozenset({"sendemail", "sendEmail"}),
@@ -68,7 +68,7 @@ _PASSWORD_OPTIONS = {
     "--value": frozenset(["put-parameter", "keyvault", "tctl", "secret", "secrets"]),
     "--body": frozenset({"secret"}),
     "-String": frozenset({"ConvertTo-SecureString"}),
-    "/p": frozenset({"schtasks", "tasklist", "taskkill"}),
+    "/p": frozenset({"schtasks", "tasklist", "taskkill", "signtool"}),
     "/rp": frozenset({"schtasks"}),
     "/pass": frozenset({"runas", "cmdkey"}),
 }
@@ -104,6 +104,7 @@ _SECRET_FOLLOWS = {
     "encrypt_string": None,
     "input_pw": None,
     "requirepass": None,
+    "masterauth": None,
     "reset-admin-password": None,
     "setapikey": None,
     "unseal": None,
@@ -120,6 +121,7 @@ _SECRET_FOLLOWS = {
     "pass": frozenset({"rclone"}),
 }
 """Words directly before a secret, and the words of a command with which they are that; None = always."""
+_NO_COMMANDS: frozenset[str] = frozenset()
 _PLACED = (
     (frozenset({"pulumi", "config", "--secret"}), 1),
     (frozenset({"bw", "login"}), 1),
@@ -132,6 +134,9 @@ _PLACED = (
     (frozenset({"wpa_passphrase"}), 2),
     (frozenset({"mkpasswd", "-m"}), 2),
     (frozenset({"salt", "shadow.set_password"}), 4),
+    (frozenset({"vault", "token", "lookup"}), 3),
+    (frozenset({"vault", "token", "renew"}), 3),
+    (frozenset({"vault", "token", "revoke"}), 3),
 )
 """Words of a command, and how many words that are no options stand before its secret."""
 _STORES = (
@@ -141,8 +146,15 @@ _STORES = (
     frozenset({"secrets", "set"}),
 )
 """Words of commands that store secrets: `K=V` is one, whatever its name."""
-_VARIABLE_OPTIONS = frozenset({"--env", "-env", "-genv"})
-"""Options before a variable's name, behind which its value stands: `mpirun --env API_KEY x`."""
+_VARIABLE_OPTIONS = frozenset({"--env", "-env", "-genv", "--arg", "--parameters", "--raw"})
+"""Options before a variable's name, behind which its value stands: `mpirun --env API_KEY x`, `jq --arg token x`."""
+_JOINED_USER_OPTION = re.compile(r"-[a-zA-Z]{1,12}[uU]")
+"""`curl -su ada:x`."""
+_SECRET_FORMAT = re.compile(
+    r"(?:passw|pwd|token|secret|credential|api[_-]?key|(?:access|private|auth)[_-]?key)[^\n%]{0,16}%s",
+    re.IGNORECASE,
+)
+"""`printf 'password=%s' x`."""
 _SETTERS = frozenset(
     [
         "set",
@@ -185,6 +197,8 @@ class Command:
         """Words that are no options since the last of `login`, `set` and `add`."""
         self._htpasswd_letters: set[str] = set()
         """Its options: without a b it asks for the password."""
+        self._prints_secrets = False
+        """Whether printf's format puts in a secret."""
 
     def secret_start(self, word: str) -> int | None:
         """Where in the next word of the command a secret begins; None where none does."""
@@ -211,7 +225,10 @@ class Command:
             return False
         if self._has(_PASSWORD_OPTIONS.get(previous)):
             return not is_ordinary("token", word)
-        if previous in _USER_OPTIONS and not self._has(_NO_USER_AND_SECRET):
+        is_user_option = previous in _USER_OPTIONS or (
+            "curl" in self._words and _JOINED_USER_OPTION.fullmatch(previous) is not None
+        )
+        if is_user_option and not self._has(_NO_USER_AND_SECRET):
             return _is_user_and_secret(word[:WORD_LENGTH])
         return (
             self._has(_SETTERS)
@@ -223,7 +240,7 @@ class Command:
         )
 
     def _is_positional_secret(self, word: str) -> bool:
-        if word.startswith(("-", "http://", "https://", "$")) or not word:
+        if word.startswith(("-", "http://", "https://", "$", ">")) or not word:
             return False
         if "login" in self._words and self._has(_LOGINS):
             is_value = (
@@ -232,9 +249,9 @@ class Command:
                 and "=" not in self._previous
             )
             return self._positional == 0 and not is_value and "=" not in word
-        if self._previous in _SECRET_FOLLOWS:
-            commands = _SECRET_FOLLOWS[self._previous]
-            return commands is None or (self._has(commands))
+        commands = _SECRET_FOLLOWS.get(self._previous, _NO_COMMANDS)
+        if commands is None or self._has(commands):
+            return True
         if "b" in self._htpasswd_letters:
             return self._positional == (2 if "n" in self._htpasswd_letters else 3)
         for words, place in _PLACED:
@@ -242,7 +259,10 @@ class Command:
                 return self._positional == place and not word.startswith("/")
         if self._follows_share() or self._before.startswith("http-basic."):
             return not word.startswith(("/", "\\", "*"))
-        if self._before in _VARIABLE_OPTIONS and is_secret_name(self._previous):
+        is_variable_option = self._before in _VARIABLE_OPTIONS or (
+            "papermill" in self._words and self._before in ("-p", "-r")
+        )
+        if (is_variable_option and is_secret_name(self._previous)) or self._prints_secrets:
             return True
         # mc alias set NAME URL ACCESS-KEY SECRET-KEY
         return "mc" in self._words and self._has(_SETTERS) and self._positional in (2, 3)
@@ -267,6 +287,8 @@ class Command:
 
     def _attached_start(self, word: str) -> int | None:
         """`mysql -px`."""
+        if "SETUSER" in self._words and word[:1] in (">", "<", "#"):  # redis' ACL
+            return 1
         match = _ATTACHED.match(word)
         if match is None or not self._has(_ATTACHED_OPTIONS.get(match[0])):
             return None
@@ -305,6 +327,8 @@ class Command:
             self._positional += 1
         if "htpasswd" in self._words and _LETTERS.fullmatch(word):
             self._htpasswd_letters |= set(word)
+        if self._previous.endswith("printf") and _SECRET_FORMAT.search(word):
+            self._prints_secrets = True
         if len(self._words) < _MAX_WORDS:
             self._words.add(name)
         self._before, self._previous = self._previous, word
