@@ -6,22 +6,19 @@ embedded database; asked by the store's own functions, the best of some rounds.
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import asyncpg
 
 from bench.data import NOW
 from bench.rows import fill_million, without_indexes
+from bench.servers import database
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import pod, upsert, workload
 from watchbill.protocol import Upsert
 from watchbill.query import POD_FIELDS, PodQuery, Scope, parse_pod_filters
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.embedded import EmbeddedPostgres
-from watchbill.store.postgres.migrate import migrate
 from watchbill.store.workloads.pods import pod_count, pod_list
 
 SCOPE = Scope(1, is_whole_tenant=True)
@@ -43,19 +40,12 @@ FROM workload w, generate_series(1, $3::int) n WHERE (w.deleted_at IS NULL) = $1
 
 
 async def main(scale: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="wb-pods-", dir="/tmp") as folder:
-        Path(folder).chmod(0o711)
-        engine = EmbeddedPostgres(Path(folder))
-        url = await engine.start()
-        try:
-            await migrate(url)
-            await _fill(url, scale)
-            db = await Database.open(url, pool_size=2, statement_timeout_seconds=600)
-            await _ask(db)
-            await _change(db)
-            await db.close()
-        finally:
-            await engine.stop()
+    async with database() as url:
+        await _fill(url, scale)
+        db = await Database.open(url, pool_size=2, statement_timeout_seconds=600)
+        await _ask(db)
+        await _change(db)
+        await db.close()
 
 
 async def _fill(url: str, scale: float) -> None:

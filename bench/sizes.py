@@ -5,13 +5,12 @@ Everything enters through the product's own ingest, in an empty embedded databas
 
 import argparse
 import asyncio
-import tempfile
 import time
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID, uuid4
 
 from bench.data import BATCH, NOW, fill
+from bench.servers import database
 from tests.fixtures.clusters import Agent
 from tests.fixtures.records import pod, upsert
 from watchbill.protocol import Batch, Measured, Reading, Scrape, Upsert
@@ -19,8 +18,6 @@ from watchbill.store.identity.audit import AuditEvent, audit_purge, audit_write
 from watchbill.store.ingest.stream import batch_apply
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.embedded import EmbeddedPostgres
-from watchbill.store.postgres.migrate import migrate
 from watchbill.store.postgres.storage import table_sizes
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.workload import InvolvedObject, WorkloadEvent
@@ -30,17 +27,10 @@ PODS, EVENTS, SCRAPES = 4, 10, 10
 
 
 async def main(workloads: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="wb-sizes-", dir="/tmp") as folder:
-        Path(folder).chmod(0o711)
-        engine = EmbeddedPostgres(Path(folder))
-        url = await engine.start()
-        try:
-            await migrate(url)
-            db = await Database.open(url, pool_size=2, statement_timeout_seconds=600)
-            await _measure(db, workloads)
-            await db.close()
-        finally:
-            await engine.stop()
+    async with database() as url:
+        db = await Database.open(url, pool_size=2, statement_timeout_seconds=600)
+        await _measure(db, workloads)
+        await db.close()
 
 
 async def _measure(db: Database, workloads: int) -> None:

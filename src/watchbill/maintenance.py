@@ -19,7 +19,7 @@ from watchbill.background import LoopState
 from watchbill.errors import Conflict
 from watchbill.settings.retention import Retention, RetentionDays
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
-from watchbill.store.fleet.pool_series import pools_record
+from watchbill.store.fleet.series import pools_record
 from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock

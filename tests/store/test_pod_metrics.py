@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import pod, record, upsert, workload
-from watchbill.metrics.pod import pod_outcomes
+from watchbill.metrics.pods_and_nodes import pod_outcomes
 from watchbill.metrics.source import FailedType, Measurement, MetricsQuery
 from watchbill.protocol import Heartbeat, KindState, Measured, Reading, Scrape
 from watchbill.query import Scope

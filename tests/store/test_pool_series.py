@@ -14,7 +14,7 @@ from watchbill.maintenance import record_fleets
 from watchbill.metrics.cluster import cluster_outcomes
 from watchbill.metrics.source import FailedType, Measurement, MetricsQuery, Outcome
 from watchbill.protocol import Measured, Reading, Scrape
-from watchbill.store.fleet import pool_series as module
+from watchbill.store.fleet import series as module
 from watchbill.store.metrics.node_usage import NodeUsage, node_usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.workload import AllocatedResources

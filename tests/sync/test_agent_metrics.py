@@ -262,7 +262,7 @@ from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.kubernetes.client import KubeClient
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
-from watchbill.agent.metrics.scrape_limits import WORKLOADS
+from watchbill.agent.metrics.exposition import WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 
 def target(namespace, name):

@@ -11,7 +11,7 @@ import pytest
 
 from watchbill import maintenance
 from watchbill.api.http.call import Services
-from watchbill.background import STALE_GRACE, Background
+from watchbill.background import SLICE_SECONDS, STALE_GRACE, Background, TimeSlice
 from watchbill.errors import Unavailable
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
@@ -189,3 +189,28 @@ async def test_what_cannot_be_measured_is_purged_all_the_same(
     with pytest.raises(Unavailable):
         await works["purge"](START)
     assert done == ["purged"]
+
+
+async def turns_of_others(items: int, *, seconds_each: float) -> int:
+    """How often another task runs while one works on so many items, by a clock that only work moves."""
+    now, turns = 0.0, 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    work = TimeSlice(lambda: now)
+    for _ in range(items):
+        now += seconds_each
+        await work.rest()
+    task.cancel()
+    return turns
+
+
+async def test_others_run_after_every_slice() -> None:
+    assert await turns_of_others(100, seconds_each=SLICE_SECONDS * 1.01) == 100
+    assert await turns_of_others(100, seconds_each=SLICE_SECONDS / 9.9) == 10
+    assert await turns_of_others(100, seconds_each=SLICE_SECONDS / 1_000) == 0

@@ -25,7 +25,7 @@ from watchbill.api.http.endpoint import Handler, OperationEndpoint
 from watchbill.api.http.gate import Gate, Proxies
 from watchbill.api.http.guard import Guard
 from watchbill.api.http.server_metrics import ServerMetrics
-from watchbill.api.login import device_login, oidc_login, session, token
+from watchbill.api.login import device_login, oidc_login, token
 from watchbill.api.resources import (
     admin,
     clusters,
@@ -63,7 +63,6 @@ RESOURCES = (
     stream,
     clusters,
     me,
-    session,
     oidc_login,
     device_login,
     token,

@@ -17,7 +17,7 @@ from watchbill.errors import NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
     from watchbill.client import Client, Selection
-    from watchbill.client.events import StreamEvent
+    from watchbill.client.transport import StreamEvent
     from watchbill.responses.contract import WorkloadResponse
 
 CONCURRENT_REQUESTS = 8

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.client.events import StreamEvent, events
 from watchbill.client.selection import (
     PAGE,
     ListedWorkloads,
@@ -22,7 +21,7 @@ from watchbill.client.selection import (
     narrowed_by,
     read_pages,
 )
-from watchbill.client.transport import Parameters, Reply, Transport, decoded
+from watchbill.client.transport import Parameters, Reply, StreamEvent, Transport, decoded, events
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 from watchbill.responses.access import Health, Me, TokenGrant
 from watchbill.responses.contract import (
@@ -36,12 +35,18 @@ from watchbill.responses.contract import (
     WorkloadResponse,
     WorkloadsResponse,
 )
-from watchbill.responses.events import EventsResponse, HistoryResponse
 from watchbill.responses.fleet import Cluster, CreatedCluster, Fleet
 from watchbill.responses.nodes import NodesResponse
 from watchbill.responses.organisation import DepartmentList, ProjectList
 from watchbill.responses.usage import UsageReport
-from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
+from watchbill.responses.workloads import (
+    EventsResponse,
+    Facets,
+    History,
+    HistoryResponse,
+    IdleWorkload,
+    IdleWorkloadList,
+)
 from watchbill.workload import Element
 
 Body = Mapping[str, Any]

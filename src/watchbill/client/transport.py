@@ -1,9 +1,10 @@
-"""One request to the server and its answer, failures raised as our own errors."""
+"""One request to the server, and its answer or its stream of events; failures raised as our own errors."""
 
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from watchbill.errors import (
     Unavailable,
     WatchbillError,
 )
+from watchbill.responses.workloads import StreamChange, StreamReady, StreamReason
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -192,3 +194,47 @@ def _reason(error: BaseException) -> str:
         number = error.os_error.errno
         return os.strerror(number) if number and number > 0 else str(error.os_error)
     return str(error) or type(error).__name__
+
+
+MAX_EVENT_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """`name` is `ready`, `change`, `resync` or `end`; any other comes from a newer server."""
+
+    name: str
+    data: StreamReady | StreamChange | StreamReason | None
+
+
+_KINDS: dict[str, type[StreamReady | StreamChange | StreamReason]] = {
+    "ready": StreamReady,
+    "change": StreamChange,
+    "resync": StreamReason,
+    "end": StreamReason,
+}
+
+
+async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
+    """Server-sent events as they come, without comments. Raises Unavailable where another server spoke."""
+    block: dict[str, str] = {}
+    size = 0
+    async for line in answer.content:
+        size += len(line)
+        text = line.decode("utf-8", errors="replace").rstrip("\r\n")
+        if size > MAX_EVENT_BYTES:
+            raise Unavailable("The stream did not come from a Watchbill server.")
+        if text:
+            field, _, value = text.partition(":")
+            block[field] = value.removeprefix(" ")
+            continue
+        if "event" in block:
+            yield _event(block)
+        block, size = {}, 0
+
+
+def _event(block: dict[str, str]) -> StreamEvent:
+    kind = _KINDS.get(block["event"])
+    if kind is None:
+        return StreamEvent(block["event"], None)
+    return StreamEvent(block["event"], decoded(block.get("data", "{}").encode(), kind))

@@ -26,7 +26,6 @@ from watchbill.kinds.derivation.children import (
 from watchbill.kinds.derivation.done import with_present_pods
 from watchbill.kinds.derivation.elements import element_id, elements_of
 from watchbill.kinds.derivation.endpoints import endpoints_of
-from watchbill.kinds.derivation.names import name_fields
 from watchbill.kinds.derivation.organisation import (
     OrganisationNames,
     ai_application,
@@ -47,6 +46,7 @@ from watchbill.kinds.derivation.placement import (
 )
 from watchbill.kinds.derivation.pods import pods_of
 from watchbill.kinds.derivation.presentation import (
+    name_fields,
     presented_conditions,
     presented_endpoints,
     presented_images,

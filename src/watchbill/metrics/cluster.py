@@ -22,8 +22,13 @@ from watchbill.metrics.source import (
 from watchbill.query import Scope
 from watchbill.responses.fleet import FleetMoment
 from watchbill.store.fleet.fleet import fleet_series
-from watchbill.store.fleet.pool_series import PoolFigures, PoolMoment, pool_series
-from watchbill.store.fleet.unit_series import UnitMoment, unit_moments
+from watchbill.store.fleet.series import (
+    PoolFigures,
+    PoolMoment,
+    UnitMoment,
+    pool_series,
+    unit_moments,
+)
 from watchbill.store.postgres.database import Database
 from watchbill.workload import GPU_MILLIONTHS
 

@@ -1,8 +1,8 @@
 """What a record with history answers beyond the contract: facets, idle GPUs, phases, the live stream; and
-types, categories and priority classes of workloads, whose schemas are the second contract's.
+types, categories, priority classes, events and history of workloads, whose schemas are the second contract's.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,7 @@ from watchbill.responses.contract import (
     PositiveCount,
     WorkloadResponse,
 )
-from watchbill.workload import Phase, Wire
+from watchbill.workload import InvolvedObject, Phase, Wire
 
 
 class FacetValue(Wire, frozen=True, kw_only=True):
@@ -141,17 +141,6 @@ class StreamReason(Wire, frozen=True, kw_only=True):
     message: str | None = None
 
 
-ROOTS: tuple[type[msgspec.Struct], ...] = (
-    Facets,
-    IdleWorkloadList,
-    UtilizationList,
-    History,
-    AdditionalFields,
-    PodsResponse,
-)
-"""What the operations answer, and what a workload carries beyond the contract: components follow from them."""
-
-
 NO_ID = UUID(int=0)
 """Where the contract requires an id and there is none."""
 
@@ -190,3 +179,65 @@ class WorkloadPriority(Wire, frozen=True, kw_only=True):
 
 class WorkloadPriorityList(Wire, frozen=True, kw_only=True):
     priorities: tuple[WorkloadPriority, ...]
+
+
+class EventResponse(Wire, frozen=True, kw_only=True):
+    """An event. `created_at`: when it happened last; `first_at`: when it happened first, of `count` times."""
+
+    id: UUID
+    created_at: Instant
+    type: str
+    cluster_id: UUID
+    message: str
+    reason: str
+    source: str
+    involved_object: InvolvedObject
+    count: PositiveCount
+    first_at: Instant
+
+
+class EventsResponse(Wire, frozen=True, kw_only=True):
+    events: tuple[EventResponse, ...]
+    next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+class PhaseUpdate(Wire, frozen=True, kw_only=True):
+    phase: Phase
+    phase_message: str
+
+
+class HistoryMeta(Wire, frozen=True, kw_only=True):
+    creation_timestamp: Instant
+    type: Literal["Event", "PhaseUpdate"]
+
+
+class HistorySpec(Wire, frozen=True, kw_only=True):
+    """The member that `meta.type` names."""
+
+    event: EventResponse | None = None
+    phase_update: PhaseUpdate | None = None
+
+
+class HistoryRecord(Wire, frozen=True, kw_only=True):
+    meta: HistoryMeta
+    spec: HistorySpec
+
+
+class HistoryResponse(Wire, frozen=True, kw_only=True):
+    """Newest first."""
+
+    records: tuple[HistoryRecord, ...]
+    next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+ROOTS: tuple[type[msgspec.Struct], ...] = (
+    Facets,
+    IdleWorkloadList,
+    UtilizationList,
+    History,
+    AdditionalFields,
+    PodsResponse,
+    HistoryResponse,
+    EventsResponse,
+)
+"""What the operations answer, and what a workload carries beyond the contract: components follow from them."""

@@ -30,9 +30,9 @@ from watchbill.agent.cache.nodes import NodeReports, node_pools
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.cache.watched_kinds import WatchRole, watched_kinds
+from watchbill.agent.metrics.exposition import ScrapeLimits
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
-from watchbill.agent.metrics.scrape_limits import ScrapeLimits
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derive import derive

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchbill.agent.cache import pod_body
-from watchbill.agent.cache.pod_body import decode_pod
+from watchbill.agent.cache import stored_objects
+from watchbill.agent.cache.stored_objects import decode_pod
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.kubernetes.bounded_json import decode_object
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
@@ -143,10 +143,10 @@ class Watched(dict[str, Any]):
 
 
 ITEMS = {
-    "containers": pod_body._Container,
-    "initContainers": pod_body._Container,
-    "containerStatuses": pod_body._ContainerStatus,
-    "initContainerStatuses": pod_body._ContainerStatus,
+    "containers": stored_objects._Container,
+    "initContainers": stored_objects._Container,
+    "containerStatuses": stored_objects._ContainerStatus,
+    "initContainerStatuses": stored_objects._ContainerStatus,
 }
 
 
@@ -157,9 +157,9 @@ def test_what_is_read_is_decoded(labels: dict[str, str]) -> None:
     pod["metadata"]["labels"] = labels
     watched: list[tuple[type[msgspec.Struct], Watched]] = []
     kinds = {
-        "metadata": pod_body._Metadata,
-        "spec": pod_body._Spec,
-        "status": pod_body._Status,
+        "metadata": stored_objects._Metadata,
+        "spec": stored_objects._Spec,
+        "status": stored_objects._Status,
     }
     for name, kind in kinds.items():
         pod[name] = part = Watched(pod[name])

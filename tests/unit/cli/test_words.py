@@ -11,6 +11,7 @@ from watchbill.cli.output.humanize import (
     format_number,
     format_time,
     plural,
+    sparkline,
 )
 from watchbill.errors import Invalid
 
@@ -74,3 +75,25 @@ def test_numbers_say_no_more_than_they_know(value: object, shown: str) -> None:
 
 def test_plurals() -> None:
     assert (plural(1, "workload"), plural(12_431, "workload")) == ("1 workload", "12,431 workloads")
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "drawn"),
+    [
+        ([], 10, ""),
+        ([0.0, 0.0], 10, "▁▁"),
+        ([0.0, 7.0], 10, "▁█"),
+        ([None, 7.0, None], 10, "·█·"),
+        ([None, None], 10, "··"),
+        ([0, 1, 2, 3, 4, 5, 6, 7], 10, "▁▂▃▄▅▆▇█"),
+        ([0.0, 4.0, None, 8.0], 2, "▃█"),
+        ([5.0] * 1000, 3, "███"),
+    ],
+)
+def test_drawn(values: list[float | None], width: int, drawn: str) -> None:
+    assert sparkline(values, width=width) == drawn
+
+
+def test_a_top_of_ones_own() -> None:
+    assert sparkline([50.0], width=5, top=100.0) == "▅"
+    assert sparkline([500.0], width=5, top=100.0) == "█"

@@ -3,8 +3,7 @@
 from typing import Any
 
 from tests.fixtures.makers import container, deployment, gpus, pod, root, template, workload
-from watchbill.kinds.derivation.names import MAX_NODES
-from watchbill.kinds.derivation.presentation import MAX_LABELS
+from watchbill.kinds.derivation.presentation import MAX_LABELS, MAX_NODES
 from watchbill.kinds.objects.objects import ClusterObjects
 
 H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}

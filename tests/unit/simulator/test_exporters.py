@@ -11,9 +11,8 @@ from simulator.simulation.scenario import Scenario
 from tests.fixtures.kubernetes.demo_cluster import calling
 from tests.unit.simulator.test_scenario import NOW, begin, objects, run
 from watchbill.agent.metrics.devices import DCGM_METRICS, read_devices
-from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample
+from watchbill.agent.metrics.exposition import INFRASTRUCTURE, ExpositionParser, ParsedSample
 from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
-from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE
 
 KUBELET_METRICS = ("container_cpu_usage_seconds_total", "container_memory_working_set_bytes")
 

@@ -22,9 +22,14 @@ from watchbill.agent.cache.cluster import (
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree, TreeEntry
 from watchbill.agent.cache.plain_pods import PlainPods
-from watchbill.agent.cache.pod_body import decode_pod
 from watchbill.agent.cache.related import Related
-from watchbill.agent.cache.stored_objects import ObjectBudgets, compress, decompress, prune
+from watchbill.agent.cache.stored_objects import (
+    ObjectBudgets,
+    compress,
+    decode_pod,
+    decompress,
+    prune,
+)
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
 from watchbill.agent.kubernetes.bounded_json import Body, decode_object

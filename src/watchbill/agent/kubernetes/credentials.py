@@ -1,6 +1,9 @@
 """How the agent gets into a cluster: kubeconfig or in-cluster credentials, and their renewal.
 
-Reading both is left to kubernetes-asyncio's config module; nothing else of that library is used. Credential
+Reading both is left to kubernetes-asyncio's config module; nothing else of that library is used. Its client is
+some 800 modules of generated models and calls, which take seconds to import and more memory than a small
+cluster's pods; the readers need nothing of it but its `Configuration`, so they find a bare package in its place
+while they are imported. Credential
 plugins are run here, as kubectl runs them (`client.authentication.k8s.io`), because it takes a token or a
 certificate of them, never both.
 """
@@ -9,23 +12,69 @@ import asyncio
 import json
 import os
 import ssl
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import structlog
 
-from watchbill.agent.kubernetes.kubeconfig_readers import (
-    Configuration,
-    incluster_config,
-    kube_config,
-)
 from watchbill.client.proxies import proxy_for
 from watchbill.errors import Invalid
+
+_LIBRARY = "kubernetes_asyncio"
+_CLIENT = f"{_LIBRARY}.client"
+
+
+def _imported() -> tuple[Any, Any, Any]:
+    """`Configuration`, and the modules that read a kubeconfig and in-cluster credentials."""
+    before = {name: module for name, module in sys.modules.items() if _is_of_library(name)}
+    for name in before:
+        del sys.modules[name]
+    try:
+        client: Any = _bare_package(_CLIENT, _bare_package(_LIBRARY, None))
+        client.ApiClient = None
+        configuration = import_module(f"{_CLIENT}.configuration").Configuration
+        client.Configuration = configuration
+        return (
+            configuration,
+            import_module(f"{_LIBRARY}.config.kube_config"),
+            import_module(f"{_LIBRARY}.config.incluster_config"),
+        )
+    finally:
+        # Whoever wants all of the library, such as a test, imports it whole.
+        for name in list(filter(_is_of_library, sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _is_of_library(name: str) -> bool:
+    return name == _LIBRARY or name.startswith(f"{_LIBRARY}.")
+
+
+def _bare_package(name: str, parent: ModuleType | None) -> ModuleType:
+    """A package whose modules can be imported, its own code left out."""
+    if parent is None:
+        spec = find_spec(name)
+        assert spec is not None  # it is among the package's requirements
+        paths = list(spec.submodule_search_locations or ())
+    else:
+        paths = [str(Path(path) / name.rpartition(".")[2]) for path in parent.__path__]
+    package = ModuleType(name)
+    package.__path__ = paths
+    sys.modules[name] = package
+    return package
+
+
+Configuration, kube_config, incluster_config = _imported()
+
 
 PLUGIN_SECONDS = 60.0
 RENEW_BEFORE = timedelta(seconds=30)

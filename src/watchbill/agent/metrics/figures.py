@@ -12,8 +12,7 @@ from math import isfinite
 from uuid import UUID
 
 from watchbill.agent.metrics.devices import PROFILE, Device, DeviceShare, Key, PodName
-from watchbill.agent.metrics.exposition import ParsedSample
-from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded
+from watchbill.agent.metrics.exposition import Limit, LimitExceeded, ParsedSample
 from watchbill.kinds.objects.pod import Pod
 from watchbill.metric_types import DEVICE_METRICS, MAX_DEVICES, MetricType
 from watchbill.protocol import MAX_READING, Measured, Reading

@@ -26,6 +26,7 @@ from watchbill.agent.metrics.devices import (
     node_devices,
     read_devices,
 )
+from watchbill.agent.metrics.exposition import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.figures import (
     CADVISOR_PAGE,
     INFERENCE_METRICS,
@@ -50,7 +51,6 @@ from watchbill.agent.metrics.figures import (
     shown_pods,
 )
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings, IdleTimes
-from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.objects.pod import Pod

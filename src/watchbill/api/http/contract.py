@@ -20,7 +20,7 @@ import yaml
 from watchbill import __version__, protocol, requests
 from watchbill.access.roles import Permission
 from watchbill.api.http.parameters import Parameter, read_parameter
-from watchbill.responses import access, events, fleet, nodes, organisation, usage, workloads
+from watchbill.responses import access, fleet, nodes, organisation, usage, workloads
 from watchbill.responses.contract import WorkloadResponse
 from watchbill.responses.workloads import IdleWorkload
 from watchbill.workload_fields import QUERY_FIELDS, SORT_FIELDS
@@ -30,7 +30,6 @@ Document = dict[str, Any]
 ROOTS: tuple[type[msgspec.Struct], ...] = (
     *requests.ROOTS,
     *workloads.ROOTS,
-    *events.ROOTS,
     *fleet.ROOTS,
     *nodes.ROOTS,
     *organisation.ROOTS,

@@ -15,7 +15,7 @@ from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, NotFound, Unavailable
 from watchbill.metric_types import MetricType
 from watchbill.metrics.cluster import cluster_outcomes
-from watchbill.metrics.node import node_outcomes
+from watchbill.metrics.pods_and_nodes import node_outcomes
 from watchbill.metrics.source import (
     FailedType,
     Histogram,

@@ -5,7 +5,7 @@ from watchbill.api.http.reply import Answer, json_reply, list_reply
 from watchbill.api.resources.metrics import metrics_query, metrics_reply
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import NotFound
-from watchbill.metrics.pod import pod_outcomes
+from watchbill.metrics.pods_and_nodes import pod_outcomes
 from watchbill.query import PodQuery, parse_pod_filters
 from watchbill.responses.contract import WorkloadCount
 from watchbill.store.workloads.pods import pod_count, pod_list

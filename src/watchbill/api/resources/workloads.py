@@ -16,8 +16,15 @@ from watchbill.api.http.reply import Answer, Reply, StreamingReply, json_reply, 
 from watchbill.errors import NotFound
 from watchbill.query import DEFAULT_LIMIT, WorkloadQuery, parse_filters
 from watchbill.responses.contract import ElementCounts, WorkloadCount
-from watchbill.responses.events import EventsResponse, HistoryResponse
-from watchbill.responses.workloads import Facet, Facets, FacetValue, History, IdleWorkloadList
+from watchbill.responses.workloads import (
+    EventsResponse,
+    Facet,
+    Facets,
+    FacetValue,
+    History,
+    HistoryResponse,
+    IdleWorkloadList,
+)
 from watchbill.store.workloads.events import event_list, history_list
 from watchbill.store.workloads.idle import idle_list
 from watchbill.store.workloads.workloads import (

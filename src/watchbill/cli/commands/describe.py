@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 
     from watchbill.client import Client
     from watchbill.responses.contract import PodsResponse, WorkloadResponse
-    from watchbill.responses.events import HistoryResponse
-    from watchbill.responses.workloads import PhaseInterval
+    from watchbill.responses.workloads import HistoryResponse, PhaseInterval
     from watchbill.workload import Element, Endpoint, Topology
 
 SHOWN_PHASES = 8

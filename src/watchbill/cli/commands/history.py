@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from watchbill.responses.contract import WorkloadResponse
-    from watchbill.responses.events import HistoryRecord
-    from watchbill.responses.workloads import PhaseInterval
+    from watchbill.responses.workloads import HistoryRecord, PhaseInterval
     from watchbill.workload import Element
 
 PHASE_COLUMNS = ("phase", "startedAt", "lasted", "message")

@@ -1,11 +1,11 @@
-"""What people are shown of a workload's text.
+"""What people are shown of a workload's text, and the names by which they find it: labels, nodes, GPU types.
 
 Cut to a multiple of what is shown, then redacted, then bounded: no work is done on what nobody will see, and no
 secret escapes because the bound cut it in two.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.redact import (
     HIDDEN,
     redact_arguments,
@@ -20,7 +21,9 @@ from watchbill.kinds.derivation.redact import (
     redact_text,
     redact_variables,
 )
-from watchbill.kinds.objects.json_access import instant, message_of, text
+from watchbill.kinds.derivation.workload_class import asks_for_gpus
+from watchbill.kinds.objects.gpu_units import gpu_model
+from watchbill.kinds.objects.json_access import instant, labels, message_of, pairs, text
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import Template, Variable, is_placeholder
@@ -251,3 +254,56 @@ def presented_endpoints(endpoints: Iterable[Endpoint], mode: Redaction) -> tuple
 
 def _address(address: str | None, length: int, mode: Redaction) -> str | None:
     return printable(redact_text(address[: _MARGIN * length], mode), length) if address else None
+
+
+MAX_NODES = 1_000
+MAX_GPU_MODELS = 20
+
+
+def name_fields(view: WorkloadView, truncated: Iterable[str]) -> dict[str, Any]:
+    """Members of `additionalFields`; those without a name are left out. `truncated`: others that are cut."""
+    nodes, models = _nodes(view), _gpu_models(view)
+    own = pairs(labels(view.root))
+    fields = {
+        "nodes": nodes[:MAX_NODES],
+        "gpuModels": models[:MAX_GPU_MODELS],
+        "labels": presented_labels(own, view.settings.redaction),
+        "truncated": [
+            *truncated,
+            *(["nodes"] if len(nodes) > MAX_NODES else []),
+            *(["gpuModels"] if len(models) > MAX_GPU_MODELS else []),
+            *(["labels"] if len(own) > MAX_LABELS else []),
+        ],
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _nodes(view: WorkloadView) -> list[str]:
+    """Of all its pods, those that have ended too."""
+    return sorted({printable(pod.node) for pod in view.pods.all if pod.node})
+
+
+def _gpu_models(view: WorkloadView) -> list[str]:
+    """Of the nodes on which its pods hold or held GPUs; while there are none, those that it asks for."""
+    placed = {(id(pod.resources), id(pod.annotations), pod.node): pod for pod in view.pods.all}
+    nodes = {pod.node for pod in placed.values() if pod.node and asks_for_gpus(pod, view)}
+    models = {gpu_model(view.cluster.node_labels.get(node, {})) for node in nodes} - {""}
+    return sorted(map(printable, models or set(_requested_models(view))))
+
+
+def _requested_models(view: WorkloadView) -> Iterator[str]:
+    """Where a selector or a required affinity names what nodes say of their GPUs."""
+    templates = [role.template for role in view.facts.roles if role.template is not None]
+    wanted = [
+        *(entry for each in templates for entry in each.node_selector.items()),
+        *(entry for pod in view.pods.all for entry in pod.node_selector),
+        *(
+            (label, value)
+            for each in templates
+            for label, values in each.required_node_labels
+            for value in values
+        ),
+    ]
+    for label, value in dict.fromkeys(wanted):
+        if model := gpu_model({label: value}):
+            yield model

@@ -6,19 +6,47 @@ settings of the session, and statements stay prepared. Behind a pooler the next 
 backend, or in this one for somebody else: each transaction sets them for itself, in the round trip that
 begins it, and nothing stays prepared. A pooler is known by the process id that a connection is given, which
 is no backend's; one that would mix tenants or lose notifications is refused.
+
+The schema's role and revisions are named here too; `migrate` changes the schema. Alembic is loaded on demand:
+it takes longer than the rest of this package together.
 """
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import asyncpg
 
 from watchbill.errors import Invalid, Unavailable
 from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
-from watchbill.store.postgres.schema import APP_ROLE, known_revisions
 from watchbill.tracing.tracing import NO_TRACING, Tracing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+APP_ROLE = "watchbill_app"
+
+
+def migration_config() -> "Config":
+    """Where Alembic finds the revisions."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(files("watchbill.store.postgres") / "migrations"))
+    config.set_main_option("recursive_version_locations", "true")
+    return config
+
+
+@cache
+def known_revisions() -> tuple[str, ...]:
+    """Of the schema, the present one first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(migration_config())
+    return tuple(script.revision for script in scripts.walk_revisions())
 
 
 class Session(asyncpg.Connection):

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from watchbill.errors import Invalid
+from watchbill.store.postgres.database import APP_ROLE, known_revisions, migration_config
 from watchbill.store.postgres.errors import translated
-from watchbill.store.postgres.schema import APP_ROLE, known_revisions, migration_config
 
 _LOCK = 0x7761746368  # any number that only Watchbill uses
 _LOCK_HOLDER = (

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from watchbill.query import Scope
-from watchbill.responses.events import (
+from watchbill.responses.workloads import (
     EventResponse,
     HistoryMeta,
     HistoryRecord,

@@ -1,4 +1,8 @@
-"""Reads of pods: list and count, of all workloads or of one. A pod is in scope where its workload is."""
+"""Reads of pods: list and count, of all workloads or of one. A pod is in scope where its workload is.
+
+Of pods that are gone, indexes of trigrams tell which may match a search, where these are few. These are only
+candidates: the query's own conditions, the scope among them, decide over each.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +16,7 @@ from watchbill.query import POD_FIELDS, PodQuery, Predicate, Scope, ascii_lower
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import fitting
 from watchbill.store.workloads.page import FIRST_ROWS
-from watchbill.store.workloads.pod_search import PodKey, among, pod_candidates
+from watchbill.store.workloads.search import MAX_CANDIDATES, trigrams
 from watchbill.store.workloads.select import (
     DELETED,
     LIVE,
@@ -21,12 +25,15 @@ from watchbill.store.workloads.select import (
     add_predicates,
     add_text_search,
     compare,
+    escape_like,
     id_bounds,
     in_scope,
     one_workload,
 )
 from watchbill.workload import Wire
 
+PodKey = tuple[UUID, UUID]
+"""Of its workload, and its own."""
 _PODS = "workload_pod p"
 _OF_WORKLOAD = "ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
 _WITH_WORKLOADS = f"{_PODS} JOIN workload w {_OF_WORKLOAD}"
@@ -136,7 +143,7 @@ def pod_count_statement(
 ) -> tuple[str, list[Any]]:
     """SQL and its parameters."""
     statement = _conditions(scope, query, now)
-    among(statement, candidates)
+    _among(statement, candidates)
     sql = f"SELECT count(*) FROM {_source(scope, query)} WHERE {statement.where}"
     return sql, statement.parameters
 
@@ -176,7 +183,7 @@ def pod_page_statement(
     """Every order can be read from an index. `is_among_first`: what matches of the first `FIRST_ROWS` of the
     order, which is the page if it fills one."""
     statement = _conditions(scope, query, now)
-    among(statement, candidates)
+    _among(statement, candidates)
     offset = statement.bind(query.offset, "::bigint")
     source, column = _source(scope, query), _sort_column(query)
     order = _order(query, column)
@@ -343,3 +350,48 @@ def _document(row: Row, *, with_names: bool) -> bytes:
     )
     own: bytes = row["document"]
     return own + b"," + _ENCODER.encode(members)[1:]
+
+
+_CANDIDATE_LIMIT = MAX_CANDIDATES + 1
+_BY_OWN_TEXT = f"SELECT workload_id, id FROM workload_pod_gone_ids($1, $2, {_CANDIDATE_LIMIT})"
+_MATCHING_WORKLOADS = (
+    f"SELECT id FROM workload_search_ids(false, $1, ARRAY[$2], {_CANDIDATE_LIMIT}) AS n(id) "
+    f"UNION ALL SELECT id FROM workload_search_ids(true, $1, ARRAY[$2], {_CANDIDATE_LIMIT}) AS n(id)"
+)
+_PODS_OF_MATCHING = (
+    "SELECT p.workload_id, p.id FROM unnest($2::uuid[]) AS n(id) "
+    "JOIN workload w ON w.tenant_id = $1 AND w.id = n.id AND lower(w.name) LIKE $3 "
+    "JOIN workload_pod p ON p.tenant_id = $1 AND p.workload_id = w.id AND p.deleted_at IS NOT NULL "
+    f"LIMIT {_CANDIDATE_LIMIT}"
+)
+
+
+async def pod_candidates(
+    connection: Connection, scope: Scope, query: PodQuery
+) -> list[PodKey] | None:
+    """Workload and id of each; None where there may be more than `MAX_CANDIDATES`, or no index tells."""
+    if not query.search or not query.is_deleted or query.workload_id is not None:
+        return None
+    text = ascii_lower(query.search)
+    numbers, pattern = trigrams([text]), f"%{escape_like(text)}%"
+    if not numbers or "\0" in text:
+        return None
+    own = await connection.fetch(_BY_OWN_TEXT, numbers, pattern)
+    workloads = await connection.fetch(_MATCHING_WORKLOADS, numbers, pattern)
+    if max(len(own), len(workloads)) > MAX_CANDIDATES:
+        return None
+    ids = [row["id"] for row in workloads]
+    of_workloads = await connection.fetch(_PODS_OF_MATCHING, scope.tenant_id, ids, pattern)
+    keys = {(row["workload_id"], row["id"]) for row in (*own, *of_workloads)}
+    return sorted(keys) if len(keys) <= MAX_CANDIDATES else None
+
+
+def _among(statement: Statement, candidates: list[PodKey] | None) -> None:
+    """Narrows the statement to them."""
+    if candidates is None:
+        return
+    workload_ids = statement.bind([workload_id for workload_id, _ in candidates], "::uuid[]")
+    ids = statement.bind([pod_id for _, pod_id in candidates], "::uuid[]")
+    statement.conditions.append(
+        f"(p.workload_id, p.id) IN (SELECT * FROM unnest({workload_ids}, {ids}))"
+    )

@@ -5,8 +5,14 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from watchbill.agent.metrics.exposition import ExpositionParser, looks_like_metrics
-from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, Limit, LimitExceeded, ScrapeLimits
+from watchbill.agent.metrics.exposition import (
+    INFRASTRUCTURE,
+    ExpositionParser,
+    Limit,
+    LimitExceeded,
+    ScrapeLimits,
+    looks_like_metrics,
+)
 
 PAGE = r"""# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
 # TYPE DCGM_FI_DEV_GPU_UTIL gauge

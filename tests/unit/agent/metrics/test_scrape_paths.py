@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure
-from watchbill.agent.metrics.exposition import ParsedSample
-from watchbill.agent.metrics.scrape_limits import WORKLOADS
+from watchbill.agent.metrics.exposition import WORKLOADS, ParsedSample
 from watchbill.agent.metrics.scrape_pool import (
     ScrapeJob,
     ScrapePool,

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from watchbill.agent.kubernetes.client import BodyTooLarge
 from watchbill.agent.kubernetes.errors import ErrorKind
+from watchbill.agent.metrics.exposition import WORKLOADS, Limit
 from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
-from watchbill.agent.metrics.scrape_limits import WORKLOADS, Limit
-from watchbill.agent.metrics.scrape_pool import ScrapeJob, ScrapePool, ScrapeResults
-from watchbill.agent.metrics.scrape_turns import ScrapeTurns
+from watchbill.agent.metrics.scrape_pool import ScrapeJob, ScrapePool, ScrapeResults, ScrapeTurns
 
 WORKERS = 16
 PAGE = b"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n"
