@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, get_args
 from uuid import UUID
 
@@ -377,6 +378,12 @@ def parse_pod_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:
 
 def parse_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:
     """Read `filterBy` over workloads. Raises Invalid."""
+    return _workload_predicates(tuple(parameters))
+
+
+@lru_cache(maxsize=256)
+def _workload_predicates(parameters: tuple[str, ...]) -> tuple[Predicate, ...]:
+    """Whoever watches a list asks with the same filter again and again."""
     return _WORKLOAD_GRAMMAR.parse(parameters)
 
 

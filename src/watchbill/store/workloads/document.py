@@ -9,6 +9,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -92,7 +93,7 @@ def finish_document(
 ) -> bytes:
     """The document as an element of a list reply. `observed_until`: of a cluster whose data is old."""
     if observed_until is not None:
-        document = with_additional_field(document, "observedUntil", observed_until)
+        document = _with_member(document, _observed_until(observed_until))
     return b'%b,"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}' % (
         document,
         pending_seconds,
@@ -102,10 +103,23 @@ def finish_document(
 
 def with_additional_field(document: bytes, name: str, value: object) -> bytes:
     """The document with one more member of its `additionalFields`."""
-    before, opening, after = document.partition(_ADDITIONAL)
-    comma = b"" if after.startswith(b"}") else b","
-    member = _ENCODER.encode(name) + b":" + _ENCODER.encode(value)
-    return before + opening + member + comma + after
+    return _with_member(document, _member(name, value))
+
+
+def _member(name: str, value: object) -> bytes:
+    return _ENCODER.encode(name) + b":" + _ENCODER.encode(value)
+
+
+@lru_cache(maxsize=1024)
+def _observed_until(at: datetime) -> bytes:
+    """The same for all workloads of a cluster."""
+    return _member("observedUntil", at)
+
+
+def _with_member(document: bytes, member: bytes) -> bytes:
+    begin = document.index(_ADDITIONAL) + len(_ADDITIONAL)
+    comma = b"" if document[begin : begin + 1] == b"}" else b","
+    return b"".join((document[:begin], member, comma, document[begin:]))
 
 
 class DocumentCache:
@@ -116,11 +130,22 @@ class DocumentCache:
         self._size_bytes = 0
         self._documents: OrderedDict[tuple[int, UUID, bytes], bytes] = OrderedDict()
 
-    def get(self, key: tuple[int, UUID, bytes]) -> bytes | None:
-        document = self._documents.get(key)
-        if document is not None:
-            self._documents.move_to_end(key)
-        return document
+    def find(
+        self, tenant_id: int, wanted: Iterable[tuple[UUID, bytes]]
+    ) -> tuple[dict[UUID, bytes], list[UUID]]:
+        """Of (id, revision): the documents that are here, by id, and the ids of those that are not."""
+        found: dict[UUID, bytes] = {}
+        missing: list[UUID] = []
+        get, use = self._documents.get, self._documents.move_to_end
+        for workload_id, revision in wanted:
+            key = (tenant_id, workload_id, revision)
+            document = get(key)
+            if document is None:
+                missing.append(workload_id)
+            else:
+                use(key)
+                found[workload_id] = document
+        return found, missing
 
     def put(self, key: tuple[int, UUID, bytes], document: bytes) -> None:
         if key in self._documents or len(document) > self._capacity_bytes:
@@ -139,14 +164,7 @@ async def document_list(
     wanted: Sequence[tuple[UUID, bytes]],
 ) -> dict[UUID, bytes]:
     """Documents by id, of (id, revision); of those in the cache the database is not asked."""
-    documents: dict[UUID, bytes] = {}
-    missing: list[UUID] = []
-    for workload_id, revision in wanted:
-        document = cache.get((tenant_id, workload_id, revision))
-        if document is None:
-            missing.append(workload_id)
-        else:
-            documents[workload_id] = document
+    documents, missing = cache.find(tenant_id, wanted)
     if missing:
         rows = await connection.fetch(
             "SELECT id, revision, document FROM workload "

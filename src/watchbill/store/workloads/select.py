@@ -123,6 +123,9 @@ _CASTS = {
     FieldKind.NAMES: "::text",
     FieldKind.INSTANT: "::timestamptz",
 }
+_PHASES = frozenset(phase.value for phase in Phase)
+"""Written into statements: they are few and most workloads are in one or two of them, so a plan that is made
+once for every value would take a common one for rare."""
 _BIGINT = 2**63 - 1
 _ROUNDING = Decimal("0.000001")
 _ID_TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -283,6 +286,8 @@ def compare(
             value = _LIKE[predicate.operator](escape_like(ascii_lower(value)))
     if isinstance(value, float):
         parameter = _bind_number(statement, value, column.scale)
+    elif column.sql == "w.phase" and value in _PHASES:
+        parameter = f"'{value}'"
     else:
         parameter = statement.bind(value, _CASTS[kind])
     return TEMPLATES[kind][predicate.operator].format(column.sql, parameter)

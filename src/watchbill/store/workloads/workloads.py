@@ -186,12 +186,8 @@ async def _page_rows(
 
 
 async def _rows(connection: Connection, page: PageStatement) -> list[Row]:
-    return await connection.fetch(
-        f"SELECT w.id, w.revision, {_TOTALS}, octet_length(w.document) AS bytes "
-        f"FROM workload w {CLUSTER_JOIN} WHERE w.tenant_id = $2 AND w.id IN ({page.ids}) "
-        f"ORDER BY {page.order}",
-        *page.statement.parameters,
-    )
+    sql = page.select(f"w.id, w.revision, {_TOTALS}, octet_length(w.document) AS bytes")
+    return await connection.fetch(sql, *page.statement.parameters)
 
 
 async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
