@@ -145,8 +145,8 @@ class Cluster(Wire, frozen=True, kw_only=True):
         int,
         msgspec.Meta(
             ge=0,
-            description="How often another agent took over the stream. It should stay near the number of "
-            "restarts.",
+            description="How often another agent took over the stream. Two that run with one credential make "
+            "it grow, a restart does not.",
         ),
     ]
     kinds: tuple[KindState, ...]
@@ -170,6 +170,9 @@ class Cluster(Wire, frozen=True, kw_only=True):
     ] = None
     last_change_at: Annotated[
         Instant | None, msgspec.Meta(description="When a change of a workload was last applied.")
+    ] = None
+    last_takeover_at: Annotated[
+        Instant | None, msgspec.Meta(description="When another agent last took over the stream.")
     ] = None
     last_inventory_at: Annotated[
         Instant | None,

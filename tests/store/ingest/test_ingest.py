@@ -101,10 +101,12 @@ async def test_only_the_newest_stream_may_write(db: Database) -> None:
         await heartbeat_apply(db, old.identity, beat, START + minutes(0.2))
     (cluster,) = await cluster_list(db, SCOPE, START + minutes(0.2))
     assert cluster.takeovers == 0, "a restart takes over from nobody"
+    assert cluster.last_takeover_at is None
     back = HelloRequest(protocol=1, agent_version="test", previous_stream_id=first)
     await stream_open(db, old.identity, back, START + minutes(0.3))
     (cluster,) = await cluster_list(db, SCOPE, START + minutes(0.3))
     assert cluster.takeovers == 1, "both are alive"
+    assert cluster.last_takeover_at == START + minutes(0.3)
 
 
 async def beat(db: Database, agent: Agent, now: datetime, age: float | None) -> Cluster:

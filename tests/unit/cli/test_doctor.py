@@ -147,6 +147,13 @@ def test_clocks_of_agent_and_cluster() -> None:
     assert result.what == "west: its API server's clock is 1h behind the server's"
 
 
+def test_takeovers_are_named_for_a_day() -> None:
+    for hours, is_named in ((1, True), (25, False)):
+        at = (NOW - timedelta(hours=hours)).isoformat()
+        assert ("agents" in findings(takeovers=9, lastTakeoverAt=at)) == is_named
+    assert "agents" not in findings(takeovers=9), "from before there was a time"
+
+
 def test_records_that_differed_are_reported() -> None:
     result = findings(digestMismatches=2)["records"]
     assert (result.outcome, "2 times" in result.what) == (Outcome.WARN, True)

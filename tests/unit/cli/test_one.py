@@ -313,6 +313,7 @@ async def test_clusters() -> None:
         name="east",
         state="disconnected",
         takeovers=2,
+        lastTakeoverAt=(datetime.now(UTC) - timedelta(hours=3)).isoformat(),
         kinds=[
             {"group": "", "kind": "Pod", "state": "complete", "since": SINCE.isoformat()},
             {
@@ -346,7 +347,8 @@ async def test_clusters() -> None:
         f"note: cluster east: 1 workload rejected, the last one {UUID(int=7)}: held elsewhere",
         "note: cluster east: 120 workloads disappeared at once: their deletion waits for a second look; "
         "`watchbill admin cluster release east` deletes, `watchbill admin cluster refuse east` keeps",
-        "note: cluster east: 2 takeovers: do two agents run with one credential?",
+        "note: cluster east: 2 takeovers by another agent, the last one 3h ago: "
+        "do two agents run with one credential?",
     ]
     assert names.out == "west\neast\n"
     assert administered.out == outcome.out

@@ -113,7 +113,12 @@ function ClusterCard({ cluster, allocated }: CardProps) {
             <dt>Agent</dt>
             <dd>
               {cluster.agentVersion}
-              {(cluster.takeovers ?? 0) > 0 && ` · ${plural(cluster.takeovers!, "takeover", "takeovers")}`}
+              {cluster.lastTakeoverAt !== undefined && (
+                <>
+                  {` · ${plural(cluster.takeovers!, "takeover", "takeovers")}, the last one `}
+                  <Age since={cluster.lastTakeoverAt} /> ago
+                </>
+              )}
             </dd>
           </div>
         )}

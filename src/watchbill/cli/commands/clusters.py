@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster, HeldDeletions
 
 STORED_WARN_SHARE = 0.8
+TAKEOVER_NOTED_FOR = timedelta(days=1)
 
 ClusterArgument = Annotated[
     str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")
@@ -107,7 +108,7 @@ async def clusters(
     for line in table_lines(None if no_headers else header_row(*_COLUMNS), rows, session.terminal):
         session.terminal.print(line)
     for cluster in registered:
-        for problem in (*_problems(cluster), *_capacity_notes(cluster)):
+        for problem in (*_problems(cluster, now), *_capacity_notes(cluster)):
             session.terminal.note(f"note: cluster {cluster.name}: {problem}")
 
 
@@ -122,7 +123,7 @@ def _row(cluster: "Cluster", now: datetime) -> list[Cell | str]:
         _usable_gpus(cluster),
         cluster.kubernetes_version or NONE,
         cluster.agent_version or NONE,
-        format_count(len(_problems(cluster))),
+        format_count(len(_problems(cluster, now))),
         str(cluster.id),
     ]
 
@@ -158,7 +159,7 @@ def _capacity_notes(cluster: "Cluster") -> Iterator[str]:
         yield f"{kind}: {usable} usable" + (f", {lost} not usable" if lost else "")
 
 
-def _problems(cluster: "Cluster") -> list[str]:
+def _problems(cluster: "Cluster", now: datetime) -> list[str]:
     """What keeps the picture of this cluster from being complete."""
     problems = [cluster.reason] if cluster.reason else []
     for state in ("forbidden", "failing"):
@@ -179,11 +180,18 @@ def _problems(cluster: "Cluster") -> list[str]:
         problems.append(held_text(cluster.held_deletions, cluster.name))
     if stored := stored_text(cluster):
         problems.append(stored)
-    if cluster.takeovers:
-        problems.append(
-            f"{plural(cluster.takeovers, 'takeover')}: do two agents run with one credential?"
-        )
+    if taken_over := takeover_text(cluster, now):
+        problems.append(f"{taken_over}: do two agents run with one credential?")
     return problems
+
+
+def takeover_text(cluster: "Cluster", now: datetime) -> str | None:
+    """Noted for a day: a rollout that overlapped is soon past, two agents take over again and again."""
+    last_at = cluster.last_takeover_at
+    if last_at is None or now - last_at >= TAKEOVER_NOTED_FOR:
+        return None
+    count = plural(cluster.takeovers, "takeover")
+    return f"{count} by another agent, the last one {format_age(last_at, now)} ago"
 
 
 def stored_text(cluster: "Cluster") -> str | None:

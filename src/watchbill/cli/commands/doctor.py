@@ -334,7 +334,7 @@ def _message(kinds: "Iterable[KindState]") -> str:
 
 
 def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
-    from watchbill.cli.commands.clusters import held_text, stored_text
+    from watchbill.cli.commands.clusters import held_text, stored_text, takeover_text
 
     name = cluster.name
     if cluster.agent_version and cluster.agent_version != __version__:
@@ -349,6 +349,9 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
     if stored := stored_text(cluster):
         advice = "raise WATCHBILL_CLUSTER_STORED_BYTES, or keep deleted workloads for fewer days"
         yield Finding(Outcome.WARN, "storage", f"{name}: {stored}", advice)
+    if taken_over := takeover_text(cluster, now):
+        advice = "let one agent alone run with this cluster's credential"
+        yield Finding(Outcome.WARN, "agents", f"{name}: {taken_over}", advice)
     if cluster.backlog > BACKLOG_WARN:
         what = f"{name}: {plural(cluster.backlog, 'workload')} with changes that wait to be sent"
         yield Finding(Outcome.WARN, "backlog", what, "look at the agent's log there")

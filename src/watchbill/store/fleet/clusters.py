@@ -172,7 +172,14 @@ _ENTERED_AFTER = {
     "disconnected": timedelta(seconds=DISCONNECTED_AFTER_SECONDS),
 }
 _AS_STORED = (
-    *("takeovers", "last_change_at", "backlog", "digest_compared_at", "digest_mismatches"),
+    *(
+        "takeovers",
+        "last_takeover_at",
+        "last_change_at",
+        "backlog",
+        "digest_compared_at",
+        "digest_mismatches",
+    ),
     *("agent_clock_ahead_seconds", "cluster_clock_ahead_seconds"),
 )
 _OF_A_PART: dict[str, Any] = {"takeovers": 0, "kinds": (), "node_pools": (), "refused": ()}

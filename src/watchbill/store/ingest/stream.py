@@ -74,6 +74,9 @@ MAX_REFUSED_ITEMS = 1_000
 
 log = structlog.get_logger(__name__)
 
+_IS_TAKEOVER = "stream_id IS NOT NULL AND $4 <> '' AND $4 <> stream_id"
+"""Whoever comes back with a stream that is no more the newest was not alone. $4: the stream it had."""
+
 
 async def stream_open(
     db: Database, agent: AgentIdentity, request: HelloRequest, now: datetime
@@ -95,7 +98,8 @@ async def stream_open(
         idle = await _idle_hours(connection, agent, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
-            "takeovers = takeovers + (stream_id IS NOT NULL AND $4 <> '' AND $4 <> stream_id)::int, "
+            f"takeovers = takeovers + ({_IS_TAKEOVER})::int, "
+            f"last_takeover_at = CASE WHEN {_IS_TAKEOVER} THEN $9 ELSE last_takeover_at END, "
             "last_message_at = $9, agent_version = $5, kubernetes_version = $6, last_contact_at = $7, "
             "digest_difference = NULL, "
             "cluster_uid = coalesce(cluster_uid, nullif($8, '')) "
