@@ -134,7 +134,7 @@ class DocumentCache:
         self, tenant_id: int, wanted: Iterable[tuple[UUID, bytes]]
     ) -> tuple[dict[UUID, bytes], list[UUID]]:
         """Of (id, revision): the documents that are here, by id, and the ids of those that are not."""
-        found: dict[UUID, bytes] = {}
+        documents: dict[UUID, bytes] = {}
         missing: list[UUID] = []
         get, use = self._documents.get, self._documents.move_to_end
         for workload_id, revision in wanted:
@@ -144,8 +144,8 @@ class DocumentCache:
                 missing.append(workload_id)
             else:
                 use(key)
-                found[workload_id] = document
-        return found, missing
+                documents[workload_id] = document
+        return documents, missing
 
     def put(self, key: tuple[int, UUID, bytes], document: bytes) -> None:
         if key in self._documents or len(document) > self._capacity_bytes:
