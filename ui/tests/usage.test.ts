@@ -80,7 +80,7 @@ test("every row stands beside the period before, and what ended there is still n
   ]);
   const ofMany = compared(rows, rows, previous, measureOf(null)!, false);
   expect(ofMany.map((each) => each.row.group["project"])).toEqual(["vision", "nlp"]);
-  expect([changeOf(12, 8), changeOf(6, 8), changeOf(8, 8), changeOf(5, 0), changeOf(120, 8)]).toEqual(["+50 %", "−25 %", "±0 %", undefined, "15 times"]);
+  expect([changeOf(12, 8), changeOf(6, 8), changeOf(8, 8), changeOf(5, 0), changeOf(120, 8), changeOf(800, 8)]).toEqual(["+50 %", "−25 %", "±0 %", undefined, "15 times", undefined]);
 });
 
 test("an address narrows a report by any group, and leads to the workloads where a filter says the same", () => {

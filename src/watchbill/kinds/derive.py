@@ -192,13 +192,12 @@ def _category(view: WorkloadView) -> str:
 
 
 def _requested_pods(facts: Facts) -> RequestedPods:
-    counted = [role for role in facts.roles if not role.is_optional]
-    lows = [role.min for role in counted]
-    highs = [role.max for role in counted]
+    lows = [role.min for role in facts.roles]
+    highs = [role.max for role in facts.roles]
     has_bounds = any(bound is not None for bound in (*lows, *highs))
     low, high = facts.min, facts.max
     if has_bounds:
-        fixed = [role.replicas for role in counted]
+        fixed = [role.replicas for role in facts.roles]
         low = low if low is not None else _bound(lows, fixed)
         high = high if high is not None else _bound(highs, fixed)
     return RequestedPods(

@@ -95,8 +95,11 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
         NodeDevice(id="GPU-b/7", index="1", profile="1g.10gb", workloads=(llama, qwen)),
         NodeDevice(id="GPU-c", index="2"),
     )
-    async with FakeServer(nodes=[answered(devices=devices)]).running() as watchbill:
+    holds_two = NodeResources(gpus=1.14)
+    async with FakeServer(nodes=[answered(devices=devices, allocated=holds_two)]).running() as watchbill:
         lines = (await watchbill("nodes", "node-1")).out.splitlines()
+    async with FakeServer(nodes=[answered(devices=devices)]).running() as watchbill:
+        of_six = (await watchbill("nodes", "node-1")).out.splitlines()
     start = lines.index("")
     assert [line.split() for line in lines[start + 1 : start + 5]] == [
         ["GPU", "ID", "SLICE", "STATE", "WORKLOAD"],
@@ -104,6 +107,7 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
         ["1", "GPU-b/7", "1g.10gb", "allocated", "llama", "(vision),", "qwen", "(vision)"],
         ["2", "GPU-c", "-", "free", "-"],
     ]
+    assert of_six[start + 4].split()[3:5] == ["not", "known"], "its pods hold more than exporters say"
 
 
 async def test_nodes_of_a_pool_and_a_model() -> None:

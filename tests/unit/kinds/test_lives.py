@@ -175,10 +175,10 @@ LIVES: list[tuple[str, tuple[str, ...], str, str, tuple[object, ...]]] = [
     ("cr_ray", NEW, "degraded", "rc", ("RayCluster", "Degraded", 3, 2, 2, 1)),
     ("cr_ray", NEW, "suspending", "rc", ("RayCluster", "Stopping", 3, 0, 2, 1)),
     ("cr_ray", NEW, "suspended", "rc", ("RayCluster", "Stopped", 3, 0, 2, 0)),
-    ("cr_ray", NEW, "RayJob initialising", "rj", ("RayJob", "Initializing", 3, 0, 2, 2)),
-    ("cr_ray", NEW, "RayJob running", "rj", ("RayJob", "Running", 3, 4, 2, 2)),
-    ("cr_ray", NEW, "RayJob completed", "rj", ("RayJob", "Completed", 3, 0, 2, 0)),
-    ("cr_ray", NEW, "RayJob failed", "rf", ("RayJob", "Failed", 3, 0, 2, 0)),
+    ("cr_ray", NEW, "RayJob initialising", "rj", ("RayJob", "Initializing", 4, 0, 2, 2)),
+    ("cr_ray", NEW, "RayJob running", "rj", ("RayJob", "Running", 4, 4, 2, 2)),
+    ("cr_ray", NEW, "RayJob completed", "rj", ("RayJob", "Completed", 4, 0, 2, 0)),
+    ("cr_ray", NEW, "RayJob failed", "rf", ("RayJob", "Failed", 4, 0, 2, 0)),
 ]
 CASES = [
     pytest.param(version, life, moment, name, expected, id=f"{version}-{life}-{moment}-{name}")

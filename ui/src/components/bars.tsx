@@ -33,10 +33,9 @@ export function Bars({ rows, label, empty }: BarsProps) {
               {row.whole !== undefined && (
                 <span class="bars-whole" style={{ width: `${(100 * row.whole) / most}%` }} />
               )}
-              <span
-                class={`bars-fill tone-${row.tone ?? "accent"}`}
-                style={{ width: `${(100 * row.value) / most}%` }}
-              />
+              {row.value > 0 && (
+                <span class={`bars-fill tone-${row.tone ?? "accent"}`} style={{ width: `${(100 * row.value) / most}%` }} />
+              )}
             </span>
             <span class="bars-value">{row.shown}</span>
           </BarLink>

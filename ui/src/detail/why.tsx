@@ -3,7 +3,7 @@
 import { serverNow } from "../api/server_clock";
 import type { ComponentChildren } from "preact";
 import type { PendingReason, Workload } from "../api/shapes";
-import { CopyButton } from "../components/copy";
+import { Command } from "../components/command";
 import { eventsCommand } from "../model/commands";
 import { count, decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
@@ -154,9 +154,7 @@ function Events({ workload }: { readonly workload: Workload }) {
   return (
     <details class="raw">
       <summary>Events with kubectl</summary>
-      <p>
-        <code>{command}</code> <CopyButton text={command} label="Copy the kubectl line" />
-      </p>
+      <Command text={command} />
     </details>
   );
 }

@@ -96,12 +96,12 @@ function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] 
       <table class="small-table wide">
         <thead>
           <tr>
+            <th scope="col">Workload</th>
+            <th scope="col">Owner</th>
             <th scope="col" class="is-number">Idle GPU-hours</th>
             <th scope="col" class="is-number">Idle GPUs</th>
             <th scope="col" class="is-number">Allocated GPUs</th>
             <th scope="col">Idle for</th>
-            <th scope="col">Owner</th>
-            <th scope="col">Workload</th>
             <th scope="col">Project</th>
             <th scope="col">Cluster</th>
             <th scope="col">Phase</th>
@@ -110,12 +110,9 @@ function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] 
         <tbody>
           {workloads.map((workload) => (
             <tr key={workload.id}>
-              <td class="is-number">
-                <strong>{gpuHours(workload.idleGpuHours)}</strong>
-              </td>
-              <td class="is-number">{decimal(workload.idleAllocatedGpus ?? 0)}</td>
-              <td class="is-number">{decimal(workload.allocatedResources?.gpu ?? 0)}</td>
-              <td>{idleSince(workload) === undefined ? "–" : <Age since={idleSince(workload)!} />}</td>
+              <th scope="row">
+                <Link to={`/workloads/${encodeURIComponent(workload.id)}`}>{workload.name}</Link>
+              </th>
               <td>
                 {workload.submittedBy === undefined || workload.submittedBy === "" ? (
                   <Owner owner={undefined} />
@@ -125,9 +122,12 @@ function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] 
                   </Link>
                 )}
               </td>
-              <td>
-                <Link to={`/workloads/${encodeURIComponent(workload.id)}`}>{workload.name}</Link>
+              <td class="is-number">
+                <strong>{gpuHours(workload.idleGpuHours)}</strong>
               </td>
+              <td class="is-number">{decimal(workload.idleAllocatedGpus ?? 0)}</td>
+              <td class="is-number">{decimal(workload.allocatedResources?.gpu ?? 0)}</td>
+              <td>{idleSince(workload) === undefined ? "–" : <Age since={idleSince(workload)!} />}</td>
               <td>
                 <Link class="quiet" to={listUrl([["projectName", "==", workload.projectName]])}>{workload.projectName}</Link>
               </td>

@@ -31,10 +31,19 @@ export function figures(node: ClusterNode): Figures {
   return { ...none, free: rest - lost, lost };
 }
 
-/** What a device is used for, as its exporter tells who holds it. */
+function isHeld(device: NodeDevice): boolean {
+  return (device.workloads ?? []).length > 0;
+}
+
+/**
+ * What a device is used for, as its exporter tells who holds it. Exporters are asked now and then, and know nothing of
+ * a pod that has just begun or ended: where they contradict what the node's pods hold, it is not known.
+ */
 export function deviceUse(device: NodeDevice, node: ClusterNode): Use {
-  if ((device.workloads ?? []).length > 0) return device.isIdle === true ? "idle" : "busy";
-  if (node.isPartial) return "unknown";
+  const allocated = node.allocated.gpus;
+  if (isHeld(device)) return allocated === 0 ? "unknown" : device.isIdle === true ? "idle" : "busy";
+  const held = (node.devices ?? []).filter(isHeld).length;
+  if (node.isPartial || (allocated !== undefined && held < Math.ceil(allocated - 0.005))) return "unknown";
   return node.status === "Ready" && !node.isCordoned ? "free" : "lost";
 }
 

@@ -341,7 +341,7 @@ function UsageTable({ report, rows, totals: sums, question, named, query }: Tabl
           {rows.slice(0, ROWS_SHOWN).map(({ row, now, before }, index) => (
             <tr key={index}>
               <th scope="row">
-                {index < named.length && <span class={`usage-key ${partClass(index)}`} aria-hidden="true" />}
+                <span class={`usage-key ${partClass(index < named.length ? index : -1)}`} aria-hidden="true" />
                 <Name row={row} group={group} />
                 {group.word !== "workload" && <ByWorkload group={group} value={row.group[group.word] ?? ""} query={query} />}
               </th>

@@ -172,9 +172,9 @@ function groupKey(row: UsageRow): string {
   return JSON.stringify(Object.entries(row.group).sort());
 }
 
-/** "+25 %", as people write a change; undefined where there was nothing before. */
+/** "+25 %", as people write a change; undefined where there was nothing before, or so little that it tells nothing. */
 export function changeOf(now: number, previous: number): string | undefined {
-  if (previous <= 0) return undefined;
+  if (previous <= 0 || now >= 100 * previous) return undefined;
   const by = Math.round(100 * (now / previous - 1));
   if (by >= 1000) return `${Math.round(now / previous)} times`;
   return by === 0 ? "±0 %" : `${by > 0 ? "+" : "−"}${Math.abs(by)} %`;

@@ -1,5 +1,6 @@
 """`nodes`: what nodes offer, how much of it is allocated, and to whom; what is the matter with one."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -235,7 +236,7 @@ def _device_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str
             device.index or NONE,
             device.id,
             device.profile or NONE,
-            _use(device, is_ready=node.status == "Ready"),
+            _use(device, node),
             ", ".join(f"{each.name} ({each.project_name})" for each in device.workloads) or NONE,
         ]
         for device in node.devices
@@ -244,10 +245,18 @@ def _device_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str
     yield from table_lines(headers, rows, session.terminal, indent="  ")
 
 
-def _use(device: "NodeDevice", *, is_ready: bool) -> Cell:
-    if not device.workloads:
-        return Cell("free", "green") if is_ready else Cell("not usable", "red")
-    return Cell("idle", "yellow") if device.is_idle else Cell("allocated")
+def _use(device: "NodeDevice", node: "NodeResponse") -> Cell:
+    """As its exporter tells who holds it. Exporters know nothing of a pod that has just begun or ended: where they
+    contradict what the node's pods hold, it is not known."""
+    allocated = node.allocated.gpus
+    if device.workloads:
+        if allocated == 0:
+            return Cell("not known", "dim")
+        return Cell("idle", "yellow") if device.is_idle else Cell("allocated")
+    held = sum(bool(each.workloads) for each in node.devices)
+    if node.is_partial or (allocated is not None and held < math.ceil(allocated - 0.005)):
+        return Cell("not known", "dim")
+    return Cell("free", "green") if node.status == "Ready" else Cell("not usable", "red")
 
 
 def _workload_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str]:

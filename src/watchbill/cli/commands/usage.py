@@ -260,13 +260,16 @@ def _print_notes(
     if report.accounted_until is None:
         session.terminal.note(NOT_YET)
         return
-    if not report.totals.allocated_gpu_hours and not report.totals.pending_gpu_hours:
-        session.terminal.note("No GPU was allocated or requested in these days.")
     totals = report.totals
-    session.terminal.note(
-        f"{totals.allocated_gpu_hours:,.1f} GPU-hours allocated from {report.start:%Y-%m-%d} to "
-        f"{report.end - _DAY:%Y-%m-%d}, {_hours(totals.idle_gpu_hours)} of them idle."
-    )
+    days = f"from {report.start:%Y-%m-%d} to {report.end - _DAY:%Y-%m-%d}"
+    if totals.allocated_gpu_hours:
+        idle = _hours(totals.idle_gpu_hours)
+        session.terminal.note(
+            f"{totals.allocated_gpu_hours:,.1f} GPU-hours allocated {days}, {idle} of them idle."
+        )
+    else:
+        held = "allocated" if totals.pending_gpu_hours else "allocated or requested"
+        session.terminal.note(f"No GPU was {held} {days}.")
     if comparison is not None:
         _print_comparison(session, report, comparison)
     if report.currency is not None and totals.unpriced_gpu_hours:

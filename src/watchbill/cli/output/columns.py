@@ -172,7 +172,7 @@ COLUMNS: dict[str, TableColumn] = {
     ),
     "priority": TableColumn(
         HEADERS["priority"],
-        lambda workload, view: format_number(workload.priority),
+        lambda workload, view: NONE if workload.priority is None else str(workload.priority),
         ("priority",),
     ),
     "id": TableColumn(HEADERS["id"], _text(lambda workload: workload.id), ("id",)),

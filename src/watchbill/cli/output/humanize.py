@@ -76,10 +76,11 @@ def rfc3339(at: datetime, zone: tzinfo = UTC) -> str:
 
 
 def format_number(value: Any) -> str:
-    """At most three decimals, none that say nothing."""
+    """At most three decimals, from 100 on one, none that say nothing."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return NONE if value is None else str(value)
-    return f"{value:.3f}".rstrip("0").rstrip(".")
+    text = f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def format_count(count: int) -> str:

@@ -88,6 +88,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def has_ended(self) -> bool:
         return any(self.holds(end) for end in ENDS)
 
+    @property
+    def needed(self) -> int | None:
+        """How many pods must run before the workload does: all but those that come once it does."""
+        if self.needs is not None or self.number is None or self.has_number:
+            return self.number if self.needs is None else self.needs
+        later = sum(role.replicas for role in self.roles if role.is_optional)
+        return max(0, self.number - later)
+
     def holds(self, predicate: str) -> bool:
         return predicate in self.predicates
 
@@ -96,8 +104,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         known = tuple(roles)
         number = self.number
         if known and not self.has_number:
-            total = sum(role.replicas for role in known if not role.is_optional)
-            number = min(total, INT32_MAX)
+            number = min(sum(role.replicas for role in known), INT32_MAX)
         return msgspec.structs.replace(self, roles=known, number=number)
 
 

@@ -147,7 +147,7 @@ def _needs(children: list[Facts]) -> int | None:
     """How many pods must run before all children do; None where each needs all of its pods."""
     if all(child.needs is None for child in children):
         return None
-    return sum(child.number or 0 if child.needs is None else child.needs for child in children)
+    return sum(child.needed or 0 for child in children)
 
 
 def with_stages(view: WorkloadView) -> Facts:
@@ -169,7 +169,7 @@ def _needs_of_stages(view: WorkloadView, going: list[Object]) -> int:
     ending, serving = [], 0
     for child in going:
         facts = view.definitions.facts(child)
-        needs = (facts.number or 0) if facts.needs is None else facts.needs
+        needs = facts.needed or 0
         if view.definitions.for_object(child).runs_to_end or _has_stages(facts):
             ending.append(needs)
         else:

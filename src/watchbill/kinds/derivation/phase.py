@@ -214,7 +214,7 @@ def required_pods(view: WorkloadView) -> int:
     """How many pods must have a node, and then be ready, before the workload runs."""
     if view.facts.needs is not None:
         return max(1, view.facts.needs)
-    return view.facts.number or len(view.pods.active)
+    return view.facts.needed or len(view.pods.active)
 
 
 def has_run(view: WorkloadView) -> bool:
