@@ -228,6 +228,7 @@ async def test_a_table_fits_the_terminal_and_a_wide_one_is_whole() -> None:
         piped = await watchbill("get", environ={"COLUMNS": "80"})
     assert max(map(len, cut.out.splitlines())) <= 80
     assert "…" in cut.out
+    assert "Running" in cut.out, "what is short stays whole"
     for whole in (wide.out, piped.out):
         assert "n" * 60 in whole
         assert "…" not in whole

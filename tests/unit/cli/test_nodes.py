@@ -96,7 +96,9 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
         NodeDevice(id="GPU-c", index="2"),
     )
     holds_two = NodeResources(gpus=1.14)
-    async with FakeServer(nodes=[answered(devices=devices, allocated=holds_two)]).running() as watchbill:
+    async with FakeServer(
+        nodes=[answered(devices=devices, allocated=holds_two)]
+    ).running() as watchbill:
         lines = (await watchbill("nodes", "node-1")).out.splitlines()
     async with FakeServer(nodes=[answered(devices=devices)]).running() as watchbill:
         of_six = (await watchbill("nodes", "node-1")).out.splitlines()
@@ -107,7 +109,9 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
         ["1", "GPU-b/7", "1g.10gb", "allocated", "llama", "(vision),", "qwen", "(vision)"],
         ["2", "GPU-c", "-", "free", "-"],
     ]
-    assert of_six[start + 4].split()[3:5] == ["not", "known"], "its pods hold more than exporters say"
+    assert of_six[start + 4].split()[3:5] == ["not", "known"], (
+        "its pods hold more than exporters say"
+    )
 
 
 async def test_nodes_of_a_pool_and_a_model() -> None:

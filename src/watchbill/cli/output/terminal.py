@@ -205,9 +205,11 @@ def terminal(environ: Mapping[str, str], *, no_color: bool, is_wide: bool = Fals
 
 _GAP, _NARROW_GAP = "   ", "  "
 _CUT = "…"
-_FLOORS = (12, 6, 4)
-"""Down to how many cells the columns are cut, one after the other, until the table fits. The first column,
-which names the row, is spared the first two."""
+_FLOORS = ((999, 12, 999), (20, 8, 999), (16, 7, 5), (12, 6, 4), (4, 4, 4))
+"""Down to how many cells columns are cut, one step after the other, until the table fits: the first column, which
+names the row; the others; and those with short values, which lose of their header first."""
+_SHORT = 8
+"""Ages, counts and most phases: cut, they tell nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,28 +226,42 @@ def table_lines(
 ) -> list[str]:
     """One line a row; `headers` None leaves their line out."""
     cells = [[_cell(text) for text in row] for row in rows]
+    values = _widths(cells)
     if headers is not None:
         cells.insert(0, [Cell(header, "bold") for header in headers])
-    widths = [max(width(cell.text) for cell in column) for column in zip(*cells, strict=True)]
-    gap = _GAP
+    widths, gap = _widths(cells), _GAP
     if terminal.columns is not None:
-        gap, widths = _fitted(widths, terminal.columns - len(indent))
+        gap, widths = _fitted(widths, values or widths, terminal.columns - len(indent))
     return [indent + _line(row, widths, gap, terminal) for row in cells]
 
 
-def _fitted(widths: list[int], columns: int) -> tuple[str, list[int]]:
-    """The widths, narrowed until they and the gaps fit, the widest first; as near as the floors let it."""
+def _widths(cells: Sequence[Sequence[Cell]]) -> list[int]:
+    return [max(width(cell.text) for cell in column) for column in zip(*cells, strict=True)]
+
+
+def _fitted(widths: list[int], values: list[int], columns: int) -> tuple[str, list[int]]:
+    """The widths, narrowed until they and the gaps fit, the widest first; as near as the floors let it.
+
+    `values`: how wide they are without the header.
+    """
     if sum(widths) + len(_GAP) * (len(widths) - 1) <= columns:
         return _GAP, widths
     fitted = list(widths)
     room = columns - len(_NARROW_GAP) * (len(widths) - 1)
-    for floor in _FLOORS:
-        spared = 1 if floor != _FLOORS[-1] and len(fitted) > 1 else 0
+    is_short = [value <= _SHORT for value in values]
+    for first, other, short in _FLOORS:
+        floors = [
+            max(short, value) if narrow else other
+            for narrow, value in zip(is_short, values, strict=True)
+        ]
+        floors[0] = first if len(floors) > 1 else other
+        if (first, other, short) == _FLOORS[-1]:
+            floors = [short] * len(floors)
         while sum(fitted) > room:
-            widest = max(range(spared, len(fitted)), key=lambda position: fitted[position])
-            if fitted[widest] <= floor:
+            over = [position for position, floor in enumerate(floors) if fitted[position] > floor]
+            if not over:
                 break
-            fitted[widest] -= 1
+            fitted[max(over, key=lambda position: fitted[position])] -= 1
     return _NARROW_GAP, fitted
 
 
