@@ -171,6 +171,9 @@ async def test_capacity_by_gpu_type_sums_up_the_nodes() -> None:
         by_type = await watchbill("capacity", "--by", "gpu-type")
         by_both = await watchbill("capacity", "--by", "nodepool,gpu-type", "--no-headers")
         documents = json.loads((await watchbill("capacity", "--by", "gpu-type", "-o", "json")).out)
+        as_csv = (await watchbill("capacity", "--by", "gpu-type", "-o", "csv")).out
+    named = [set(row) for row in csv.DictReader(io.StringIO(as_csv))]
+    assert named == [set(each) for each in documents["gpuTypes"]]
     assert [line.split()[:7] for line in by_type.out.splitlines()] == [
         ["CLUSTER", "GPU-TYPE", "NODES", "GPUS", "ALLOCATED", "IDLE", "FREE"],
         ["west", "A100-SXM4-80GB", "2", "16", "12", "4", "2"],

@@ -88,6 +88,7 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
     async with fake(answered(1), answered(3, workload=2), gone).running() as watchbill:
         listed = await watchbill("pods", "--limit", "1")
         as_json = await watchbill("pods", "-o", "json")
+        as_csv = await watchbill("pods", "-o", "csv")
         deleted = await watchbill("pods", "llama-sft-1", "--deleted", "--no-headers")
         nothing = await watchbill("pods", "llama-sft-2", "--deleted")
         project = await watchbill("pods", "-p", "vision")
@@ -98,6 +99,8 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
         "llama-sft-1",
         "llama-sft-3",
     ]
+    rows = [line.split(",")[0] for line in as_csv.out.splitlines()]
+    assert rows == ["name", "llama-sft-1", "llama-sft-3"]
     assert deleted.out.split()[0] == "llama-sft-4"
     assert (nothing.out, nothing.err) == (nothing.out, "No pods are known.\n")
     assert project.code == 2

@@ -107,6 +107,14 @@ async def test_idle_says_since_when_and_what_it_cost() -> None:
     async with fake.running() as running:
         outcome = await running("idle")
         document = json.loads((await running("idle", "-o", "json")).out)
+        lines = (await running("idle", "-o", "csv")).out.splitlines()
+    assert lines[0].split(",")[:2] + lines[0].split(",")[-2:] == [
+        "name",
+        "id",
+        "idleSince",
+        "idleGpuHours",
+    ]
+    assert [line.split(",")[-1] for line in lines[1:]] == ["1234.56", "3.0"], "numbers as they are"
     header, first, _ = outcome.out.splitlines()
     assert header.split()[-4:] == ["IDLE", "IDLE-FOR", "IDLE-HOURS", "PHASE"]
     assert first.split()[-5:] == ["2", "1h", "30m", "1,234.6", "Running"]
@@ -121,6 +129,12 @@ async def test_idle_by_owner_sums_every_page() -> None:
     async with FakeServer(idle=many).running() as running:
         outcome = await running("idle", "--by", "owner", "--no-headers")
         cut = await running("idle", "--by", "owner", "--limit", "1")
+        sums = (await running("idle", "--by", "owner", "-o", "csv")).out.splitlines()
+    assert [line.split(",")[:3] + line.split(",")[-1:] for line in sums] == [
+        ["owner", "workloads", "idleAllocatedGpus", "idleGpuHours"],
+        ["alan@example.com", "301", "602.0", "90902.0"],
+        ["ada@example.com", "301", "602.0", "90601.0"],
+    ]
     assert [line.split() for line in outcome.out.splitlines()] == [
         ["alan@example.com", "301", "602", "1h", "40m", "90,902.0"],
         ["ada@example.com", "301", "602", "1h", "40m", "90,601.0"],

@@ -20,7 +20,7 @@ from watchbill.cli.output.humanize import (
 )
 from watchbill.cli.output.terminal import (
     DOCUMENTS,
-    AnswerFormat,
+    TableFormat,
     table_lines,
 )
 
@@ -62,7 +62,7 @@ async def capacity(
     by: Annotated[
         CapacityGrouping, typer.Option("--by", help="What a row is, within each cluster.")
     ] = CapacityGrouping.NODE_POOL,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     cluster: options.ClusterOption = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
@@ -86,6 +86,13 @@ async def capacity(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({_DOCUMENT_NAMES[by]: documents}))
         return
+    if output is TableFormat.CSV:
+        from watchbill.tabular import rows_as_csv
+
+        names = _csv_names(by)
+        rows = [[document[name] for name in names] for document in documents]
+        session.terminal.write(rows_as_csv([names, *rows]))
+        return
     if not documents:
         what = "node pools" if is_of_pools else "nodes with GPUs"
         session.terminal.note(
@@ -93,8 +100,8 @@ async def capacity(
         )
         return
     headers = header_row(*_COLUMNS[by])
-    rows = [_row(document) for document in documents]
-    for line in table_lines(None if no_headers else headers, rows, session.terminal):
+    lines = [_row(document) for document in documents]
+    for line in table_lines(None if no_headers else headers, lines, session.terminal):
         session.terminal.print(line)
     shown = {document["cluster"] for document in documents}
     note_stale(
@@ -103,6 +110,18 @@ async def capacity(
         session.now(),
         "nodes",
     )
+
+
+def _csv_names(by: CapacityGrouping) -> list[str]:
+    """As the documents have them."""
+    groups = {
+        CapacityGrouping.NODE_POOL: ["nodePool"],
+        CapacityGrouping.GPU_TYPE: ["gpuType"],
+        CapacityGrouping.BOTH: ["nodePool", "gpuType"],
+    }
+    is_of_pools = by is CapacityGrouping.NODE_POOL
+    figures = [name for name in _FIGURES if not (is_of_pools and name == "idleGpus")]
+    return ["cluster", *groups[by], "nodes", *figures, "gpuMemoryBytes"]
 
 
 async def _pools(session: CommandContext, clusters: "Sequence[Cluster]") -> list[Document]:
@@ -184,7 +203,9 @@ def _sums(nodes: "Sequence[NodeResponse]") -> Document:
 
 def _sum(values: Iterable[float | None]) -> float | None:
     amounts = list(values)
-    return None if None in amounts else sum(amount for amount in amounts if amount is not None)
+    if None in amounts:
+        return None
+    return round(sum(amount for amount in amounts if amount is not None), 6)
 
 
 def _row(document: Document) -> list[str]:

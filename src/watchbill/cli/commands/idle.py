@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watchbill.cli.connection import options
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, load_view, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import (
@@ -20,7 +21,7 @@ from watchbill.cli.output.columns import (
 )
 from watchbill.cli.output.headers import HEADERS, header_row
 from watchbill.cli.output.humanize import format_age, format_count, format_number, plural
-from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
+from watchbill.cli.output.terminal import DOCUMENTS, Cell, TableFormat, table_lines
 
 if TYPE_CHECKING:
     from watchbill.responses.contract import WorkloadResponse
@@ -61,7 +62,7 @@ async def idle(
     by: Annotated[
         IdleGrouping | None, typer.Option("--by", help="What to sum by.  [default: each workload]")
     ] = None,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     filters: options.Filters = None,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
@@ -82,13 +83,19 @@ async def idle(
     selected = select_columns(columns, _DEFAULT, _COLUMNS)
     scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     narrowing = (*(filters or ()), *await scope_filters(session.client, scope))
-    is_list = output not in DOCUMENTS and by is None
+    is_csv = output is TableFormat.CSV
+    if is_csv and columns is not None:
+        usage_error("--columns chooses columns of tables; -o csv has all of its own.")
+    is_list = output not in DOCUMENTS and by is None and not is_csv
     most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
     answer = await session.client.idle_workloads(Selection(filters=narrowing), most=most)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](answer))
         return
     view = await load_view(session)
+    if is_csv:
+        session.terminal.write(_csv(answer.workloads, by, view))
+        return
     if by is None:
         headers = [column.header for column in selected]
         rows = [
@@ -109,35 +116,78 @@ async def idle(
     await _note_sums(session, answer, narrowing)
 
 
+def _csv(workloads: "Sequence[IdleWorkload]", by: IdleGrouping | None, view: ColumnView) -> bytes:
+    """Numbers as they are, and instants instead of ages."""
+    from watchbill.tabular import CsvCell, rows_as_csv
+
+    rows: list[Sequence[CsvCell]]
+    if by is not None:
+        rows = [(by.value, "workloads", "idleAllocatedGpus", "idleSince", "idleGpuHours")]
+        rows += [
+            (name, len(members), _sum_of_gpus(members), _earliest(members), _sum_of_hours(members))
+            for name, members in _groups(workloads, by, view)
+        ]
+        return rows_as_csv(rows)
+    rows = [
+        (
+            *("name", "id", "type", "project", "owner", "cluster", "phase", "allocatedGpus"),
+            *("idleAllocatedGpus", "idleSince", "idleGpuHours"),
+        )
+    ]
+    rows += [
+        (
+            *(each.name, str(each.id), each.type, each.project_name, each.submitted_by),
+            *(_text_of("cluster", each, view), each.phase.value, each.allocated_resources.gpu),
+            *(each.idle_allocated_gpus, each.extra.idle_since, each.idle_gpu_hours),
+        )
+        for each in workloads
+    ]
+    return rows_as_csv(rows)
+
+
+def _text_of(column: str, workload: "IdleWorkload", view: ColumnView) -> str:
+    cell = COLUMNS[column].show(workload, view)
+    return cell if isinstance(cell, str) else cell.text
+
+
+def _groups(
+    workloads: "Sequence[IdleWorkload]", by: IdleGrouping, view: ColumnView
+) -> "list[tuple[str, list[IdleWorkload]]]":
+    """The most GPU-hours first."""
+    groups: dict[str, list[IdleWorkload]] = {}
+    for workload in workloads:
+        groups.setdefault(_text_of(by.value, workload, view), []).append(workload)
+    return sorted(groups.items(), key=lambda item: -_sum_of_hours(item[1]))
+
+
 def _group_rows(
     workloads: "Sequence[IdleWorkload]", by: IdleGrouping, view: ColumnView
 ) -> tuple[list[str], list[list[Cell | str]]]:
-    """A row a group, the most GPU-hours first."""
-    column = COLUMNS[by.value]
-    groups: dict[str, list[IdleWorkload]] = {}
-    for workload in workloads:
-        cell = column.show(workload, view)
-        groups.setdefault(cell if isinstance(cell, str) else cell.text, []).append(workload)
+    """A row a group."""
     rows: list[list[Cell | str]] = [
         [
             name,
             format_count(len(members)),
-            format_number(sum(member.idle_allocated_gpus or 0 for member in members)),
+            format_number(_sum_of_gpus(members)),
             format_age(_earliest(members), view.now),
             f"{_sum_of_hours(members):,.1f}",
         ]
-        for name, members in sorted(groups.items(), key=lambda item: -_sum_of_hours(item[1]))
+        for name, members in _groups(workloads, by, view)
     ]
     headers = header_row("workloads", "idleAllocatedGpus", "longestIdle", "idleGpuHours")
-    return [column.header, *headers], rows
+    return [COLUMNS[by.value].header, *headers], rows
 
 
 def _earliest(workloads: "Sequence[IdleWorkload]") -> datetime | None:
     return min(filter(None, (workload.extra.idle_since for workload in workloads)), default=None)
 
 
+def _sum_of_gpus(workloads: "Sequence[IdleWorkload]") -> float:
+    return round(sum(workload.idle_allocated_gpus or 0 for workload in workloads), 6)
+
+
 def _sum_of_hours(workloads: "Sequence[IdleWorkload]") -> float:
-    return sum(workload.idle_gpu_hours for workload in workloads)
+    return round(sum(workload.idle_gpu_hours for workload in workloads), 6)
 
 
 async def _note_sums(

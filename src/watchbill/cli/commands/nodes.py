@@ -246,8 +246,8 @@ def _device_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str
 
 
 def _use(device: "NodeDevice", node: "NodeResponse") -> Cell:
-    """As its exporter tells who holds it. Exporters know nothing of a pod that has just begun or ended: where they
-    contradict what the node's pods hold, it is not known."""
+    """As its exporter tells who holds it, which knows nothing of a pod that has just begun or ended: where it
+    contradicts what the node's pods hold, that is not known."""
     allocated = node.allocated.gpus
     if device.workloads:
         if allocated == 0:

@@ -1,8 +1,8 @@
 """`pods` and `logs`: the pods of workloads, and the kubectl commands that print what they wrote."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import (
     LookupScope,
+    cluster_names,
     find_cluster,
     find_workload,
     noted_cluster_names,
@@ -21,9 +22,9 @@ from watchbill.cli.output.kubectl import log_lines
 from watchbill.cli.output.terminal import (
     DOCUMENTS,
     PHASE_COLOURS,
-    AnswerFormat,
     Cell,
     Row,
+    TableFormat,
     table_lines,
 )
 
@@ -47,7 +48,7 @@ async def pods(
     session: CommandContext,
     typed: typer.Context,
     name: options.MaybeNamed = None,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: _Deleted = False,
@@ -71,18 +72,54 @@ async def pods(
         workload_id = (await find_workload(client, name, scope)).workload.id
     if name is None and cluster is not None:
         filters = (f"clusterId=={(await find_cluster(client, cluster)).id}",)
-    most = limit or (SHOWN_PODS if output is AnswerFormat.TABLE else None)
+    is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)
+    most = limit or (SHOWN_PODS if is_for_people else None)
     listed = await client.pods(
         workload_id, filters=filters, search=search, is_deleted=deleted, most=most
     )
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"pods": listed.pods}))
         return
+    if output is TableFormat.CSV:
+        session.terminal.write(_csv(listed.pods, await cluster_names(session)))
+        return
     _print_pods(session, listed, of_one=workload_id is not None, has_headers=not no_headers)
     if not listed.pods:
         session.terminal.note("No pods are known." if deleted else "No pods; see --deleted.")
     elif not deleted:
         await noted_cluster_names(session, {pod.cluster_id for pod in listed.pods}, "pods")
+
+
+def _csv(listed: "Sequence[PodResponse]", clusters: Mapping[Any, str]) -> bytes:
+    """Numbers as they are, and instants instead of ages."""
+    from watchbill.tabular import CsvCell, rows_as_csv
+
+    rows: list[Sequence[CsvCell]] = [
+        (
+            *("name", "id", "workload", "workloadId", "project", "cluster", "status", "isReady"),
+            *(
+                "restarts",
+                "lastExit",
+                "node",
+                "nodePool",
+                "allocatedGpus",
+                "createdAt",
+                "deletedAt",
+            ),
+        )
+    ]
+    rows += [
+        (
+            *(pod.name, str(pod.id), pod.workload_name, str(pod.workload_id), pod.project_name),
+            *(clusters.get(pod.cluster_id, str(pod.cluster_id)), _status(pod).text),
+            *("true" if pod.is_ready else "false", pod.restarts, next(_exits(pod), None)),
+            *(pod.node_name, pod.current_node_pool),
+            pod.allocated_resources.gpu if pod.allocated_resources else None,
+            *(pod.created_at, pod.deleted_at),
+        )
+        for pod in listed
+    ]
+    return rows_as_csv(rows)
 
 
 def _is_from_environment(typed: typer.Context, option: str) -> bool:

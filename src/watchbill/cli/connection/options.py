@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watchbill.cli.connection.session import CliLogin, with_context
-from watchbill.cli.output.terminal import AnswerFormat, safe
+from watchbill.cli.output.terminal import AnswerFormat, TableFormat, safe
 from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
@@ -207,6 +207,7 @@ CredentialFile = Annotated[
     ),
 ]
 Output = Annotated[AnswerFormat, typer.Option("--output", "-o", help="How to print.")]
+TableOutput = Annotated[TableFormat, typer.Option("--output", "-o", help="How to print.")]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print no header line.")]
 Limit = Annotated[
     int | None,

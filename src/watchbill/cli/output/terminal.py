@@ -206,8 +206,8 @@ def terminal(environ: Mapping[str, str], *, no_color: bool, is_wide: bool = Fals
 _GAP, _NARROW_GAP = "   ", "  "
 _CUT = "…"
 _FLOORS = ((999, 12, 999), (20, 8, 999), (16, 7, 5), (12, 6, 4), (4, 4, 4))
-"""Down to how many cells columns are cut, one step after the other, until the table fits: the first column, which
-names the row; the others; and those with short values, which lose of their header first."""
+"""Down to how many cells columns are cut, one step after the other, until the table fits: the first column,
+which names the row; the others; and those with short values, which lose of their header first."""
 _SHORT = 8
 """Ages, counts and most phases: cut, they tell nothing."""
 
