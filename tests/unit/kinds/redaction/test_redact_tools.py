@@ -162,7 +162,7 @@ def test_a_script_of_a_shell_is_read_word_by_word(shell: str, option: str) -> No
 
 
 @pytest.mark.parametrize(
-    "command, arguments, shown",
+    ("command", "arguments", "shown"),
     [
         (["mysql"], ["-px", "-h", "db"], ["-p***", "-h", "db"]),
         (["/usr/bin/redis-cli"], ["-a", "x", "ping"], ["-a", "***", "ping"]),
