@@ -26,6 +26,9 @@ const PAGES: readonly (readonly [string, string])[] = [
   ["/clusters", "Clusters"],
 ];
 
+/** 1 is the first page. */
+const PAGE_KEYS = Object.fromEntries(PAGES.map(([path], index) => [String(index + 1), () => navigate(path)]));
+
 interface FrameProps {
   readonly route: Route;
   readonly me: Me;
@@ -35,7 +38,7 @@ interface FrameProps {
 
 export function Frame({ route, me, onLoggedOut, children }: FrameProps) {
   const [isHelpOpen, setHelpOpen] = useState(false);
-  useKeys({ "?": () => setHelpOpen(true) });
+  useKeys({ ...PAGE_KEYS, "?": () => setHelpOpen(true) });
   return (
     <>
       <a class="skip" href="#content">

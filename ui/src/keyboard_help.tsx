@@ -2,6 +2,8 @@ import { useEffect, useRef } from "preact/hooks";
 
 const KEYS: readonly (readonly [string, string])[] = [
   ["/", "search"],
+  ["1  …  7", "Workloads, Fleet, Idle GPUs, Usage, Nodes, Projects, Clusters"],
+  ["p", "pending workloads alone, or all again"],
   ["j  k  ↓  ↑", "next or previous workload"],
   ["o", "open in the side panel"],
   ["Enter", "open as a page"],

@@ -193,6 +193,26 @@ async def test_the_list_can_be_used_by_keyboard(tab: Tab) -> None:
     await expect(tab.page).to_have_url(re.compile(f"/workloads/{UUID(int=1)}$"))
 
 
+async def test_filters_and_pages_can_be_reached_by_keyboard(tab: Tab) -> None:
+    keyboard, chips = tab.page.keyboard, tab.page.locator(".chip-words")
+    await tab.log_in()
+    await tab.page.wait_for_selector(".row .name")
+    await keyboard.press("p")
+    await expect(chips).to_have_text(["Phase is Pending"])
+    await keyboard.press("p")
+    await expect(chips).to_have_count(0)
+    await keyboard.press("f")
+    await expect(tab.page.locator(".filter-form select")).to_be_focused()
+    await keyboard.type("Owner")
+    for key in ("Tab", "ArrowRight", "ArrowLeft", "Tab"):
+        await keyboard.press(key)
+    await keyboard.type("ada")
+    await keyboard.press("Enter")
+    await expect(chips).to_have_text(["Owner contains ada"])
+    await keyboard.press("3")
+    await expect(tab.page).to_have_title("Idle GPUs · Watchbill")
+
+
 async def test_changes_appear_in_place_and_new_workloads_wait(tab: Tab, site: Site) -> None:
     fleet = site.fleet
     await tab.log_in("/?sortBy=createdAt&sortOrder=desc")

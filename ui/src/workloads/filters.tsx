@@ -1,5 +1,6 @@
 /** Filters as chips, and the form that adds or changes a filter. */
 
+import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { getFacets } from "../api/routes";
 import { clusterName, useClusters, type Clusters } from "../clusters/context";
@@ -11,7 +12,7 @@ import { Popover } from "../components/popover";
 
 interface FiltersProps {
   readonly view: View;
-  /** The field of the filter that is being added; undefined while the form is closed. */
+  /** The field of the filter that is being added; empty = to be chosen, undefined while the form is closed. */
   readonly newField: string | undefined;
   readonly setNewField: (field: string | undefined) => void;
   readonly onFilters: (filters: readonly Filter[]) => void;
@@ -42,7 +43,7 @@ export function FilterChips({ view, newField, setNewField, onFilters }: FiltersP
         button="+ filter"
         title={isFull ? `At most ${MAX_FILTERS} filters` : undefined}
         isOpen={newField !== undefined && !isFull}
-        setOpen={(isOpen) => setNewField(isOpen ? "projectName" : undefined)}
+        setOpen={(isOpen) => setNewField(isOpen ? "" : undefined)}
       >
         <FilterForm
           key={newField}
@@ -125,7 +126,7 @@ interface FilterFormProps {
 
 function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
   const [draft, setDraft] = useState<Filter>(
-    filter ?? { field: wanted ?? "projectName", operator: defaultOperator(wanted), value: "" },
+    filter ?? { field: wanted || "projectName", operator: defaultOperator(wanted || undefined), value: "" },
   );
   const [isSubmitted, setSubmitted] = useState(false);
   const field = fieldNamed(draft.field)!;
@@ -143,6 +144,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
       <label>
         Field
         <select
+          data-autofocus={wanted === "" ? true : undefined}
           value={draft.field}
           onChange={(event) => {
             const next = fieldNamed(event.currentTarget.value)!;
@@ -156,7 +158,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
           ))}
         </select>
       </label>
-      <div class="operators" role="radiogroup" aria-label="Operator">
+      <div class="operators" role="radiogroup" aria-label="Operator" onKeyDown={moveOperator}>
         {operators.map((operator) => (
           <button
             key={operator}
@@ -164,6 +166,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
             role="radio"
             class="operator"
             aria-checked={draft.operator === operator}
+            tabIndex={draft.operator === operator ? 0 : -1}
             title={`${field.name}${operator}…`}
             onClick={() => setDraft({ ...draft, operator })}
           >
@@ -182,6 +185,21 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
       </button>
     </form>
   );
+}
+
+const STEPS: Readonly<Record<string, number>> = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+/** Arrows choose the next or previous operator, as in every group of radio buttons. */
+function moveOperator(event: JSX.TargetedKeyboardEvent<HTMLElement>): void {
+  const step = STEPS[event.key];
+  const radios = [...event.currentTarget.querySelectorAll<HTMLElement>("[role=radio]")];
+  const at = radios.findIndex((radio) => radio === event.target);
+  if (step === undefined || at < 0) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const next = radios[(at + step + radios.length) % radios.length]!;
+  next.click();
+  next.focus();
 }
 
 /** Fields that people remember a part of: a name without its number, an owner without the domain. */

@@ -9,7 +9,7 @@ import { useKeys } from "../hooks/keyboard";
 import { useLiveQuery } from "../hooks/live_query";
 import { NARROW, useMedia } from "../hooks/media";
 import { clock, count } from "../model/format";
-import type { Filter } from "../model/filter";
+import { toggled, type Filter } from "../model/filter";
 import { readDetailView, detailViewUrl } from "../model/detail_view";
 import { readView, rowsKey, sortedBy, viewUrl, type View, type Widths } from "../model/view";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
@@ -70,7 +70,8 @@ export function WorkloadsPage({ route }: { readonly route: Route }) {
     },
     o: withSelected((workload) => openPanel(workload, selected)),
     c: (event) => (event.preventDefault(), setChoosingColumns(true)),
-    f: (event) => (event.preventDefault(), setNewField("projectName")),
+    f: (event) => (event.preventDefault(), setNewField("")),
+    p: () => setFilters(toggled(view.filters, "phase", "Pending")),
     n: () => void rows.reveal(),
     Escape: () => {
       if (view.openId !== undefined) close();
