@@ -37,7 +37,7 @@ from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import stream, tracker
 from watchbill.kinds import derive
 from watchbill.kinds.derivation.pods import pods_of
-from watchbill.store.ingest import held_deletions
+from watchbill.store.ingest import held_deletions, inventory
 
 HISTORIES = Path(__file__).parents[1] / "fixtures" / "histories"
 CLOCKED = (cache, owner_lookup, watch_manager, attention, reflector, stream, tracker)
@@ -115,6 +115,8 @@ def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
     patch.setattr(stream, "jittered", lambda seconds: seconds)
     patch.setattr(watch_manager, "jittered", lambda seconds: seconds)
     patch.setattr(held_deletions, "SUSPECT_ROWS", 3)
+    patch.setattr(held_deletions, "ROWS_AT_ONCE", 2)
+    patch.setattr(inventory, "ROWS_AT_ONCE", 2)
     patch.setattr(run_module.gc, "freeze", lambda: None)
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -115,11 +115,11 @@ async def test_samples_count_until_their_day_is_forgotten(server: Served) -> Non
     before = await stored(server)
     readings = tuple(Reading(MetricType.CPU_USAGE_CORES, 1.0, f"c{n}") for n in range(10))
 
-    async def tell(minute: int, most_bytes: int, *, now: datetime = NOW) -> None:
+    async def tell(minute: int, most_bytes: int, *, now: datetime = NOW, number: int = 1) -> None:
         scrape = Scrape(
             at=now - timedelta(minutes=minute),
             counted_since=NOW,
-            workloads=(Measured(workload(1).id, readings),),
+            workloads=(Measured(workload(number).id, readings),),
         )
         agent.seq += 1
         batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=(scrape,))
@@ -131,7 +131,8 @@ async def test_samples_count_until_their_day_is_forgotten(server: Served) -> Non
         before += added
         assert await stored(server) == before
     await tell(3, 1)
-    assert await stored(server) == before
+    await tell(4, 10**9, number=2)
+    assert await stored(server) == before, "nothing is kept of a workload that nobody reported"
     await tell(0, 10**9, now=NOW + timedelta(days=1))
     before += names + 180
     assert await stored(server) == before, "names stay as long as they are used"

@@ -22,7 +22,7 @@ from watchbill.protocol import (
 )
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_list
-from watchbill.store.ingest import inventory
+from watchbill.store.ingest import held_deletions, inventory
 from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
@@ -173,7 +173,13 @@ async def test_a_wrong_count_deletes_nothing(db: Database) -> None:
     assert await live(db) == 1
 
 
-async def test_too_much_at_once_is_held_until_a_second_look(db: Database) -> None:
+@pytest.mark.parametrize("rows_at_once", [5_000, 7])
+async def test_too_much_at_once_is_held_until_a_second_look(
+    db: Database, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    """However many rows are read at a time: an agent that lists nothing of 500,000 fills no memory."""
+    monkeypatch.setattr(held_deletions, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(inventory, "ROWS_AT_ONCE", rows_at_once)
     agent = await connected_agent(db, START)
     everything = [upsert(workload(number)) for number in range(1, 121)]
     await agent.send(*everything, now=START)
@@ -185,6 +191,8 @@ async def test_too_much_at_once_is_held_until_a_second_look(db: Database) -> Non
     _, second = await take(db, agent, everything[:20], JOBS, now=SECOND)
     assert (second.deleted, second.held) == (100, False)
     assert await live(db) == 20
+    _, few = await take(db, agent, everything[:3], JOBS, now=SECOND)
+    assert (few.deleted, few.held) == (17, False), "no more than 50 at once need no second look"
 
 
 async def test_a_mass_deletion_takes_statements_of_a_bounded_size(

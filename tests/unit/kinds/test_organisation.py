@@ -159,14 +159,14 @@ def test_the_submitter_on_the_template_or_on_the_pod_group_made_for_the_root() -
     assert workload(pytorch(), [pod(1)], pod_groups=groups[:1]).submitted_by is None
 
 
-def test_helm_s_release_is_the_ai_application() -> None:
-    noted = {
-        "meta.helm.sh/release-name": "rag",
-        "meta.helm.sh/release-namespace": "apps",
-    }
-    result = workload(pytorch(annotations=noted))
+@pytest.mark.parametrize("named", [{}, {"meta.helm.sh/release-namespace": "apps"}])
+def test_helm_s_release_is_the_ai_application_of_its_own_namespace(named: dict[str, str]) -> None:
+    root = pytorch(annotations={"meta.helm.sh/release-name": "rag", **named})
+    result = workload(root)
     assert result.ai_application_name == "rag"
-    assert result.ai_application_id == str(uuid5(CLUSTER_ID, "apps/rag"))
+    assert result.ai_application_id == str(
+        uuid5(CLUSTER_ID, f"{root['metadata']['namespace']}/rag")
+    )
     assert workload(pytorch()).ai_application_id is None
 
 

@@ -7,7 +7,7 @@ so DELETED means deleted only without them.
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,6 +82,13 @@ def request_path(*segments: str) -> str:
     return "".join(f"/{segment}" for segment in segments)
 
 
+CountBytes = Callable[[int], None]
+
+
+def uncounted(_count: int) -> None:
+    """Of what nobody has a budget for."""
+
+
 class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
@@ -134,13 +141,15 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
-    async def read(self, path: str, *, max_bytes: int, seconds: float) -> bytes:
+    async def read(
+        self, path: str, *, max_bytes: int, seconds: float, count: CountBytes = uncounted
+    ) -> bytes:
         """A page of text from behind the API server's proxy. Raises ApiFailure."""
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
         try:
             response = await self._open(path, accept="text/plain", limits=limits, is_plain=True)
             async with response:
-                return await bounded_body(response, max_bytes)
+                return await bounded_body(response, max_bytes, count)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
@@ -283,13 +292,18 @@ class BodyTooLarge(ApiFailure):
     """A page of a target exceeds its limit."""
 
 
-async def bounded_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is, ApiFailure for a compressed one."""
+async def bounded_body(
+    response: aiohttp.ClientResponse, max_bytes: int, count: CountBytes = uncounted
+) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is, ApiFailure for a compressed one.
+
+    `count` is called with what has come, so that a body counts that never ends."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiFailure(ErrorKind.REFUSED, "the page is compressed although that was not accepted")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
+        count(len(chunk))
         if len(body) > max_bytes:
             raise BodyTooLarge(ErrorKind.REFUSED, f"the page is larger than {max_bytes} bytes")
     return bytes(body)

@@ -15,6 +15,7 @@ import structlog
 
 from watchbill.agent.cache.cache import Cache
 from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets, device_id
+from watchbill.agent.kubernetes.client import CountBytes
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.devices import (
     DCGM_METRICS,
@@ -349,15 +350,15 @@ class Scraper:
             name for name, each in details.items() if each.is_ready and not each.is_virtual
         }
 
-    async def _kubelet(self, node: str) -> bytes:
+    async def _kubelet(self, node: str, count: CountBytes) -> bytes:
         if node not in self._without_resource_page:
             try:
-                return await self._fetcher.node(node, RESOURCE_PAGE, INFRASTRUCTURE)
+                return await self._fetcher.node(node, RESOURCE_PAGE, INFRASTRUCTURE, count)
             except ApiFailure as failure:
                 if failure.kind is not ErrorKind.ABSENT:
                     raise
                 self._without_resource_page.add(node)
-        return await self._fetcher.node(node, CADVISOR_PAGE, INFRASTRUCTURE)
+        return await self._fetcher.node(node, CADVISOR_PAGE, INFRASTRUCTURE, count)
 
     async def _scrape_servers(
         self,
@@ -405,12 +406,12 @@ class Scraper:
             figures |= {(kind, bound): value for bound, value in totals.items()}
         return figures
 
-    async def _server(self, target: ScrapeTarget) -> bytes:
+    async def _server(self, target: ScrapeTarget, count: CountBytes) -> bytes:
         """The page at the first path that exists; the path is remembered."""
         known = self._inference_paths.get(target.uid)
         for path in (known,) if known else target.paths:
             try:
-                body = await self._fetcher.pod(target, path, WORKLOADS)
+                body = await self._fetcher.pod(target, path, WORKLOADS, count)
             except ApiFailure as failure:
                 if failure.kind is not ErrorKind.ABSENT or path == target.paths[-1]:
                     self._inference_paths.pop(target.uid, None)

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import heapq
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
 
@@ -23,7 +23,14 @@ from yarl import URL
 
 from watchbill import __version__
 from watchbill.agent.cache.targets import ScrapeTarget
-from watchbill.agent.kubernetes.client import BodyTooLarge, KubeClient, bounded_body, request_path
+from watchbill.agent.kubernetes.client import (
+    BodyTooLarge,
+    CountBytes,
+    KubeClient,
+    bounded_body,
+    request_path,
+    uncounted,
+)
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, cause_of, failure_of_response
 from watchbill.agent.metrics.exposition import (
     ExpositionParser,
@@ -92,6 +99,9 @@ class ScrapeTurns:
 log = structlog.get_logger(__name__)
 
 _ERROR_BYTES = 4 * 1024
+_METADATA_ADDRESSES = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200")))
+"""Of clouds that answer elsewhere than at a link-local address."""
+_EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 
 
 class Fetcher:
@@ -123,24 +133,30 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def node(self, name: str, path: str, limits: ScrapeLimits) -> bytes:
+    async def node(
+        self, name: str, path: str, limits: ScrapeLimits, count: CountBytes = uncounted
+    ) -> bytes:
         """A page of the node's kubelet. Raises ApiFailure."""
-        return await self._proxied(node_proxy_path(name, path), limits)
+        return await self._proxied(node_proxy_path(name, path), limits, count)
 
-    async def pod(self, target: ScrapeTarget, path: str, limits: ScrapeLimits) -> bytes:
+    async def pod(
+        self, target: ScrapeTarget, path: str, limits: ScrapeLimits, count: CountBytes = uncounted
+    ) -> bytes:
         """A page of a pod. Raises ApiFailure."""
         if self._is_direct:
-            return await self._direct(target, path, limits)
+            return await self._direct(target, path, limits, count)
         return await self._proxied(
-            pod_proxy_path(target.namespace, target.pod, target.port, path), limits
+            pod_proxy_path(target.namespace, target.pod, target.port, path), limits, count
         )
 
-    async def _proxied(self, path: str, limits: ScrapeLimits) -> bytes:
+    async def _proxied(self, path: str, limits: ScrapeLimits, count: CountBytes) -> bytes:
         return await self._kube.read(
-            path, max_bytes=limits.body_bytes, seconds=limits.target_seconds
+            path, max_bytes=limits.body_bytes, seconds=limits.target_seconds, count=count
         )
 
-    async def _direct(self, target: ScrapeTarget, path: str, limits: ScrapeLimits) -> bytes:
+    async def _direct(
+        self, target: ScrapeTarget, path: str, limits: ScrapeLimits, count: CountBytes
+    ) -> bytes:
         assert self._session is not None  # entered before use
         try:
             async with self._session.get(
@@ -151,7 +167,7 @@ class Fetcher:
                 if response.status != 200:
                     body = await response.content.read(_ERROR_BYTES)
                     raise failure_of_response(response.status, response.headers, body)
-                return await bounded_body(response, limits.body_bytes)
+                return await bounded_body(response, limits.body_bytes, count)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiFailure(ErrorKind.UNREACHABLE, cause_of(error)) from error
 
@@ -173,15 +189,29 @@ def pod_url(address: str, port: int, path: str) -> URL:
         ip = ip_address(address)
     except ValueError:
         raise ApiFailure(ErrorKind.REFUSED, "the pod's address is not an IP address") from None
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+    if not all(map(_may_be_a_pods, (ip, *_embedded(ip)))):
         raise ApiFailure(ErrorKind.REFUSED, f"{ip} is not the address of a pod")
     host = f"[{ip.compressed}]" if ip.version == 6 else ip.compressed
     return URL(f"http://{host}:{_port(port)}{request_path(*_segments(path))}", encoded=True)
 
 
+def _may_be_a_pods(ip: IPv4Address | IPv6Address) -> bool:
+    is_special = ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified
+    is_broadcast = ip.version == 4 and ip.is_reserved
+    return not (is_special or is_broadcast or ip in _METADATA_ADDRESSES)
+
+
+def _embedded(ip: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, translated, 6to4, Teredo."""
+    if isinstance(ip, IPv6Address):
+        if any(ip in network for network in _EMBEDDING):
+            yield IPv4Address(int(ip) & 0xFFFFFFFF)
+        yield from filter(None, (ip.sixtofour, *(ip.teredo or ())))
+
+
 def _object_name(name: str) -> str:
     """A colon would separate a scheme or a port from the name."""
-    if ":" in name or "@" in name:
+    if not name or ":" in name or "@" in name:
         raise ApiFailure(ErrorKind.ABSENT, f"{name[:60]!a} is not the name of an object")
     return name
 
@@ -199,7 +229,8 @@ def _segments(path: str) -> list[str]:
 _LARGE_BYTES = 512 * 1024
 """Pages of this size are parsed in a thread: parsing them takes too long for the event loop."""
 
-Fetch = Callable[[], Awaitable[bytes]]
+Fetch = Callable[[CountBytes], Awaitable[bytes]]
+"""Counts what comes as it comes: a page that ends in a failure has been read, too."""
 State = Literal["complete", "forbidden", "absent", "failing"]
 Page = TypeVar("Page")
 
@@ -340,17 +371,19 @@ class ScrapePool(Generic[Page]):
     async def _scrape_one(self, name: str, job: ScrapeJob, results: ScrapeResults[Page]) -> None:
         seconds = self.limits.target_seconds
         self._check_bytes(results, job.namespace)
+
+        def count(received: int) -> None:
+            results.bytes_by_namespace[job.namespace] += received
+
         try:
             async with asyncio.timeout(seconds) as timer:
-                body = await job.fetch()
+                body = await job.fetch(count)
         except TimeoutError:
             if not timer.expired():
                 raise
             raise LimitExceeded(Limit.TIMEOUT, seconds) from None
         except BodyTooLarge:
-            results.bytes_by_namespace[job.namespace] += self.limits.body_bytes
             raise LimitExceeded(Limit.BODY_SIZE, self.limits.body_bytes) from None
-        results.bytes_by_namespace[job.namespace] += len(body)
         self._check_bytes(results, job.namespace)
         samples = await self._parse(body)
         budget, namespace = self.limits.samples_per_namespace, job.namespace

@@ -202,13 +202,12 @@ def _claims_of_root(view: WorkloadView) -> Iterator[Mapping[str, Any]]:
 def ai_application(
     objects: WorkloadObjects, cluster_id: UUID
 ) -> tuple[str, str] | tuple[None, None]:
-    """Id and name of the Helm release that the root belongs to."""
+    """Id and name of the Helm release that the root belongs to, of its own namespace: the annotation that names
+    another one is written by whoever writes the root."""
     noted: Mapping[str, Any] = annotations(objects.root)
     release = text(noted.get("meta.helm.sh/release-name"))
     if not release:
         return None, None
-    namespace = text(noted.get("meta.helm.sh/release-namespace")) or text(
-        at(objects.root, "metadata", "namespace")
-    )
+    namespace = text(at(objects.root, "metadata", "namespace"))
     release = release[:253]
     return str(uuid5(cluster_id, f"{namespace[:253]}/{release}")), release

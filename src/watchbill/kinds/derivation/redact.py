@@ -178,7 +178,8 @@ _PLACES = tuple(
         # DuckDB's and Snowflake's options
         r"([(,]\s{0,4}(?:secret|password|session_token|token|aws_secret_key)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",
         r"(\b(?:identified\s{1,4}(?:with\s{1,4}\S{1,64}+\s{1,4})?by(?:\s{1,4}password)?"
-        r"|(?:with|encrypted|login|(?:user|role)\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",
+        r"|(?:with|encrypted|login|(?:user|role)\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])"
+        r"[^\"'\n]{1,256}+",  # SQL
         r"(\bconvertto-securestring\s{1,4}(?:-string\s{1,4})?)(?![$-])(?:\"[^\"\n]{1,256}+\"?|'[^'\n]{1,256}+'?|\S++)",
         # expect "password:"; send "x\r"
         r"((?:assw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"

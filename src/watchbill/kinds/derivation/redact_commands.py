@@ -147,7 +147,7 @@ _STORES = (
 )
 """Words of commands that store secrets: `K=V` is one, whatever its name."""
 _VARIABLE_OPTIONS = frozenset({"--env", "-env", "-genv", "--arg", "--parameters", "--raw"})
-"""Options before a variable's name, behind which its value stands: `mpirun --env API_KEY x`, `jq --arg k x`."""
+"""Options before a variable's name, behind which its value stands: `mpirun --env K x`, `jq --arg key x`."""
 _JOINED_USER_OPTION = re.compile(r"-[a-zA-Z]{1,12}[uU]")
 """`curl -su ada:x`."""
 _SECRET_FORMAT = re.compile(

@@ -5,12 +5,11 @@ completely. What is too much at once waits until a second, later inventory agree
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
 import msgspec
-import structlog
 
 from watchbill.errors import Conflict, TooLarge
 from watchbill.identity import AgentIdentity
@@ -23,10 +22,9 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
 )
-from watchbill.store.ingest.held_deletions import absence_confirm
+from watchbill.store.ingest.held_deletions import ROWS_AT_ONCE, absence_confirm
 from watchbill.store.ingest.stream import stream_check
 from watchbill.store.postgres.database import Connection, Database, Row
-from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 from watchbill.store.workloads.quotas import MAX_LIVE_WORKLOADS
 
@@ -35,7 +33,6 @@ MAX_ENTRIES = 2 * MAX_LIVE_WORKLOADS
 
 _Kind = tuple[str, str]
 """Group and kind."""
-log = structlog.get_logger(__name__)
 
 _UNLISTED = (
     "SELECT w.id, w.updated_at, w.witness_group, w.witness_kind, w.witness_namespace FROM workload w "
@@ -135,11 +132,8 @@ async def inventory_commit(
             raise Conflict(
                 f"The inventory holds {counted} entries, {request.count} were announced."
             )
-        absent = await _absent(connection, agent, request.inventory_id, coverage)
-        deletes, held = await absence_confirm(connection, agent, request.inventory_id, absent, now)
-        if held:
-            log.warning("deletions held", cluster_id=str(agent.cluster_id), absent=len(absent))
-        deleted = await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
+        absent = _absent(connection, agent, request.inventory_id, coverage)
+        deleted, held = await absence_confirm(connection, agent, request.inventory_id, absent, now)
         await connection.execute(
             "UPDATE cluster SET last_message_at = $3, "
             "last_inventory_at = CASE WHEN $4 THEN $3 ELSE last_inventory_at END, "
@@ -174,9 +168,9 @@ async def _absent(
     agent: AgentIdentity,
     inventory_id: UUID,
     coverage: tuple[Covered, ...],
-) -> list[Row]:
-    """Each once, however often its kind is named; sets, since an agent chooses how many names there are."""
-    rows = await connection.fetch(_UNLISTED, agent.tenant_id, agent.cluster_id, inventory_id)
+) -> AsyncIterator[list[Row]]:
+    """Some at a time, each once, however often its kind is named; sets, since an agent chooses how many names
+    there are."""
     everywhere = {_kind(covered) for covered in coverage if _is_everywhere(covered)}
     within = _namespaces(
         (covered, covered.namespaces or ()) for covered in coverage if not _is_everywhere(covered)
@@ -188,7 +182,9 @@ async def _absent(
         is_proven = kind in everywhere or namespace in within[kind]
         return is_proven and namespace not in unproven[kind]
 
-    return list(filter(is_covered, rows))
+    cursor = await connection.cursor(_UNLISTED, agent.tenant_id, agent.cluster_id, inventory_id)
+    while rows := await cursor.fetch(ROWS_AT_ONCE):
+        yield list(filter(is_covered, rows))
 
 
 def _kind(covered: Covered) -> _Kind:

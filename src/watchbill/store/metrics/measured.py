@@ -100,7 +100,8 @@ async def scrape_write(
     scrapes: Sequence[Scrape],
     now: datetime,
 ) -> None:
-    """Keep what is sound of the scrapes; a moment reported twice is kept once."""
+    """Keep what is sound of the scrapes, of the cluster's own workloads and nodes; a moment that is reported
+    twice is kept once."""
     rows = [row for scrape in scrapes for row in _sound_rows(scrape, now)]
     if not rows:
         return
@@ -152,14 +153,18 @@ _INSERT_LAYOUT = (
 )
 
 
+_OWNERS = (
+    "SELECT o.id, bool_and(o.is_of_node) AS is_of_node FROM (SELECT w.id, false AS is_of_node FROM workload w "
+    "WHERE w.tenant_id = $1 AND w.id = ANY($3::uuid[]) AND w.cluster_id = $2 UNION ALL "
+    "SELECT n.id, true FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = ANY($3::uuid[]) "
+    "AND n.cluster_id = $2) AS o WHERE NOT EXISTS (SELECT 1 FROM cluster_node n "
+    "WHERE n.tenant_id = $1 AND n.id = o.id AND n.cluster_id <> $2) GROUP BY o.id"
+)
+"""Of these ids, the cluster's own workloads and nodes."""
 _INSERT_SAMPLE = (
     "INSERT INTO measured_sample "
-    '(tenant_id, workload_id, at, counted_since, layout, "values", cluster_id, is_of_node) '
-    "SELECT $1, $3, $4, $5, $6, $7, $2, o.is_of_node FROM (SELECT false AS is_of_node FROM workload w "
-    "WHERE w.tenant_id = $1 AND w.id = $8 AND w.cluster_id = $2 UNION ALL "
-    "SELECT true FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $8 AND n.cluster_id = $2 "
-    "ORDER BY is_of_node LIMIT 1) AS o WHERE NOT EXISTS (SELECT 1 FROM cluster_node n "
-    "WHERE n.tenant_id = $1 AND n.id = $8 AND n.cluster_id <> $2) ON CONFLICT DO NOTHING"
+    '(tenant_id, cluster_id, workload_id, at, counted_since, layout, "values", is_of_node) '
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING"
 )
 OF_WORKLOAD = "(s.cluster_id IS NULL OR (s.cluster_id = w.cluster_id AND NOT s.is_of_node))"
 """Of the samples `s` under the id of the workload `w`, those that its own cluster reported of a workload: an
@@ -170,6 +175,15 @@ those of earlier versions."""
 async def _insert(
     connection: Connection, tenant_id: int, cluster_id: UUID, rows: Sequence[_Row], today: date
 ) -> None:
+    owners = {
+        row["id"]: row["is_of_node"]
+        for row in await connection.fetch(
+            _OWNERS, tenant_id, cluster_id, list({row.owner_id for row in rows})
+        )
+    }
+    rows = [row for row in rows if row.owner_id in owners]
+    if not rows:
+        return
     layouts = {row.layout: row.series for row in rows}
     figures = [(row.at.date(), len(row.values)) for row in rows]
     await bytes_count(connection, tenant_id, cluster_id, figures, layouts, today)
@@ -188,7 +202,7 @@ async def _insert(
                 row.counted_since,
                 row.layout,
                 row.values,
-                row.owner_id,
+                owners[row.owner_id],
             )
             for row in rows
         ],

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets
-from watchbill.agent.kubernetes.client import ServedResource
+from watchbill.agent.kubernetes.client import CountBytes, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure
 from watchbill.agent.metrics.exposition import WORKLOADS, ParsedSample
 from watchbill.agent.metrics.scrape_pool import (
@@ -142,6 +142,9 @@ def test_hostile_paths_are_refused_even_if_they_get_as_far(path: str, make: Any)
         "::1",
         "0.0.0.0",
         "224.0.0.1",
+        *("255.255.255.255", "100.100.100.200", "fd00:ec2::254", "fe80::1%eth0"),
+        *("::ffff:169.254.169.254", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::a9fe:a9fe"),
+        *("2002:7f00:1::", "::ffff:0:127.0.0.1", "2130706433", "127.1"),
         "evil.example.com",
         "10.0.0.7/x",
         "",
@@ -155,6 +158,7 @@ def test_an_address_that_no_pod_has_is_not_asked(address: str) -> None:
 def test_addresses_of_pods_are_asked() -> None:
     assert str(pod_url("10.0.0.7", 8000, "/v1/metrics")) == "http://10.0.0.7:8000/v1/metrics"
     assert str(pod_url("fd00::7", 9, "/metrics")) == "http://[fd00::7]:9/metrics"
+    assert str(pod_url("64:ff9b::a00:7", 9, "/x")) == "http://[64:ff9b::a00:7]:9/x"
 
 
 def test_a_path_of_ones_own_is_kept() -> None:
@@ -170,7 +174,7 @@ async def test_of_pages_that_cannot_be_read_one_a_round_is_in_the_log() -> None:
     def read(samples: Sequence[ParsedSample]) -> None:
         raise ZeroDivisionError
 
-    async def page() -> bytes:
+    async def page(count: CountBytes) -> bytes:
         return b"# TYPE x gauge\nx 1\n"
 
     pool = ScrapePool("x", ["x"], read, limits=WORKLOADS, concurrency=4)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchbill.agent.kubernetes.client import BodyTooLarge
-from watchbill.agent.kubernetes.errors import ErrorKind
+from watchbill.agent.kubernetes.client import BodyTooLarge, CountBytes
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.exposition import WORKLOADS, Limit
 from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
 from watchbill.agent.metrics.scrape_pool import ScrapeJob, ScrapePool, ScrapeResults, ScrapeTurns
@@ -54,14 +54,20 @@ def test_who_took_most_time_of_a_round_comes_last_in_the_next() -> None:
     assert turns.take() is None
 
 
+BROKEN_OFF = PAGE[:-1]
+
+
 async def scraped(
     pool: ScrapePool[object], bodies: dict[str, bytes], *, seconds: float = 5.0
 ) -> ScrapeResults[object]:
     def job(name: str) -> ScrapeJob:
-        async def fetch() -> bytes:
+        async def fetch(count: CountBytes) -> bytes:
             await asyncio.sleep(0)
+            count(min(len(bodies[name]), pool.limits.body_bytes))
             if len(bodies[name]) > pool.limits.body_bytes:
                 raise BodyTooLarge(ErrorKind.REFUSED, "larger")
+            if bodies[name] == BROKEN_OFF:
+                raise ApiFailure(ErrorKind.UNREACHABLE, "broken off")
             return bodies[name]
 
         return ScrapeJob(fetch, name.partition("/")[0])
@@ -79,7 +85,7 @@ async def test_where_a_round_has_no_time_for_all_targets_each_has_its_turn() -> 
         asked: list[str] = []
 
         def job(name: str, asked: list[str] = asked) -> ScrapeJob:
-            async def fetch() -> bytes:
+            async def fetch(count: CountBytes) -> bytes:
                 asked.append(name)
                 if len(asked) > 2:
                     await asyncio.Event().wait()
@@ -117,3 +123,14 @@ async def test_pages_that_are_too_large_use_up_the_bytes_of_their_namespace() ->
     results = await scraped(pool, {f"a/{n}": 2 * PAGE for n in range(9)} | {"b/0": PAGE})
     assert list(results.pages) == ["b/0"]
     assert results.exceeded == {Limit.BODY_SIZE: 4, Limit.NAMESPACE_BODY_SIZE: 5}
+
+
+async def test_pages_that_break_off_use_up_the_bytes_of_their_namespace() -> None:
+    """Each was read nearly as far as its limit, and then closed or kept waiting: nobody counted it."""
+    limits = replace(WORKLOADS, bytes_per_namespace=3 * len(BROKEN_OFF))
+    pool: ScrapePool[object] = ScrapePool(
+        "x", INFERENCE_METRICS, read_server, limits=limits, concurrency=1
+    )
+    results = await scraped(pool, {f"a/{n}": BROKEN_OFF for n in range(9)} | {"b/0": PAGE})
+    assert list(results.pages) == ["b/0"]
+    assert results.exceeded == {Limit.NAMESPACE_BODY_SIZE: 5}
