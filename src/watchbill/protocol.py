@@ -417,7 +417,7 @@ class Heartbeat(Wire, frozen=True):
     """By the agent's clock, which the server compares with its own."""
     cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     """Of the API server's clock, against the agent's; to the second."""
-    digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    digest: Hash | None = None
     nodes: NodeChanges | None = None
     queues: Queues | None = None
     unobserved: UnobservedTimes = ()

@@ -70,6 +70,15 @@ async def test_small_messages_that_grow_are_not_read_whole(server: Served) -> No
     assert_is_error(await post(server, token, "hello", bomb, Content_Encoding="gzip"), 413)
 
 
+async def test_a_digest_that_is_none_is_refused(server: Served) -> None:
+    """It was read as a number when it was compared: a 500, and a traceback in the log."""
+    token = await credential(server)
+    hello = await post(server, token, "hello", b'{"protocol":1,"agentVersion":"x"}')
+    for digest in ("x" * 32, "f" * 200, "F" * 32, "\u0663" * 32, "-1", ""):
+        beat = {"streamId": hello.json["streamId"], "seq": 0, "digest": digest}
+        assert_is_error(await post(server, token, "heartbeat", msgspec.json.encode(beat)), 400)
+
+
 async def test_little_text_that_takes_much_memory_is_refused(server: Served) -> None:
     token = await credential(server)
     lists = b'{"streamId":"x","seq":1,"items":[{"a":[%b[]]}]}' % (b"[]," * 1_000_000)

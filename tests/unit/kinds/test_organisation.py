@@ -127,6 +127,42 @@ def test_kueue_s_queues(spec: JSON, department: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("selector", "is_taken"),
+    [
+        ({}, True),
+        ({"matchLabels": {"team": "vision"}}, True),
+        ({"matchLabels": {"team": "speech"}}, False),
+        ({"matchLabels": {"team": "vision", "tier": "gold"}}, False),
+        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["vision"]}]}, True),
+        ({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["vision"]}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}, True),
+        ({"matchExpressions": [{"key": "team", "operator": "Near", "values": ["vision"]}]}, False),
+    ],
+)
+def test_a_cluster_queue_counts_where_it_takes_the_namespace(
+    selector: JSON, is_taken: bool
+) -> None:
+    """Whoever may write a LocalQueue may name another team's ClusterQueue, or one that does not exist."""
+    spec = {"cohort": "research", "namespaceSelector": selector}
+    cluster = ClusterObjects(
+        local_queues={
+            ("vision", "q"): {"spec": {"clusterQueue": "cq"}},
+            ("vision", "none"): {"spec": {"clusterQueue": "finance"}},
+        },
+        cluster_queues={"cq": {"spec": spec}},
+        namespaces={"vision": {"metadata": {"labels": {"team": "vision"}}}},
+    )
+    departments = [
+        workload(
+            root("batch/v1", "Job", labels={"kueue.x-k8s.io/queue-name": name}), cluster=cluster
+        ).department_name
+        for name in ("q", "none")
+    ]
+    assert [department or "" for department in departments] == ["research" if is_taken else "", ""]
+
+
+@pytest.mark.parametrize(
     ("metadata", "user", "source"),
     [
         ({"annotations": {"user": "ada@example.com"}}, "ada@example.com", "label"),

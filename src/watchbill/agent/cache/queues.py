@@ -14,6 +14,7 @@ import msgspec
 from watchbill.agent.cache.cluster import ClusterView
 from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.derivation.presentation import printable
+from watchbill.kinds.derivation.queues import cohort_of, kueue_department
 from watchbill.kinds.objects.gpu_units import unit_of
 from watchbill.kinds.objects.json_access import (
     at,
@@ -216,7 +217,7 @@ def _kueue(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQue
     """A LocalQueue has no quota of its own: that is its ClusterQueue's, or its cohort's together."""
     members: dict[str, list[Object]] = {}
     for name, obj in view.cluster_queues.items():
-        members.setdefault(_cohort(obj) or name, []).append(obj)
+        members.setdefault(cohort_of(obj) or name, []).append(obj)
     for name, cluster_queues in members.items():
         quota = _kueue_quota(cluster_queues, settings)
         reasons = [_kueue_reason(obj) for obj in cluster_queues]
@@ -230,8 +231,7 @@ def _kueue(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQue
             quotas=() if quota is None else (quota,),
         )
     for (namespace, name), obj in view.local_queues.items():
-        cluster_queue = text(at(obj, "spec", "clusterQueue"))
-        department = _cohort(view.cluster_queues.get(cluster_queue)) or cluster_queue
+        department = kueue_department(obj, namespace, view.cluster_queues, view.namespaces)
         yield SchedulerQueue(
             unit="project",
             key=printable(f"{namespace}/{name}", _KEY_LENGTH),
@@ -247,12 +247,6 @@ def _kueue(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQue
 def _oldest(queues: Iterable[Object]) -> Any:
     created = (instant(metadata(obj).get("creationTimestamp")) for obj in queues)
     return min(filter(None, created), default=None)
-
-
-def _cohort(cluster_queue: Object | None) -> str:
-    """v1beta2 renames the member."""
-    spec = at(cluster_queue, "spec")
-    return text(at(spec, "cohort")) or text(at(spec, "cohortName"))
 
 
 def _kueue_reason(queue: Object) -> str | None:

@@ -19,6 +19,7 @@ from watchbill.kinds.derivation.queues import (
     ancestors,
     display_name,
     is_made_for_root,
+    kueue_department,
 )
 from watchbill.kinds.objects.json_access import annotations, at, labels, text
 from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
@@ -163,11 +164,13 @@ def _volcano_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNa
 
 def _kueue_organisation(queue: str, view: WorkloadView) -> OrganisationNames:
     """A LocalQueue lives in a namespace: two may share a name, so the key holds both."""
-    local_queue = view.cluster.local_queues.get((view.namespace, queue))
-    cluster_queue = text(at(local_queue, "spec", "clusterQueue"))
-    spec = at(view.cluster.cluster_queues.get(cluster_queue), "spec")
-    # v1beta2 renames the member.
-    department = text(at(spec, "cohort")) or text(at(spec, "cohortName")) or cluster_queue
+    cluster = view.cluster
+    department = kueue_department(
+        cluster.local_queues.get((view.namespace, queue)),
+        view.namespace,
+        cluster.cluster_queues,
+        cluster.namespaces,
+    )
     return OrganisationNames(
         project_name=queue,
         project_key=f"{view.namespace}/{queue}",

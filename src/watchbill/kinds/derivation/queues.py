@@ -4,7 +4,7 @@ Of several objects those made for the root come first, then those of the objects
 pods; among equals the oldest. Names decide nothing: anybody in the namespace may choose one that sorts first.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +18,9 @@ from watchbill.kinds.objects.json_access import (
     labels,
     metadata,
     text,
+)
+from watchbill.kinds.objects.json_access import (
+    objects as objects_of,
 )
 from watchbill.kinds.objects.objects import ClusterObjects, Object, WorkloadObjects
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, owners
@@ -139,3 +142,46 @@ def is_waiting(workload: Any) -> bool:
         and not is_true(conditions, "Finished")
         and not is_true(conditions, "Admitted")
     )
+
+
+def kueue_department(
+    local_queue: Object | None,
+    namespace: str,
+    cluster_queues: Mapping[str, Object],
+    namespaces: Mapping[str, Object],
+) -> str:
+    """The cohort of a LocalQueue's ClusterQueue, else that itself: where it exists and takes workloads of the
+    namespace, for whoever may write a LocalQueue may name any. Where none can be read it is believed."""
+    name = text(at(local_queue, "spec", "clusterQueue"))
+    cluster_queue = cluster_queues.get(name)
+    if cluster_queue is None:
+        return "" if cluster_queues else name
+    selector, known = at(cluster_queue, "spec", "namespaceSelector"), namespaces.get(namespace)
+    if known is not None and not _selects(selector, labels(known)):
+        return ""
+    return cohort_of(cluster_queue) or name
+
+
+def cohort_of(cluster_queue: Object | None) -> str:
+    """v1beta2 renames the member."""
+    spec = at(cluster_queue, "spec")
+    return text(at(spec, "cohort")) or text(at(spec, "cohortName"))
+
+
+def _selects(selector: Any, of: Mapping[str, Any]) -> bool:
+    """As Kubernetes reads it; an operator that is unknown selects nothing."""
+    wanted = at(selector, "matchLabels")
+    if isinstance(wanted, Mapping) and any(of.get(key) != value for key, value in wanted.items()):
+        return False
+    for each in objects_of(at(selector, "matchExpressions")):
+        key, stated = text(each.get("key")), each.get("values")
+        values = stated if isinstance(stated, list) else []
+        is_met = {
+            "In": of.get(key) in values,
+            "NotIn": of.get(key) not in values,
+            "Exists": key in of,
+            "DoesNotExist": key not in of,
+        }.get(text(each.get("operator")), False)
+        if not is_met:
+            return False
+    return True
