@@ -30,6 +30,7 @@ from watchbill.agent.cache.nodes import NodeReports, node_pools
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.cache.watched_kinds import WatchRole, watched_kinds
+from watchbill.agent.kubernetes.client import CountBytes
 from watchbill.agent.metrics.exposition import ScrapeLimits
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
@@ -133,7 +134,7 @@ class Pages:
         self.own = own
         self.foreign = [obj["metadata"] for obj in foreign if obj["kind"] == "Pod"]
 
-    async def node(self, name: str, path: str, limits: ScrapeLimits) -> bytes:
+    async def node(self, name: str, path: str, limits: ScrapeLimits, count: CountBytes) -> bytes:
         lines = [
             f'container_cpu_usage_seconds_total{{namespace="{self.own}",pod="{pod}",container="main"}} 5'
             for pod in ("web-1-a", "gang-a", "alone")
@@ -145,7 +146,9 @@ class Pages:
         ]
         return "\n".join(lines).encode()
 
-    async def pod(self, target: ScrapeTarget, path: str, limits: ScrapeLimits) -> bytes:
+    async def pod(
+        self, target: ScrapeTarget, path: str, limits: ScrapeLimits, count: CountBytes
+    ) -> bytes:
         if target.namespace == self.own:
             return b"vllm:num_requests_running 3\nvllm:num_requests_waiting 1\n"
         if target.namespace != "gpu-operator":
