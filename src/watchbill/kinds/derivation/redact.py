@@ -78,6 +78,8 @@ _INDEXED = re.compile(r"""\[\\?["']([\w.-]{1,128}+)\\?["']\]["']?[ \t]{1,8}+["']
 """`["db"]["password"] "x"`, as sops takes it."""
 _VALUE_ATTRIBUTE = re.compile(r"""<([A-Za-z][\w.-]{0,127}+)\s{1,8}+value=(?=["'])""")
 """`<apiKey value="x"/>`."""
+_PROPERTY = re.compile(r"(?:^|(?<=[\n\"']))(spark\.[\w.]{1,128}+)[ \t]{1,8}+(?=[^\s=])")
+"""`spark.ssl.keyPassword x`, as spark-defaults.conf has it."""
 _HEADER_STATEMENT = re.compile(
     r"\b(?:(?:proxy|grpc|uwsgi)_set_header|(?:set|add)-header|RequestHeader[ \t]{1,8}+(?:set|add)|header_up)"
     r"[ \t]{1,8}+([A-Za-z][\w-]{0,127}+)[ \t]{1,8}+(?=\S)"
@@ -146,6 +148,7 @@ _PLACES = tuple(
         r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|hooks\.zapier\.com/"
         r"|[\w-]{1,63}\.webhook\.office\.com/|chat\.googleapis\.com/v1/spaces/"
         r"|api\.telegram\.org/bot))[^\s\"'<>]++",
+        r"(://[\w.-]{0,64}conda[\w.-]{0,64}+/t/)[^\s/\"'<>]{1,256}+",
         r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token"
         r"|negotiate|ntlm|hawk|apikey|aws4-hmac-sha256)|cookie:)\s{1,4})"
         rf"(?!\*\*\*|[a-z]{{1,32}}+(?:\s|$)|{_REFERENCE_ALONE}(?:[\s\"']|$))[^\s\"'][^\r\n\"']*+",
@@ -197,8 +200,7 @@ _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.I
 
 _NAMES = (
     *(_NAME_AND_VALUE, _KEYED_ELEMENT, _ARGUMENT, _CALL, _STATEMENT, _VARIABLE, _INDEXED),
-    _HEADER_STATEMENT,
-    _VALUE_ATTRIBUTE,
+    *(_HEADER_STATEMENT, _PROPERTY, _VALUE_ATTRIBUTE),
     *(_PAIR, _OPTION),
 )
 """Where a name in the first group says of the value behind it that it is secret."""

@@ -110,6 +110,7 @@ _SECRET_FOLLOWS = {
     "unseal": None,
     "set-initial-password": None,
     "unlock": frozenset({"bw"}),
+    "bootstrap": frozenset({"consul"}),
     "set": frozenset({"conda"}),
     "install": frozenset({"cloudflared"}),
     "password": frozenset({"dvc", "mysqladmin", "nmcli"}),
@@ -134,6 +135,7 @@ _PLACED = (
     (frozenset({"wpa_passphrase"}), 2),
     (frozenset({"mkpasswd", "-m"}), 2),
     (frozenset({"salt", "shadow.set_password"}), 4),
+    (frozenset({"sentinel", "auth-pass"}), 3),
     (frozenset({"vault", "token", "lookup"}), 3),
     (frozenset({"vault", "token", "renew"}), 3),
     (frozenset({"vault", "token", "revoke"}), 3),
@@ -277,6 +279,9 @@ class Command:
         """`--user=ada:x` and `-uada:x`."""
         if self._previous == "-u" and "lftp" in self._words and "," in word:
             return word.index(",") + 1
+        is_certificate = self._previous in ("--cert", "-E") and "curl" in self._words
+        if ":" in word and (is_certificate or {"etcdctl", "user", "add"} <= self._words):
+            return word.index(":") + 1
         for option in _USER_OPTIONS:
             if word.startswith(option) and not self._has(_NO_USER_AND_SECRET):
                 start = len(option) + word[len(option) :].startswith("=")
