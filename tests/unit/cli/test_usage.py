@@ -74,6 +74,21 @@ async def test_before_the_first_accounting_no_figure_is_shown(arguments: tuple[s
     assert " 0.0" not in outcome.out
 
 
+async def test_days_without_gpus_are_told_in_one_sentence() -> None:
+    nothing = dict.fromkeys(FIGURES, 0.0)
+    async with FakeServer(usage=answer(totals=nothing)).running() as watchbill:
+        none = (await watchbill("usage")).err.splitlines()
+        compared = (await watchbill("usage", "--compare")).err
+    async with FakeServer(
+        usage=answer(totals=nothing | {"pendingGpuHours": 2.0})
+    ).running() as watchbill:
+        pending = (await watchbill("usage")).err.splitlines()
+    assert none[0].startswith("No GPU was allocated or requested from 2026-11-")
+    assert pending[0].startswith("No GPU was allocated from 2026-11-")
+    assert not any("0.0 GPU-hours" in line for line in (*none, *pending, compared))
+    assert ": none.\n" in compared
+
+
 async def test_a_group_may_be_written_as_capacity_and_top_write_it() -> None:
     async with FakeServer(usage=answer()).running() as watchbill:
         await watchbill("usage", "--by", "nodepool,gpu-type,Project")

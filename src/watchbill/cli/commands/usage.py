@@ -288,9 +288,11 @@ def _print_comparison(
 ) -> None:
     now, before = comparison.now, comparison.before
     hours, share = _change(now.totals.allocated_gpu_hours, before.totals.allocated_gpu_hours)
-    session.terminal.note(
-        f"Before, from {before.start:%Y-%m-%d} to {before.end - _DAY:%Y-%m-%d}: {hours} ({share} since)."
-    )
+    days = f"from {before.start:%Y-%m-%d} to {before.end - _DAY:%Y-%m-%d}"
+    if not before.totals.allocated_gpu_hours:
+        session.terminal.note(f"Before, {days}: none.")
+        return
+    session.terminal.note(f"Before, {days}: {hours} ({share} since).")
     if now.end < report.end:
         session.terminal.note(
             f"Compared with {now.totals.allocated_gpu_hours:,.1f} up to {now.end - _DAY:%Y-%m-%d}, "
