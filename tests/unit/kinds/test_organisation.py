@@ -130,6 +130,7 @@ def test_kueue_s_queues(spec: JSON, department: str) -> None:
     ("selector", "is_taken"),
     [
         ({}, True),
+        (None, False),
         ({"matchLabels": {"team": "vision"}}, True),
         ({"matchLabels": {"team": "speech"}}, False),
         ({"matchLabels": {"team": "vision", "tier": "gold"}}, False),
@@ -141,7 +142,7 @@ def test_kueue_s_queues(spec: JSON, department: str) -> None:
     ],
 )
 def test_a_cluster_queue_counts_where_it_takes_the_namespace(
-    selector: JSON, is_taken: bool
+    selector: JSON | None, is_taken: bool
 ) -> None:
     """Whoever may write a LocalQueue may name another team's ClusterQueue, or one that does not exist."""
     spec = {"cohort": "research", "namespaceSelector": selector}

@@ -169,7 +169,10 @@ def cohort_of(cluster_queue: Object | None) -> str:
 
 
 def _selects(selector: Any, of: Mapping[str, Any]) -> bool:
-    """As Kubernetes reads it; an operator that is unknown selects nothing."""
+    """As Kubernetes reads it: an empty selector selects all, one that is absent or has an operator that is
+    unknown nothing."""
+    if not isinstance(selector, Mapping):
+        return False
     wanted = at(selector, "matchLabels")
     if isinstance(wanted, Mapping) and any(of.get(key) != value for key, value in wanted.items()):
         return False
