@@ -16,6 +16,7 @@ from watchbill.kinds.objects.objects import PodCounts
 from watchbill.kinds.objects.pod import ContainerProblem, Pod
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import one_line, quota_message
+from watchbill.kinds.pending.pending import pending_reasons
 from watchbill.workload import PendingReason, Phase
 
 _SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
@@ -37,7 +38,8 @@ def _pending(view: WorkloadView) -> str:
         if total == 1:
             return "Its pod waits for a node."
         return f"{waiting} of {total} pods {'waits' if waiting == 1 else 'wait'} for a node."
-    return view.facts.predicates.get("pending", "")
+    stated = view.facts.predicates.get("pending", "")
+    return quota_message(stated) or stated
 
 
 def _failed(view: WorkloadView) -> str:
@@ -75,7 +77,7 @@ def _initializing(view: WorkloadView) -> str:
         return _joined("A pod failed and will be retried.", _failure(pods.failed[-1]))
     if not pods.active and pods.terminating:
         return _disruption(pods) or "Its pods are being replaced."
-    return _first(_start_failure_event(pod, view) for pod in pods.active)
+    return _first(_start_failure_event(pod, view) for pod in pods.active) or _restarts(pods)
 
 
 def _degraded(view: WorkloadView) -> str:
@@ -93,10 +95,12 @@ def _degraded(view: WorkloadView) -> str:
         )
     )
     parts.append(_first(_start_problem(pod) for pod in pods.active))
-    parts.append(_unscheduled(pods))
+    parts.append(_unscheduled(view))
     parts.append(_disruption(pods))
     if not any(parts[1:]):
         parts.append(_first(_failure(pod) for pod in reversed(pods.failed)))
+    if not any(parts[1:]):
+        parts.append(_restarts(pods))
     if not any(parts[1:]):
         parts += [
             _sentence(f"Pod {pod.name} is no longer ready", pod.message)
@@ -105,13 +109,14 @@ def _degraded(view: WorkloadView) -> str:
     return _joined(*parts)
 
 
-def _unscheduled(pods: PodCounts) -> str:
-    """Why the first of the pods without a node has none."""
-    return _first(
-        f"Pod {pod.name} is not scheduled: {pod.scheduled.message}"
-        for pod in pods.unscheduled[:1]
-        if pod.scheduled is not None and pod.scheduled.message
-    )
+def _unscheduled(view: WorkloadView) -> str:
+    """Why pods have no node, in the words that a pending workload would have."""
+    waiting = view.pods.unscheduled
+    reasons = pending_reasons(view) if waiting else ()
+    if not reasons:
+        return ""
+    several = f"{len(waiting)} pods are" if len(waiting) > 1 else f"Pod {waiting[0].name} is"
+    return _sentence(f"{several} not scheduled", reasons[0].user_message or reasons[0].message)
 
 
 def _updating(view: WorkloadView) -> str:
@@ -119,7 +124,7 @@ def _updating(view: WorkloadView) -> str:
     return _joined(
         view.facts.predicates.get("updating", ""),
         _first(_start_problem(pod) for pod in view.pods.active),
-        _unscheduled(view.pods),
+        _unscheduled(view),
     )
 
 
@@ -202,12 +207,15 @@ def _disruption(pods: PodCounts) -> str:
 
 
 def _removal(pods: Iterable[Pod]) -> str:
+    lost = ""
     for pod in pods:
         target = pod.disruption
         if target is not None and target.status == "True":
             why = target.message or pod.message
             return _sentence(f"Pod {pod.name} is removed ({target.reason})", why)
-    return ""
+        if pod.reason and not lost:
+            lost = _sentence(f"Pod {pod.name} – {pod.reason}", pod.message)
+    return lost
 
 
 def _terminating(view: WorkloadView) -> str:

@@ -219,7 +219,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
     meta = metadata(obj)
     spec, status = mapping(at(obj, "spec")), mapping(at(obj, "status"))
     phase = short(status.get("phase")) or "Pending"
-    containers = _Containers(status)
+    containers = _Containers(spec, status)
     return Pod(
         uid=text(meta.get("uid")),
         name=text(meta.get("name"))[:_NAME_LENGTH],
@@ -306,11 +306,21 @@ def _owner(
 
 
 class _Containers:
-    """One pass over the container statuses."""
+    """One pass over the container statuses.
 
-    __slots__ = ("finished_at", "last_exit", "restarts", "running_at", "worst")
+    The kubelet ends lasting init containers when the others have ended: how counts only where no other failed.
+    """
 
-    def __init__(self, status: Mapping[str, Any]) -> None:
+    __slots__ = ("_lasting", "finished_at", "last_exit", "restarts", "running_at", "worst")
+
+    def __init__(self, spec: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        phase = status.get("phase")
+        self._lasting = frozenset(
+            text(container.get("name"))
+            for container in objects(spec.get("initContainers"))
+            if phase in TERMINAL_POD_PHASES and container.get("restartPolicy") == "Always"
+        )
+        ended_last: list[Mapping[str, Any]] = []
         self.restarts = 0
         self.running_at: datetime | None = None
         self.finished_at: datetime | None = None
@@ -318,18 +328,25 @@ class _Containers:
         self.last_exit: LastExit | None = None
         for container in objects(status.get("initContainerStatuses")):
             self._read(container, is_init=True)
+            if text(container.get("name")) in self._lasting:
+                ended_last.append(container)
         for container in objects(status.get("containerStatuses")):
             self._read(container, is_init=False)
+        if self.worst is None and phase == "Failed":
+            for container in ended_last:
+                self._ended(text(container.get("name")), at(container, "state", "terminated"))
 
     def _read(self, container: Mapping[str, Any], *, is_init: bool) -> None:
         self.restarts += max(0, whole(container.get("restartCount")) or 0)
         state = mapping(container.get("state"))
         self._started(instant(at(state, "running", "startedAt")))
-        if isinstance(state.get("running"), Mapping):
+        waiting = state.get("waiting")
+        if isinstance(state.get("running"), Mapping) or (
+            isinstance(waiting, Mapping) and not _is_problem(waiting)
+        ):
             self._ended_before(container)
         if not is_init:
             self._started(instant(at(state, "terminated", "startedAt")))
-        waiting = state.get("waiting")
         terminated = state.get("terminated")
         if isinstance(terminated, Mapping):
             finished_at = instant(terminated.get("finishedAt"))
@@ -339,7 +356,11 @@ class _Containers:
         if isinstance(waiting, Mapping) and _is_problem(waiting):
             last = mapping(at(container, "lastState", "terminated"))
             self._note(_problem(name, waiting, last, is_waiting=True))
-        elif isinstance(terminated, Mapping) and _has_failed(terminated):
+        elif name not in self._lasting:
+            self._ended(name, terminated)
+
+    def _ended(self, name: str, terminated: Any) -> None:
+        if isinstance(terminated, Mapping) and _has_failed(terminated):
             self._note(_problem(name, terminated, terminated, is_waiting=False))
 
     def _started(self, at: datetime | None) -> None:
@@ -380,10 +401,13 @@ def _has_failed(terminated: Mapping[str, Any]) -> bool:
 def _problem(
     name: str, state: Mapping[str, Any], ended: Mapping[str, Any], *, is_waiting: bool
 ) -> ContainerProblem:
+    # That it is restarted later and later says less than what it ended with.
+    is_back_off = text(state.get("reason")) == "CrashLoopBackOff"
+    last_words = text(ended.get("message")) if is_back_off else ""
     return ContainerProblem(
         container=sys.intern(name[:253]),
         reason=short(state.get("reason")),
-        message=bounded(state.get("message")),
+        message=bounded(last_words or state.get("message")),
         exit_code=whole(ended.get("exitCode")),
         is_waiting=is_waiting,
         last_reason=short(ended.get("reason")) if is_waiting else "",

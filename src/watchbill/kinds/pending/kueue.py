@@ -127,8 +127,14 @@ _QUEUES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "create it, or name another queue",
     ),
     (
-        re.compile(r"(?P<name>(?:LocalQueue|ClusterQueue) \S{1,253}) is (?:inactive|stopped)"),
+        re.compile(r"(?P<name>(?:LocalQueue|ClusterQueue) \S{1,253}) is stopped"),
         "Its {name} is stopped",
+        _ASK,
+    ),
+    # Stopped, or without a flavor, a topology or a check that it names.
+    (
+        re.compile(r"(?P<name>(?:LocalQueue|ClusterQueue) \S{1,253}) is inactive"),
+        "Its {name} is inactive (stopped, or something that it names is missing)",
         _ASK,
     ),
     (

@@ -148,14 +148,16 @@ def _user_message(group: _Group, view: WorkloadView) -> str:
     claim = _CLAIM.search(group.message)
     if claim:
         return f"Volume claim {claim[1]} does not exist – a pod uses it – create the claim."
-    nodes = _NODES.search(group.message)
+    # What preemption could do on how many nodes is said of any refusal.
+    message = _TAIL.sub("", group.message)
+    nodes = _NODES.search(message)
     if nodes is not None:
-        return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), view)
+        return _no_node(group, int(nodes[1]), nodes[2], view)
     pool = group.pods[0].labels.get(view.settings.node_pool_label, "")
     return insufficient_capacity(
         InsufficientCapacity(
             place=f"Node pool {pool}" if pool else "",
-            message=group.message,
+            message=message or group.message,
             requested=requests_of(group.pods, view),
         )
     )

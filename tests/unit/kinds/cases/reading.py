@@ -49,13 +49,15 @@ def seen(case: Case, known: Definitions) -> JSON:
     workload = derive(objects_of(case, known), known, SETTINGS).record.workload
     wire = msgspec.to_builtins(workload)
 
-    def gpus(member: str) -> float | None:
-        asked = wire.get(member) or {}
-        return asked["gpu"]["request"] if asked.get("gpu") else None
+    def asked(member: str, resource: str) -> float | None:
+        amounts = wire.get(member) or {}
+        return amounts[resource]["request"] if amounts.get(resource) else None
 
     wire |= {
-        "requestedGpu": gpus("workloadRequestedResources"),
-        "podsGpu": gpus("podsRequestedResources"),
+        "requestedGpu": asked("workloadRequestedResources", "gpu"),
+        "podsGpu": asked("podsRequestedResources", "gpu"),
+        "requestedCpu": asked("workloadRequestedResources", "cpu"),
+        "podsCpu": asked("podsRequestedResources", "cpu"),
         "allocatedGpu": wire["allocatedResources"].get("gpu"),
         "number": workload.requested_pods.number,
         "min": workload.requested_pods.min,

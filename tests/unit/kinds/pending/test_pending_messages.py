@@ -259,7 +259,8 @@ def test_volcano_s_words() -> None:
         ),
         (
             "ClusterQueue cq is inactive",
-            "Its ClusterQueue cq is stopped – it waits in queue team-q – ask the administrator of the queue.",
+            "Its ClusterQueue cq is inactive (stopped, or something that it names is missing)"
+            " – it waits in queue team-q – ask the administrator of the queue.",
         ),
         (
             "Workload namespace doesn't match ClusterQueue selector",
