@@ -385,8 +385,11 @@ async def _id_of(client: Client, workload: str, project: str | None) -> UUID:
 
 
 async def _not_observed(client: Client, shown: Iterable[UUID] | None = None) -> dict[str, Any]:
-    """Clusters that were not observed for a while, of those `shown`, else of all; {} where there are none."""
-    ids = None if shown is None else set(shown)
+    """Clusters that were not observed for a while, of those `shown`, else of all; {} where there are none.
+
+    Where nothing is shown there may be something by now, in any of them.
+    """
+    ids = set(shown or ())
     old = [
         _OldCluster(
             id=cluster.id,
@@ -396,7 +399,7 @@ async def _not_observed(client: Client, shown: Iterable[UUID] | None = None) -> 
             reason=cluster.reason,
         )
         for cluster in await client.clusters()
-        if cluster.state in STALE_STATES and (ids is None or cluster.id in ids)
+        if cluster.state in STALE_STATES and (not ids or cluster.id in ids)
     ]
     return {"notObserved": old} if old else {}
 

@@ -88,6 +88,14 @@ async def test_an_empty_list_is_no_error_and_says_what_it_means(
     assert (outcome.code, outcome.out, outcome.err) == (0, "", message)
 
 
+@pytest.mark.parametrize("command", ["get", "idle", "why"])
+async def test_an_empty_list_names_the_clusters_that_are_not_observed(command: str) -> None:
+    server = FakeServer(clusters=[cluster(state="disconnected", reason="Unauthorized.")])
+    async with server.running() as watchbill:
+        outcome = await watchbill(command)
+    assert "note: cluster west is disconnected: not observed for 2h 11m" in outcome.err
+
+
 async def test_flags_reach_the_api_in_its_words() -> None:
     async with FakeServer().running() as watchbill:
         await watchbill(

@@ -238,6 +238,20 @@ async def test_an_id_that_is_not_there() -> None:
     assert (outcome.code, outcome.err) == (1, f"error: There is no workload {UUID(int=5)}.\n")
 
 
+async def test_a_phase_of_a_cluster_that_is_not_observed_lasts_as_far_as_it_was() -> None:
+    until = datetime.now(UTC) - timedelta(hours=1, minutes=11)
+    extra = {"pendingReasons": REASONS, "observedUntil": until.isoformat()}
+    live = pending(additional_fields=extra)
+    fake = FakeServer(live=[live], clusters=[cluster(state="degraded", reason="Unauthorized.")])
+    started_at = until - timedelta(minutes=30)
+    fake.history = [{"phase": "Pending", "startedAt": started_at.isoformat()}]
+    async with fake.running() as watchbill:
+        told = [await watchbill("why", "llama-sft-1"), await watchbill("history", "llama-sft-1")]
+    assert "had been Pending for 1h when its cluster was last observed." in told[0].out
+    assert "30m so far" in told[1].out
+    assert all("note: cluster west is degraded: not observed for" in each.err for each in told)
+
+
 @pytest.mark.parametrize("command", ["describe", "why", "history", "tree"])
 async def test_an_empty_name_is_refused(command: str) -> None:
     async with FakeServer().running() as watchbill:

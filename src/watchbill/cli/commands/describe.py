@@ -380,9 +380,8 @@ def _phases(
         return
     yield from ("", terminal.coloured("Phases", "bold"))
     shown = details.phases[-SHOWN_PHASES:]
-    yield from table_lines(
-        header_row(*PHASE_COLUMNS), phase_rows(shown, view.now), terminal, indent="  "
-    )
+    rows = phase_rows(shown, view.now, workload.extra.observed_until)
+    yield from table_lines(header_row(*PHASE_COLUMNS), rows, terminal, indent="  ")
     earlier = len(details.phases) - len(shown)
     if earlier:
         yield f"  ({format_count(earlier)} earlier: `watchbill history {workload.id}`)"

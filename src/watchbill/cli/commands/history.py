@@ -1,12 +1,13 @@
 """`history`, `events` and `tree`: phases of a workload, what Kubernetes reported about it, its elements."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.lookup import LookupScope, find_workload
+from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import note_stale_clusters
 from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
@@ -54,28 +55,34 @@ async def history(
         return
     now = session.now()
     headers = None if no_headers else header_row(*PHASE_COLUMNS)
-    for line in table_lines(headers, phase_rows(answer.history, now), session.terminal):
+    rows = phase_rows(answer.history, now, workload.extra.observed_until)
+    for line in table_lines(headers, rows, session.terminal):
         session.terminal.print(line)
+    if workload.extra.observed_until is not None:
+        note_stale_clusters(session.terminal, await load_view(session), [workload])
     if workload.deleted_at is not None:
         for line in _end(workload, now):
             session.terminal.note(line)
 
 
-def phase_rows(phases: "Sequence[PhaseInterval]", now: datetime) -> list[Row]:
+def phase_rows(
+    phases: "Sequence[PhaseInterval]", now: datetime, observed_until: datetime | None
+) -> list[Row]:
+    """`observed_until`: of a cluster that is not observed, when it last was: its phases are known so far."""
     return [
         [
             Cell(interval.phase, PHASE_COLOURS.get(interval.phase)),
             format_time(interval.started_at, now),
-            _lasted(interval, now),
+            _lasted(interval, observed_until or now),
             interval.phase_message or NONE,
         ]
         for interval in phases
     ]
 
 
-def _lasted(interval: "PhaseInterval", now: datetime) -> str:
+def _lasted(interval: "PhaseInterval", until: datetime) -> str:
     if interval.ended_at is None:
-        return f"{format_duration(now - interval.started_at)} so far"
+        return f"{format_duration(max(until - interval.started_at, timedelta()))} so far"
     return format_duration(interval.ended_at - interval.started_at)
 
 

@@ -135,11 +135,12 @@ async def print_pending(
     )
     if not workloads:
         terminal.note("No pending workloads visible to you.")
+        note_stale_clusters(terminal, view, workloads)
         return
     rows: list[Row] = [
         [
             *(COLUMNS[name].show(workload, view) for name in _COLUMNS),
-            format_age(workload.phase_updated_at, view.now),
+            format_age(workload.phase_updated_at, workload.extra.observed_until or view.now),
             dominant_reason(workload),
         ]
         for workload in workloads
@@ -207,6 +208,10 @@ def _headline(workload: "WorkloadResponse", view: ColumnView, terminal: Terminal
     phase = terminal.coloured(workload.phase, PHASE_COLOURS.get(workload.phase))
     if workload.deleted_at is not None:
         return f"{who} {where} was {phase} when it was deleted."
+    until = workload.extra.observed_until
+    if until is not None:
+        lasted = format_age(workload.phase_updated_at, until)
+        return f"{who} {where} had been {phase} for {lasted} when its cluster was last observed."
     return f"{who} {where} has been {phase} for {format_age(workload.phase_updated_at, view.now)}."
 
 

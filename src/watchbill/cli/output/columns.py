@@ -267,7 +267,10 @@ def stale_clusters(view: ColumnView, workloads: "Iterable[WorkloadResponse]") ->
 def note_stale_clusters(
     terminal: Terminal, view: ColumnView, workloads: "Iterable[WorkloadResponse]"
 ) -> None:
-    note_stale(terminal, stale_clusters(view, workloads), view.now, "workloads")
+    """Of clusters that workloads are shown of; where none is, of all: there may be some by now."""
+    shown = list(workloads)
+    clusters = stale_clusters(view, shown) if shown else view.clusters
+    note_stale(terminal, clusters, view.now, "workloads")
 
 
 def note_stale(
