@@ -246,10 +246,13 @@ async def test_a_phase_of_a_cluster_that_is_not_observed_lasts_as_far_as_it_was(
     started_at = until - timedelta(minutes=30)
     fake.history = [{"phase": "Pending", "startedAt": started_at.isoformat()}]
     async with fake.running() as watchbill:
-        told = [await watchbill("why", "llama-sft-1"), await watchbill("history", "llama-sft-1")]
-    assert "had been Pending for 1h when its cluster was last observed." in told[0].out
-    assert "30m so far" in told[1].out
-    assert all("note: cluster west is degraded: not observed for" in each.err for each in told)
+        outcomes = [
+            await watchbill("why", "llama-sft-1"),
+            await watchbill("history", "llama-sft-1"),
+        ]
+    assert "had been Pending for 1h when its cluster was last observed." in outcomes[0].out
+    assert "30m so far" in outcomes[1].out
+    assert all("note: cluster west is degraded: not observed for" in each.err for each in outcomes)
 
 
 @pytest.mark.parametrize("command", ["describe", "why", "history", "tree"])
