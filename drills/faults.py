@@ -320,7 +320,7 @@ async def delete_a_namespace(made: Scene) -> str:
     assert held >= MASS, "and those that went beside them"
     newest = next(reversed(made.live))
     other = await until(partial(made.are_shown, {newest}), seconds=60, what="others are shown")
-    assert "waits for a second look" in await made.doctor()
+    assert "deleted if the next inventory confirms it" in await made.doctor()
     return (
         f"{seen}; {held} deletions are held {took:.0f} s after its start; "
         f"a pod that came is shown within {other:.0f} s"

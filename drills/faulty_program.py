@@ -56,7 +56,7 @@ def harm_agent(folder: Path) -> None:
     import aiohttp
 
     from watchbill.agent.cache import cache, owner_lookup, watch_manager
-    from watchbill.agent.kubernetes import attention, reflector
+    from watchbill.agent.kubernetes import pauses, reflector
     from watchbill.agent.stream import stream, tracker
     from watchbill.client import AgentClient
 
@@ -66,7 +66,7 @@ def harm_agent(folder: Path) -> None:
             ahead = float((folder / "clock").read_text() or 0)
             return datetime.now(tz) + timedelta(seconds=ahead)
 
-    clocked = (cache, owner_lookup, watch_manager, attention, reflector, stream, tracker)
+    clocked = (cache, owner_lookup, watch_manager, pauses, reflector, stream, tracker)
     for module in clocked:
         module.datetime = SkewedDatetime  # type: ignore[attr-defined]
 

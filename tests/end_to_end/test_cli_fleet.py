@@ -110,7 +110,7 @@ async def test_sums_say_of_which_clusters_they_are_old(fleet: Fleet) -> None:
         outcome = await fleet.run(*command)
         assert outcome.code == 0
         assert "note: cluster cluster-2 is disconnected: not observed for 3h" in outcome.err
-        assert "There is no contact with its agent." in outcome.err
+        assert "No contact with its agent." in outcome.err
         assert "cluster-1" not in outcome.err
 
 

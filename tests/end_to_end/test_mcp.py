@@ -152,7 +152,7 @@ async def test_answers_about_a_cluster_that_is_not_observed_say_so(embedded_engi
             "id": str(lost.identity.cluster_id),
             "name": "cluster-2",
             "state": "disconnected",
-            "reason": "There is no contact with its agent.",
+            "reason": "No contact with its agent.",
         }
         async with over_stdio(server) as client:
             questions: list[tuple[str, dict[str, Any]]] = [

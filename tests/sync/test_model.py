@@ -32,7 +32,7 @@ from tests.fixtures.model_world import World
 from tests.sync.histories import NAMES, Histories
 from watchbill.agent import run as run_module
 from watchbill.agent.cache import cache, owner_lookup, watch_manager
-from watchbill.agent.kubernetes import attention, reflector
+from watchbill.agent.kubernetes import pauses, reflector
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import stream, tracker
 from watchbill.kinds import derive
@@ -40,7 +40,7 @@ from watchbill.kinds.derivation.pods import pods_of
 from watchbill.store.ingest import held_deletions, inventory
 
 HISTORIES = Path(__file__).parents[1] / "fixtures" / "histories"
-CLOCKED = (cache, owner_lookup, watch_manager, attention, reflector, stream, tracker)
+CLOCKED = (cache, owner_lookup, watch_manager, pauses, reflector, stream, tracker)
 
 
 SMALL = st.integers(0, 5)

@@ -16,9 +16,9 @@ from aiohttp import web
 from tests.fixtures.agents import until
 from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
 from tests.fixtures.kubernetes.replay import exchange_with, kubeconfig, recorded, replay
-from watchbill.agent.kubernetes import attention as attention_module
+from watchbill.agent.kubernetes import pauses as pauses_module
 from watchbill.agent.kubernetes import reflector as watch_module
-from watchbill.agent.kubernetes.attention import Attention
+from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.reflector import Reflector
@@ -98,7 +98,7 @@ async def keeping(
                 resync_seconds=resync_seconds,
                 list_slots=asyncio.Semaphore(1),
                 retry_slots=asyncio.Semaphore(1),
-                attention=Attention(),
+                pauses=PauseDetector(),
                 on_change=lambda connection: states.append(connection.state.state),
             )
             task = asyncio.create_task(reflector.run())
@@ -466,35 +466,35 @@ async def test_a_deletion_that_the_watch_missed_may_be_as_old_as_the_last_list(
 async def test_what_is_read_after_a_pause_of_the_process_happened_during_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    attention = Attention()
-    assert attention.absent_since() is None
+    pauses = PauseDetector()
+    assert pauses.paused_since() is None
     before = datetime.now(UTC)
-    monkeypatch.setattr(attention_module, "PAUSE_SECONDS", -1.0)
-    since = attention.absent_since()
+    monkeypatch.setattr(pauses_module, "PAUSE_SECONDS", -1.0)
+    since = pauses.paused_since()
     assert since is not None
     assert since <= before
-    monkeypatch.setattr(attention_module, "PAUSE_SECONDS", 60.0)
-    monkeypatch.setattr(attention_module, "CATCH_UP_SECONDS", 0.0)
-    assert Attention().absent_since() is None
+    monkeypatch.setattr(pauses_module, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(pauses_module, "CATCH_UP_SECONDS", 0.0)
+    assert PauseDetector().paused_since() is None
 
 
 async def test_who_asks_first_after_a_pause_learns_that_it_has_just_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A heartbeat may be due before the next tick: a pause must not count as observed because of that."""
-    attention = Attention()
-    began = attention.resumed_at
-    monkeypatch.setattr(attention_module, "PAUSE_SECONDS", -1.0)
+    pauses = PauseDetector()
+    began = pauses.resumed_at
+    monkeypatch.setattr(pauses_module, "PAUSE_SECONDS", -1.0)
     await asyncio.sleep(0)
-    assert attention.resumed_at > began
+    assert pauses.resumed_at > began
 
 
 async def test_a_machine_that_slept_is_a_pause_though_the_loops_clock_stood_still(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    attention = Attention()
-    began, woke = attention.resumed_at, attention_module.boot_seconds() + 3600
+    pauses = PauseDetector()
+    began, woke = pauses.resumed_at, pauses_module.boot_seconds() + 3600
     await asyncio.sleep(0)
-    monkeypatch.setattr(attention_module, "boot_seconds", lambda: woke)
-    assert attention.resumed_at > began
-    assert attention.absent_since() is not None
+    monkeypatch.setattr(pauses_module, "boot_seconds", lambda: woke)
+    assert pauses.resumed_at > began
+    assert pauses.paused_since() is not None

@@ -176,7 +176,7 @@ class Exporters:
         if namespace == EXPORTERS_NAMESPACE and (port, path) == (_DCGM_PORT, "metrics"):
             node = self._exporters.get(name)
             return _text(self._dcgm(node)) if node is not None else None
-        self._index()
+        self._refresh_index()
         placed = self._by_name.get((namespace, name))
         if placed is None or placed[1].stage != "running" or path not in ("metrics", "v1/metrics"):
             return None
@@ -185,7 +185,7 @@ class Exporters:
             return None
         return _text(self._inference(*placed, prefix))
 
-    def _index(self) -> None:
+    def _refresh_index(self) -> None:
         """Pods by node and name, at most a second old."""
         now = self._clock()
         if 0 <= now - self._indexed_at < _INDEX_SECONDS:
@@ -199,7 +199,7 @@ class Exporters:
                     self._by_name[workload.namespace, pod.name] = (workload, pod)
 
     def _kubelet(self, node: str) -> Iterable[str]:
-        self._index()
+        self._refresh_index()
         now = self._clock()
         stamp = int(now * 1000)
         placed = [(w, p) for w, p in self._by_node.get(node, ()) if p.started_at]
@@ -216,7 +216,7 @@ class Exporters:
         yield from _node_series(self._world.nodes[node], now, stamp)
 
     def _dcgm(self, node: Node) -> Iterable[str]:
-        self._index()
+        self._refresh_index()
         series = self._mig_series(node) if node.pool.mig else self._whole_series(node)
         lines: dict[str, list[str]] = {}
         for metric, labels, value in series:

@@ -201,7 +201,7 @@ def _idle(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
 
 
 def _completed(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
-    _end(world, workload, "succeeded", now)
+    _make_ended(world, workload, "succeeded", now)
     workload.pods = [pod for pod in workload.pods if is_kept(pod, workload)]
     world.enter_stage(workload, "completed", workload.finished_at + 1)
 
@@ -214,14 +214,14 @@ def _failed(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
                 pod.stage, pod.started_at, pod.ready_at = "stuck", 0.0, 0.0
             world.enter_stage(workload, "failed", workload.created_at + 700)
         return
-    _end(world, workload, "failed", now)
+    _make_ended(world, workload, "failed", now)
     failed = world.rng.choice(workload.pods)
     failed.reason = world.rng.choice(("Error", "OOMKilled", "Evicted"))
     workload.pods = [pod for pod in (failed,) if is_kept(pod, workload)]
     world.enter_stage(workload, "failed", workload.finished_at + 1)
 
 
-def _end(world: World, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
+def _make_ended(world: World, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
     """Pods that ran and are over; they hold nothing any more."""
     rng = world.rng
     started_at = workload.created_at + rng.uniform(30, 300)

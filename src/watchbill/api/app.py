@@ -73,7 +73,7 @@ RESOURCES = (
 
 
 @cache
-def _documents() -> tuple[Document, Document, tuple[Operation, ...]]:
+def _served_documents() -> tuple[Document, Document, tuple[Operation, ...]]:
     """The contract, the document of everything, and its operations: of all apps, so nobody changes them."""
     contract, extensions = contract_document(), extensions_document()
     merged = merged_document(contract, extensions)
@@ -82,7 +82,7 @@ def _documents() -> tuple[Document, Document, tuple[Operation, ...]]:
 
 def build_app(services: Services) -> Starlette:
     """Raises RuntimeError where an operation has no handler or a handler no operation."""
-    contract, merged, served = _documents()
+    contract, merged, served = _served_documents()
     base_path = services.settings.base_path
     if base_path:
         merged = merged | {"servers": [{"url": base_path}]}

@@ -146,7 +146,9 @@ def _runai_commands() -> typer.Typer:
 
 def _administration() -> typer.Typer:
     admin = _group("Administration. Requires an administrator's login.")
-    cluster = _group("Clusters: register, list, remove, pin to a rebuilt one.")
+    cluster = _group(
+        "Clusters: create, list, delete, repin to a rebuilt one, release or refuse held deletions."
+    )
     cluster.command("create")(clusters.create)
     cluster.command("list")(clusters.clusters)
     cluster.command("delete")(clusters.delete)
@@ -206,7 +208,7 @@ def _access_keys() -> typer.Typer:
 
 
 def _contexts() -> typer.Typer:
-    group = _group("Servers by name, kept in a file of your own: list, use, set, delete.")
+    group = _group("Servers and logins, saved by name: list, use, set, delete.")
     group.command("list")(context.list_contexts)
     group.command("use")(context.use)
     group.command("set")(context.set_context)
@@ -215,7 +217,7 @@ def _contexts() -> typer.Typer:
 
 
 def _kinds() -> typer.Typer:
-    group = _group("Definitions of kinds: list, show, check, import, try. No server is asked.")
+    group = _group("Definitions of kinds: list, show, check, import, try. No server is needed.")
     group.command("list")(kinds.list_kinds)
     group.command("show")(kinds.show)
     group.command("check")(kinds.check)

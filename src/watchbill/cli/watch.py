@@ -97,7 +97,7 @@ class _Screen:
             count = await client.workload_count(self._selection)
             if count > self._limit:
                 terminal.note(
-                    f"{format_count(self._limit)} of {format_count(count)} shown, changes of all follow"
+                    f"{format_count(self._limit)} of {format_count(count)} shown; changes to all of them follow"
                 )
 
     async def _changes(self, changed: Sequence[UUID], gone: Sequence[UUID]) -> None:

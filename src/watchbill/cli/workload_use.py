@@ -156,7 +156,7 @@ async def top_workload(
         return
     terminal.print(_headline(workload) if pod is None else _pod_headline(pod))
     if not any(is_known(values) for values in usage.values()):
-        terminal.note("No use of it was measured then; `watchbill doctor` tells what is measured.")
+        terminal.note("No use of it was measured then; `watchbill doctor` shows what is measured.")
         return
     has_ended = shown.completed_at is not None or shown.deleted_at is not None
     headers = header_row("", "last" if has_ended else "now", "requested", "lastHour")

@@ -79,7 +79,7 @@ class Client:
         token: str | None = None,
         ca_file: Path | None = None,
     ) -> None:
-        """`ca_file`: certificates to trust beside the system's. Raises Invalid where it holds none."""
+        """`ca_file`: certificates to trust in addition to the system's. Raises Invalid where it holds none."""
         self._transport = Transport(url, ca_file=ca_file)
         self._client_id = client_id
         self._client_secret = client_secret

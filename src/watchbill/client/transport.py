@@ -62,9 +62,9 @@ class Transport:
     """A connection pool to one server. Use as `async with`."""
 
     def __init__(self, url: str, *, ca_file: Path | None = None) -> None:
-        """`ca_file`: certificates to trust beside the system's. Raises Invalid where it holds none."""
+        """`ca_file`: certificates to trust in addition to the system's. Raises Invalid where it holds none."""
         self.url = url.rstrip("/")
-        self._tls = True if ca_file is None else _trusting(ca_file)
+        self._tls = True if ca_file is None else _tls_context(ca_file)
         self._proxy = proxy_for(self.url)
         self._session: aiohttp.ClientSession | None = None
 
@@ -133,7 +133,7 @@ class Transport:
             return await answer.read()
 
 
-def _trusting(ca_file: Path) -> ssl.SSLContext:
+def _tls_context(ca_file: Path) -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
         context.load_verify_locations(ca_file)

@@ -15,7 +15,7 @@ from watchbill.settings.variables import Setting, from_flags, from_variables
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """Which cluster to watch and where to report. `kubeconfig` None = in-cluster credentials; `ca_file`:
-    certificates to trust for the server beside the system's."""
+    certificates to trust for the server in addition to the system's."""
 
     server_url: str
     credential: str

@@ -16,7 +16,7 @@ CLIENT_VARIABLES = {
     "WATCHBILL_CLIENT_SECRET": "its secret",
     "WATCHBILL_CLIENT_SECRET_FILE": "file with its secret",
     "WATCHBILL_CREDENTIALS": "file with these three",
-    "WATCHBILL_CA_FILE": "PEM file of authorities that commands and agents trust beside the system's",
+    "WATCHBILL_CA_FILE": "PEM file of authorities that commands and agents trust in addition to the system's",
     "WATCHBILL_LOGIN_FILE": "file that `watchbill login` keeps its login in",
     "WATCHBILL_CONTEXT": "context that commands use",
     "WATCHBILL_CONTEXTS": "file with the contexts",

@@ -174,7 +174,7 @@ async def test_usage_by_project_and_day(idle_tab: Tab) -> None:
     page = idle_tab.page
     await idle_tab.open("/usage?period=7d")
     await expect(page.locator(".lead")).to_have_text(
-        re.compile("not counted yet|Nothing is accounted yet")
+        re.compile("not counted yet|No usage is recorded yet")
     )
     await expect(page.locator(".usage")).not_to_contain_text("0 GPU-hours")
     db = await Database.open(idle_tab.server.database_url, pool_size=2)

@@ -240,7 +240,7 @@ async def test_a_table_that_will_be_large_is_reported_a_month_before(
     ("age", "dead", "outcome", "words"),
     [
         (200_000_000, 99_999, Outcome.OK, "keeps up"),
-        (200_000_000, 150_000, Outcome.WARN, "wait in workload"),
+        (200_000_000, 150_000, Outcome.WARN, "dead rows than live ones in workload"),
         (1_100_000_000, 0, Outcome.FAIL, "stops in 1047 million transactions"),
     ],
 )

@@ -345,7 +345,7 @@ async def test_count() -> None:
     ("counts", "message"),
     [
         ([0, 0], "No workload has GPUs."),
-        ([73, 0], "GPU use is not measured of the 73 workloads with GPUs"),
+        ([73, 0], "GPU use is not measured for the 73 workloads with GPUs"),
         (
             [73, 40],
             "40 of 73 workloads with GPUs are measured; the other 33 are not.",

@@ -362,8 +362,9 @@ async def test_clusters() -> None:
     assert outcome.err.splitlines() == [
         "note: cluster east: cannot be read (forbidden): RayJob, RayCluster. no\\x1b right",
         f"note: cluster east: 1 workload rejected, the last one {UUID(int=7)}: held elsewhere",
-        "note: cluster east: 120 workloads disappeared at once: their deletion waits for a second look; "
-        "`watchbill admin cluster release east` deletes, `watchbill admin cluster refuse east` keeps",
+        "note: cluster east: 120 workloads disappeared at once and are deleted if the next inventory "
+        "confirms it; `watchbill admin cluster release east` deletes them now, "
+        "`watchbill admin cluster refuse east` keeps them",
         "note: cluster east: 2 takeovers by another agent, the last one 3h ago: "
         "do two agents run with one credential?",
     ]

@@ -102,7 +102,7 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
     rows = [line.split(",")[0] for line in as_csv.out.splitlines()]
     assert rows == ["name", "llama-sft-1", "llama-sft-3"]
     assert deleted.out.split()[0] == "llama-sft-4"
-    assert (nothing.out, nothing.err) == (nothing.out, "No pods are known.\n")
+    assert (nothing.out, nothing.err) == (nothing.out, "No pods visible to you.\n")
     assert project.code == 2
 
 

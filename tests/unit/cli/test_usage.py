@@ -209,7 +209,7 @@ async def test_a_day_that_has_begun_is_compared_with_none() -> None:
     (line,) = csv.DictReader(io.StringIO(as_csv.out))
     assert (line["comparedGpuHours"], line["gpuHoursBefore"]) == ("48.0", "24.0")
     assert refused.code == 2
-    assert "compares whole days" in refused.err
+    assert "needs a complete day" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ export function connectionProblem(cluster: Cluster): Finding | undefined {
   if (cluster.state === "connected") return undefined;
   if (cluster.state === "waiting")
     return { text: "Its agent has never connected.", advice: "Start the agent with the credential of this cluster." };
-  if (cluster.reason !== undefined && cluster.reason !== "There is no contact with its agent.")
+  if (cluster.reason !== undefined && cluster.reason !== "No contact with its agent.")
     return { text: cluster.reason, advice: `Look at the agent's log: ${AGENT_LOG}` };
   const isAgentRunning = (cluster.kinds ?? []).some((kind) => kind.state === "failing" && kind.group !== EXPORTERS);
   if (isAgentRunning)
@@ -62,7 +62,7 @@ export function pendingProblems(cluster: Cluster): readonly Finding[] {
     problems.push({
       text: held.isRefused
         ? `${plural(held.count, "workload", "workloads")} disappeared and are kept, as an administrator decided.`
-        : `${plural(held.count, "workload", "workloads")} disappeared at once: their deletion waits for a second look.`,
+        : `${plural(held.count, "workload", "workloads")} disappeared at once and are deleted if the next inventory confirms it.`,
       advice: held.isRefused
         ? `Delete them with: watchbill admin cluster release ${cluster.name}`
         : `Delete them with: watchbill admin cluster release ${cluster.name} – or keep them with: watchbill admin cluster refuse ${cluster.name}`,

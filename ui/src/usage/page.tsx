@@ -176,7 +176,7 @@ function Report({ query, question }: ReportProps) {
       {measure.word === "pending" ? (
         <PendingLead data={data} pendingFilters={pendingFilters ?? []} />
       ) : report.accountedUntil === null ? (
-        <p class="lead">Nothing is accounted yet: the first GPU-hours allocated come within 15 minutes.</p>
+        <p class="lead">No usage is recorded yet: the first allocated GPU-hours appear within 15 minutes.</p>
       ) : report.totals.allocatedGpuHours + report.totals.pendingGpuHours === 0 ? (
         <p class="lead">No GPU-hours allocated or pending in these days{outstanding(data)}.</p>
       ) : (
@@ -187,7 +187,7 @@ function Report({ query, question }: ReportProps) {
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
-        {!data.isWhole && "Before compares whole days: one that is not counted to its end is compared with none. "}
+        {!data.isWhole && "Before compares complete days only. "}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
@@ -264,7 +264,7 @@ function PendingLead({ data, pendingFilters }: PendingLeadProps) {
   return (
     <p class="lead">
       {report.accountedUntil === null ? (
-        "Nothing is accounted yet: the first GPU-hours pending come within 15 minutes"
+        "No usage is recorded yet: the first pending GPU-hours appear within 15 minutes"
       ) : pendingGpuHours === 0 ? (
         `No GPU-hours pending in these days${outstanding(data)}`
       ) : (

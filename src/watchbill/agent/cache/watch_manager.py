@@ -13,7 +13,7 @@ import structlog
 
 from watchbill.agent.cache.cache import Cache, KindSink, ResourceSink, sink_for
 from watchbill.agent.cache.watched_kinds import KIND, POD, WatchedKind
-from watchbill.agent.kubernetes.attention import Attention
+from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.discovery import Discovery, discover
@@ -62,12 +62,12 @@ class WatchManager:
         self._resync_seconds = resync_seconds
         self._on_list = on_list
         self._watches: dict[GroupKind, _Watch] = {}
-        self._absent_since: dict[GroupKind, datetime] = {}
+        self._paused_since: dict[GroupKind, datetime] = {}
         self._list_slots = {
             is_workload_kind: asyncio.Semaphore(LISTS_AT_ONCE) for is_workload_kind in (True, False)
         }
         self._retry_slots = asyncio.Semaphore(RETRIES_AT_ONCE)
-        self._attention = Attention()
+        self._pauses = PauseDetector()
         self._rediscover = asyncio.Event()
         self._lock = asyncio.Lock()
         self._discovered = asyncio.Event()
@@ -76,7 +76,7 @@ class WatchManager:
         """Discover, watch, and discover again whenever kinds may have changed, until cancelled."""
         backoff = Backoff()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._attention.run())
+            tasks.create_task(self._pauses.run())
             while True:
                 try:
                     await self._refresh()
@@ -220,11 +220,11 @@ class WatchManager:
             resource = self.discovery.resources.get(kind.key)
             watch = self._watches.get(kind.key)
             if resource is None:
-                self._absent_since.setdefault(kind.key, datetime.now(UTC))
+                self._paused_since.setdefault(kind.key, datetime.now(UTC))
                 if watch is not None and kind.key.group not in self.discovery.unknown_groups:
                     self._stop(watch)
                 continue
-            self._absent_since.pop(kind.key, None)
+            self._paused_since.pop(kind.key, None)
             if kind.field_selector:
                 resource = replace(resource, field_selector=kind.field_selector)
             if watch is None:
@@ -243,7 +243,7 @@ class WatchManager:
             resync_seconds=self._resync_seconds,
             list_slots=self._list_slots[kind.is_workload_kind],
             retry_slots=self._retry_slots,
-            attention=self._attention,
+            pauses=self._pauses,
             on_change=lambda reflector: self._on_reflector_change(kind, reflector),
         )
         return _Watch(kind, sink, reflector)
@@ -281,6 +281,6 @@ class WatchManager:
             group=key.group,
             kind=key.kind,
             state="failing" if is_unknown else "absent",
-            since=self._absent_since.get(key, datetime.now(UTC)),
+            since=self._paused_since.get(key, datetime.now(UTC)),
             message=self.failure,
         )

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 import structlog
 
-from watchbill.agent.kubernetes.attention import CATCH_UP_SECONDS, PAUSE_SECONDS, Attention
+from watchbill.agent.kubernetes.pauses import CATCH_UP_SECONDS, PAUSE_SECONDS, PauseDetector
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
@@ -68,7 +68,7 @@ class Reflector:
         resync_seconds: float,
         list_slots: asyncio.Semaphore,
         retry_slots: asyncio.Semaphore,
-        attention: Attention,
+        pauses: PauseDetector,
         on_change: Callable[["Reflector"], None],
     ) -> None:
         self.resource = resource
@@ -90,7 +90,7 @@ class Reflector:
         self._retry_slots = retry_slots
         """For lists that failed before: one that hangs must not delay those of other kinds."""
         self._has_list_failed = False
-        self._attention = attention
+        self._pauses = pauses
         self._late_since: datetime | None = None
         """What a watch tells at first happened since then, while nobody read."""
         self._late_until = 0.0
@@ -142,7 +142,7 @@ class Reflector:
         """Since when, by the event loop's clock, changes are seen as they happen; None while they are not."""
         if self._unbroken_since is None or (self.seconds_behind or 0.0) >= UNSEEN_SECONDS:
             return None
-        return max(self._unbroken_since, self._attention.resumed_at)
+        return max(self._unbroken_since, self._pauses.resumed_at)
 
     def _catch_up(self) -> None:
         """Objects are watched again, or were listed; after a longer while some changes were not seen."""
@@ -285,7 +285,7 @@ class Reflector:
     def _unseen_since(self) -> datetime | None:
         """Since when the event that is read now may have happened; None where it has just happened."""
         is_late = asyncio.get_running_loop().time() < self._late_until
-        return self._late_since if is_late else self._attention.absent_since()
+        return self._late_since if is_late else self._pauses.paused_since()
 
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1

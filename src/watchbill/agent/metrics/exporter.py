@@ -80,7 +80,7 @@ class WorkloadCollector(Collector):
     def _derived(self) -> Metric:
         derived = CounterMetricFamily(
             "watchbill_agent_derive_seconds",
-            "Processor time that the records of a namespace's workloads took, where it is not little.",
+            "Processor time spent on the records of a namespace's workloads; small amounts are left out.",
             labels=("derive_namespace",),
         )
         for namespace, seconds in self._derive_seconds.items():

@@ -181,7 +181,7 @@ ADDED_STATUSES_WITH_LOGIN = {
 ADDED_STATUSES_WITH_NAME = {"404": "What the path names does not exist, or is out of scope."}
 ADDED_STATUSES_WITH_BODY = {
     "408": "The body came too slowly.",
-    "415": "The body is of another media type or encoding than the operation takes.",
+    "415": "The body has a media type or an encoding that the operation does not accept.",
 }
 STRICTER_PARAMETERS: dict[str, Document] = {
     "Offset": {"minimum": 0, "default": 0},

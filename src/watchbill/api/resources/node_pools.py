@@ -97,7 +97,7 @@ def _pool(nodes: Sequence[NodeResponse], cluster_name: str, tenant_id: int) -> N
         updated_at=max(node.updated_at for node in nodes),
         is_default=any(node.is_in_default_pool for node in nodes),
         phase="Ready" if is_usable else "Unschedulable",
-        phase_message="" if is_usable else "No node of the pool takes new pods.",
+        phase_message="" if is_usable else "No node of the pool accepts new pods.",
         status=NodePoolStatus(
             label_key=first.node_pool_label,
             label_value=first.node_pool,

@@ -96,7 +96,7 @@ async def capacity(
     if not documents:
         what = "node pools" if is_of_pools else "nodes with GPUs"
         session.terminal.note(
-            f"No {what} are known to you; `watchbill clusters` tells what reports."
+            f"No {what} visible to you; `watchbill clusters` shows which clusters report."
         )
         return
     headers = header_row(*_COLUMNS[by])

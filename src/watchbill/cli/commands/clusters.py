@@ -34,7 +34,7 @@ ClusterArgument = Annotated[
     str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")
 ]
 ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the new cluster.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 class ClusterFormat(StrEnum):
@@ -139,7 +139,7 @@ def _capacity_notes(cluster: "Cluster") -> Iterator[str]:
     unknown = [pool.node_pool for pool in cluster.node_pools if pool.gpus is None]
     if unknown:
         yield (
-            f"the labels of nodes in {', '.join(unknown)} do not tell what a unit of their GPUs is"
+            f"the labels of nodes in {', '.join(unknown)} do not say how much a unit of their GPUs is"
         )
     unusable = [pool.unusable_gpus for pool in cluster.node_pools if pool.unusable_gpus]
     for name, where in (
@@ -205,10 +205,11 @@ def stored_text(cluster: "Cluster") -> str | None:
 def held_text(held: "HeldDeletions", name: str) -> str:
     count = plural(held.count, "workload")
     if held.is_refused:
-        return f"{count} disappeared and are kept: `watchbill admin cluster release {name}` deletes"
+        return f"{count} disappeared and are kept: `watchbill admin cluster release {name}` deletes them"
     return (
-        f"{count} disappeared at once: their deletion waits for a second look; "
-        f"`watchbill admin cluster release {name}` deletes, `watchbill admin cluster refuse {name}` keeps"
+        f"{count} disappeared at once and are deleted if the next inventory confirms it; "
+        f"`watchbill admin cluster release {name}` deletes them now, "
+        f"`watchbill admin cluster refuse {name}` keeps them"
     )
 
 
@@ -242,7 +243,7 @@ async def repin(
         count = plural(cluster.workloads, "workload")
         _confirm(f"Accept another cluster as {safe(cluster.name)}, in place of its {count}?")
     await session.client.cluster_repin(cluster.id)
-    session.terminal.note(f"The next agent's cluster is kept as {cluster.name}.")
+    session.terminal.note(f"The next cluster that the agent reports is accepted as {cluster.name}.")
 
 
 def _held(cluster: "Cluster") -> str:
@@ -263,7 +264,7 @@ async def release(
     if not yes:
         _confirm(f"Delete {held} of {safe(cluster.name)}?")
     await session.client.held_release(cluster.id)
-    session.terminal.note(f"Deleted of {cluster.name}: {held}.")
+    session.terminal.note(f"Deleted {held} of {cluster.name}.")
 
 
 @server_command
@@ -277,7 +278,7 @@ async def refuse(
     cluster = await find_cluster(session.client, name)
     held = _held(cluster)
     await session.client.held_refuse(cluster.id)
-    session.terminal.note(f"Kept of {cluster.name}: {held}.")
+    session.terminal.note(f"Kept {held} of {cluster.name}.")
 
 
 def _confirm(question: str) -> None:

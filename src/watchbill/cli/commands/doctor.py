@@ -234,7 +234,7 @@ def _vacuum(age: int, dead_rows: dict[str, float], rows: dict[str, float]) -> Fi
         )
         return Finding(Outcome.FAIL, "vacuum", what, advice)
     if late:
-        what = f"more changed rows than current ones wait in {', '.join(sorted(late))}"
+        what = f"more dead rows than live ones in {', '.join(sorted(late))}"
         advice = "look for transactions that have been open for hours (pg_stat_activity), and at autovacuum"
         return Finding(Outcome.WARN, "vacuum", what, advice)
     return Finding(Outcome.OK, "vacuum", "autovacuum keeps up")
@@ -319,7 +319,7 @@ def _kinds(cluster: "Cluster") -> Iterator[Finding]:
     polled = [kind for kind in kinds if kind.state == "complete" and kind.message]
     if polled:
         names = ", ".join(kind.kind for kind in polled)
-        what = f"{cluster.name}: late: {names}. {_message(polled)}"
+        what = f"{cluster.name}: changes arrive late: {names}. {_message(polled)}"
         yield Finding(Outcome.WARN, "kinds", what, "allow the agent to watch them")
     if listing := sum(1 for kind in kinds if kind.state == "listing"):
         what = f"{cluster.name}: {plural(listing, 'kind')} still being listed"
@@ -345,7 +345,7 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
         yield Finding(Outcome.WARN, "records", what, "`watchbill clusters` lists them")
     if cluster.held_deletions:
         what = f"{name}: {held_text(cluster.held_deletions, name)}"
-        yield Finding(Outcome.WARN, "deletions", what, "look whether they are really gone")
+        yield Finding(Outcome.WARN, "deletions", what, "check whether they are really gone")
     if stored := stored_text(cluster):
         advice = "raise WATCHBILL_CLUSTER_STORED_BYTES, or keep deleted workloads for fewer days"
         yield Finding(Outcome.WARN, "storage", f"{name}: {stored}", advice)

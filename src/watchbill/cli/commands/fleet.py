@@ -61,7 +61,7 @@ async def fleet(
     session: CommandContext,
     output: options.Output = AnswerFormat.TABLE,
     hours: Annotated[
-        int, typer.Option(min=1, max=MAX_HOURS, help="Hours that the series goes back.")
+        int, typer.Option(min=1, max=MAX_HOURS, help="How many hours the series goes back.")
     ] = 24,
 ) -> None:
     """Show the fleet's GPUs, pending workloads, their pending time and failures, now and over the last hours.

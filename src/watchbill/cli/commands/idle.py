@@ -216,7 +216,7 @@ def coverage(with_gpus: int, measured: int) -> str:
         return "No workload has GPUs."
     if not measured:
         return (
-            f"GPU use is not measured of the {plural(with_gpus, 'workload')} with GPUs: "
+            f"GPU use is not measured for the {plural(with_gpus, 'workload')} with GPUs: "
             "idle GPUs are unknown."
         )
     if measured < with_gpus:

@@ -69,7 +69,7 @@ def show(
     ],
     kinds: ExtraKinds = None,
 ) -> None:
-    """Print a kind's definition: the file to copy when another kind needs one."""
+    """Print a kind's definition: a file to start from when another kind needs one."""
     known = _defined(_load(kinds))
     matches = [
         definition
@@ -131,7 +131,7 @@ def import_definition(
     print(imported.text, end="")
     for mark, sentences in (
         ("covered", imported.covered),
-        ("left to the rules for all kinds", imported.filled),
+        ("filled in by the general rules", imported.filled),
         ("left out", imported.left_out),
     ):
         for sentence in sentences:

@@ -27,7 +27,7 @@ async def open_page(
     name: options.MaybeNamed = None,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Open no browser.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Do not open a browser.")] = False,
 ) -> None:
     """Print the URL of the web page, or of one workload, and open it on a terminal."""
     address = session.client.url + "/"

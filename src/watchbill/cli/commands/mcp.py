@@ -29,7 +29,7 @@ async def _mcp(
 ) -> None:
     """Serve read-only tools to language models (Model Context Protocol). Needs watchbill[mcp].
 
-    On standard input and output the tools ask with this command's login. With --http every client
+    On standard input and output the tools use this command's login. With --http every client
     sends its own token, `Authorization: Bearer …`, and sees what that token may see.
     """
     try:

@@ -118,7 +118,9 @@ async def nodes(
     for line in table_lines(None if no_headers else headers, rows, session.terminal):
         session.terminal.print(line)
     if not listed.nodes:
-        session.terminal.note("No nodes are known to you; `watchbill clusters` tells what reports.")
+        session.terminal.note(
+            "No nodes visible to you; `watchbill clusters` shows which clusters report."
+        )
     if listed.next_offset is not None:
         session.terminal.note(f"The first {format_count(len(rows))}; --limit shows more.")
 

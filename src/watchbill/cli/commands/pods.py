@@ -58,11 +58,13 @@ async def pods(
 ) -> None:
     """List the pods of a workload, or of all workloads: status, restarts, node, GPUs.
 
-    Deleted pods are kept for 14 days. --project tells workloads of one NAME apart.
+    Deleted pods are kept for 14 days. --project chooses between workloads of the same NAME.
     """
     if name is None and project is not None:
         if not _is_from_environment(typed, "project"):
-            usage_error("--project narrows by a workload's name only; use --search or --cluster.")
+            usage_error(
+                "--project works only with the NAME of a workload; use --search or --cluster."
+            )
         session.terminal.note("Pods of all projects: WATCHBILL_PROJECT does not narrow this list.")
     client = session.client
     workload_id = None
@@ -85,7 +87,7 @@ async def pods(
         return
     _print_pods(session, listed, of_one=workload_id is not None, has_headers=not no_headers)
     if not listed.pods:
-        session.terminal.note("No pods are known." if deleted else "No pods; see --deleted.")
+        session.terminal.note("No pods visible to you." if deleted else "No pods; see --deleted.")
     elif not deleted:
         await noted_cluster_names(session, {pod.cluster_id for pod in listed.pods}, "pods")
 
@@ -199,4 +201,4 @@ async def logs(
     for line in log_lines(listed.pods):
         session.terminal.print(line)
     if listed.next_offset is not None:
-        session.terminal.note(f"Of its first {SHOWN_PODS} pods; `watchbill pods` lists all.")
+        session.terminal.note(f"Only its first {SHOWN_PODS} pods; `watchbill pods` lists all.")

@@ -171,7 +171,9 @@ async def _print(
     for line in table_lines(header_row(*columns) if has_headers else None, rows, session.terminal):
         session.terminal.print(line)
     if not units:
-        session.terminal.note(f"No {word} are known to you.")
+        session.terminal.note(
+            f"No {word} visible to you; `watchbill clusters` shows which clusters report."
+        )
 
 
 def _quota_status(unit: "ProjectResponse | DepartmentResponse") -> "QuotaStatus | None":

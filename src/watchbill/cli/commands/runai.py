@@ -52,7 +52,7 @@ async def list_workloads(
         int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="Workloads per request.")
     ] = PAGE_SIZE,
     next_token: Annotated[
-        int, typer.Option(min=0, help="Begin there, as `next` of an earlier answer says.")
+        int, typer.Option(min=0, help="Start at this token: `next` of the answer before.")
     ] = 0,
     no_pagination: Annotated[bool, typer.Option("--no-pagination", help="One page only.")] = False,
     max_items: Annotated[

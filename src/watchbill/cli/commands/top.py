@@ -89,7 +89,7 @@ async def top_list(
         terminal.print(line)
     if not any(is_known(usage.get((name, ""))) for usage in loaded for name in (_GPU, _CPU)):
         terminal.note(
-            "No use measured in the last hour; `watchbill doctor` tells what is measured."
+            "No use measured in the last hour; `watchbill doctor` shows what is measured."
         )
     if len(workloads) >= shown:
         count = await client.workload_count(with_gpus)
@@ -173,7 +173,7 @@ async def top(
         UsageGrouping, typer.Option("--by", help="What to sum by.")
     ] = UsageGrouping.WORKLOAD,
     pod: Annotated[
-        str | None, typer.Option("--pod", metavar="NAME", help="Of the workload, this pod alone.")
+        str | None, typer.Option("--pod", metavar="NAME", help="Only this pod of the workload.")
     ] = None,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
@@ -184,8 +184,9 @@ async def top(
     """Show the workloads with most GPUs and their last hour of use; or one workload's use, GPU by GPU.
 
     `·` in a chart is a gap, `?` is not measured. With --by project and the like: workloads, GPUs allocated and
-    GPUs idle, the largest first; --by owner counts workloads that hold GPUs; projects of one name in two
-    clusters are two. --project and --cluster say which of several workloads a NAME means.
+    GPUs idle, the largest first; --by owner counts workloads that hold GPUs; projects of the
+    same name in two clusters count separately. --project and --cluster choose between workloads of the same
+    NAME.
     """
     if name is not None:
         scope, has_headers = LookupScope(project=project, cluster=cluster), not no_headers
@@ -194,7 +195,7 @@ async def top(
         )
         return
     if pod is not None:
-        usage_error("--pod takes the NAME of its workload as well.")
+        usage_error("--pod also needs the NAME of its workload.")
     if by is UsageGrouping.WORKLOAD:
         narrowing = await scope_filters(
             session.client, LookupScope(project=project, cluster=cluster)

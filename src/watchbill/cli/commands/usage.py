@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TABLE_ROWS = 50
 _DAY = timedelta(days=1)
 _HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
-NOT_YET = "Nothing is accounted yet; the first figures come within 15 minutes."
+NOT_YET = "No usage is recorded yet; the first figures appear within 15 minutes."
 _TIMES = frozenset({"day", "week", "month"})
 
 
@@ -51,7 +51,7 @@ def _moment(option: str, text: str) -> datetime:
     if span is None:
         return parse_moment(option, text, now, hint=_HOW_TO_WRITE)
     if span < _DAY:
-        raise Invalid(f"{option} counts whole days, got '{text}'.", details=_HOW_TO_WRITE)
+        raise Invalid(f"{option} must be whole days, got '{text}'.", details=_HOW_TO_WRITE)
     return now - span + _DAY
 
 
@@ -83,7 +83,7 @@ async def usage(
         typer.Option(
             "--until",
             metavar="AGO|DATE",
-            help="First day no longer counted, as in --since.  [default: tomorrow]",
+            help="First day that is not counted, as in --since.  [default: tomorrow]",
         ),
     ] = None,
     filters: Annotated[
@@ -111,7 +111,7 @@ async def usage(
 ) -> None:
     """Report who used how many GPU-hours, and how many of them were idle.
 
-    Days are UTC days. Deleted workloads count too. Hours are GPU-hours, of all columns but CORE-HOURS and
+    Days are UTC days. Deleted workloads count too. All hours are GPU-hours, except CORE-HOURS and
     GIB-HOURS. IDLE-HOURS is `?` where it was not measured; PENDING-HOURS counts the GPUs that pending
     workloads requested.
     """
@@ -146,7 +146,7 @@ async def _compare(
     if counted < report.end:
         if counted <= report.start:
             usage_error(
-                "--compare compares whole days, and none of these is counted to its end.",
+                "--compare needs a complete day, and none of these is complete yet.",
                 hint="begin earlier with --since",
             )
         now = await session.client.usage(
@@ -296,7 +296,7 @@ def _print_comparison(
     if now.end < report.end:
         session.terminal.note(
             f"Compared with {now.totals.allocated_gpu_hours:,.1f} up to {now.end - _DAY:%Y-%m-%d}, "
-            "the last day that is counted to its end."
+            "the last complete day."
         )
 
 

@@ -275,7 +275,7 @@ def _running(workload: "WorkloadResponse") -> Iterator[str]:
         f"{workload.running_pods}{of_requested} pods running, {allocated_gpus(workload)} GPUs allocated."
     )
     if gpus is None:
-        yield "Its nodes' labels do not tell what part of a GPU it holds."
+        yield "The labels of its nodes do not say what part of a GPU it holds."
     elif gpus and workload.idle_allocated_gpus is None:
         yield "GPU use is not measured: idle GPUs are unknown."
     elif gpus and workload.idle_allocated_gpus:

@@ -2,13 +2,15 @@
 
 import re
 
-READS_ONLY = "Watchbill changes nothing in a cluster; that is kubectl's"
+READS_ONLY = "Watchbill never changes a cluster; use kubectl for that"
 
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(("list", "ls", "ps", "jobs", "workloads"), "`watchbill get` lists workloads"),
     **dict.fromkeys(("find", "search", "grep"), "`watchbill get --search TEXT` finds workloads"),
     **dict.fromkeys(("show", "inspect"), "`watchbill describe NAME` shows one workload"),
-    **dict.fromkeys(("status", "explain"), "`watchbill why NAME` says why it waits, or how it is"),
+    **dict.fromkeys(
+        ("status", "explain"), "`watchbill why NAME` says why it is pending, or shows its status"
+    ),
     **dict.fromkeys(
         (
             *("apply", "create", "delete", "edit", "patch", "replace", "scale", "autoscale", "run"),
@@ -28,13 +30,13 @@ COMMANDS: dict[str, str] = {
     ),
     **dict.fromkeys(
         ("exec", "attach", "cp", "port-forward"),
-        "`watchbill describe NAME` ends with the kubectl lines for it",
+        "`watchbill describe NAME` ends with the kubectl commands for it",
     ),
     **dict.fromkeys(("queues", "queue"), "`watchbill projects` lists queues as projects"),
     "wait": "`watchbill get --watch` shows changes as they happen",
-    "config": "`watchbill context list` shows the servers that are known here",
+    "config": "`watchbill context list` lists the servers that are saved here",
     "cluster-info": "`watchbill clusters` lists the clusters and their state",
-    "api-resources": "`watchbill kinds list` lists the kinds that are known",
+    "api-resources": "`watchbill kinds list` lists the kinds that have a definition",
     "gpus": "`watchbill capacity --by gpu-type` counts GPUs",
     "cost": "`watchbill usage` counts GPU-hours",
 }
@@ -53,7 +55,7 @@ OPTIONS: dict[str, str] = {
     "--show-labels": "--columns name,phase,labels shows labels",
     **dict.fromkeys(
         ("--follow", "--tail", "--previous", "--timestamps"),
-        "`watchbill logs NAME` prints the kubectl lines that read logs, and takes no flags of theirs",
+        "`watchbill logs NAME` prints the kubectl commands that read logs; add kubectl's flags to those",
     ),
     "--kubeconfig": "only `watchbill agent` reads a cluster; other commands ask a Watchbill server",
 }

@@ -34,7 +34,7 @@ CaFile = Annotated[
     typer.Option(
         envvar=CA_FILE_VARIABLE,
         metavar="FILE",
-        help="Certificate authorities (PEM) to trust beside the system's.",
+        help="Certificate authorities (PEM) to trust in addition to the system's.",
     ),
 ]
 
@@ -92,7 +92,7 @@ def login_file(environ: Mapping[str, str]) -> Path:
 
 
 def default_ca_file(environ: Mapping[str, str]) -> Path | None:
-    """Certificates to trust beside the system's, for commands without that option."""
+    """Certificates to trust in addition to the system's, for commands without that option."""
     return Path(environ[CA_FILE_VARIABLE]) if environ.get(CA_FILE_VARIABLE) else None
 
 
@@ -162,7 +162,7 @@ def _secret_file(environ: Mapping[str, str], prefix: str) -> str:
     try:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Invalid(f"Cannot read {prefix}_CLIENT_SECRET_FILE, {name}: {reason}.") from error
 
 
@@ -200,7 +200,9 @@ class Contexts:
             known = ", ".join(sorted(self.logins))
             raise NotFound(
                 f"There is no context '{name}'.",
-                details=f"contexts: {known}" if known else "make one with `watchbill context set`",
+                details=f"contexts: {known}"
+                if known
+                else "create one with `watchbill context set`",
             )
         return self.logins[name]
 

@@ -371,7 +371,7 @@ class _Import:
             if label:
                 pod_labels[label] = value
             elif path:
-                self.left_out.append(f"how pods of {name} are known: {path} is no plain label")
+                self.left_out.append(f"how pods of {name} are known: {path} is not a plain label")
         return pod_labels
 
     def _elements(

@@ -207,7 +207,7 @@ def _reason(row: Row, state: ClusterState, now: datetime, *, is_whole: bool) -> 
         return None
     message_at = row["last_message_at"]
     if message_at is None or now - message_at >= timedelta(seconds=DEGRADED_AFTER_SECONDS):
-        return "There is no contact with its agent."
+        return "No contact with its agent."
     kinds = _decoded(row["kinds"], tuple[KindState, ...])
     pods = next((kind for kind in kinds if (kind.group, kind.kind) == ("", "Pod")), None)
     if pods is not None and pods.state != "complete":

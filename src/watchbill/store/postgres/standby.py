@@ -99,7 +99,11 @@ class Standby:
             while self._positions and self._positions[0][1] <= replayed:
                 self._shows_until = self._positions.popleft()[0]
             is_used = self.staleness_seconds() is not None
-            self._report("" if is_used else "It is further behind than reads may be.")
+            self._report(
+                ""
+                if is_used
+                else "It is further behind than WATCHBILL_READ_STALENESS_SECONDS allows."
+            )
 
     async def catch_up(self) -> None:
         """Returns when no read from the standby can miss what the primary has now: it shows that, or nobody

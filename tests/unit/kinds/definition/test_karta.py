@@ -427,7 +427,7 @@ def test_the_command_prints_a_definition_that_stands_on_its_own(
     assert facts == load_definition(path).program("v1").facts(experiment(TEAMS))
     assert len(facts.roles) == 3
     assert "covered: status: completed, failed, running, initializing" in printed.err
-    assert "left to the rules for all kinds: endpoints" in printed.err
+    assert "filled in by the general rules: endpoints" in printed.err
     written.write_text("kind: ConfigMap")
     with pytest.raises(Invalid, match="neither a Karta nor a ResourceInterface"):
         import_definition(written)

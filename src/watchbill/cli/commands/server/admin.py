@@ -232,7 +232,9 @@ async def apply(
             help="YAML document of access rules, as in docs/access.md.",
         ),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the changes without making them.")
+    ] = False,
 ) -> None:
     """Make the access rules match a file. Idempotent."""
     from watchbill.responses.access import AccessDifference
@@ -259,7 +261,7 @@ async def apply(
 async def rotate_keys(
     session: CommandContext,
     at_once: Annotated[
-        bool, typer.Option("--at-once", help="End every token that was issued so far.")
+        bool, typer.Option("--at-once", help="Revoke every token that was issued so far.")
     ] = False,
 ) -> None:
     """Change the key that tokens are signed with."""

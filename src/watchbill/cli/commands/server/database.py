@@ -72,7 +72,7 @@ def restore(
 
 def recover(
     *,
-    name: Annotated[str, typer.Option(help="What the account is called.")] = "recovered",
+    name: Annotated[str, typer.Option(help="Name of the account.")] = "recovered",
     output: options.CredentialFile = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,

@@ -29,7 +29,7 @@ def notify_systemd(environ: Mapping[str, str], state: str) -> None:
         sender.sendto(state.encode(), address)
 
 
-_HOW = "`watchbill admin cluster create NAME --output FILE` makes one"
+_HOW = "`watchbill admin cluster create NAME --output FILE` creates one"
 LogLevel = Annotated[
     str,
     typer.Option(
@@ -138,7 +138,7 @@ def _announce(started: "Started") -> None:
             "\nThe first administrator (shown this once; keep the secret):\n"
             f"  client id      {started.login.client_id}\n"
             f"  client secret  {started.login.client_secret}\n"
-            "Should it get lost, `watchbill admin recover` on this machine makes another.\n",
+            "If it is lost, `watchbill admin recover` on this machine creates another.\n",
             flush=True,
         )
 
@@ -165,7 +165,7 @@ def agent(
         typer.Option(
             envvar="WATCHBILL_CA_FILE",
             metavar="FILE",
-            help="Certificate authorities (PEM) to trust for the server, beside the system's.",
+            help="Certificate authorities (PEM) to trust for the server, in addition to the system's.",
         ),
     ] = None,
     kubeconfig: Annotated[
@@ -202,7 +202,7 @@ def agent(
     if credential is None:
         usage_error(
             "The agent's credential is not given.",
-            hint="pass --credential FILE; `watchbill admin cluster create NAME --output FILE` makes one",
+            hint="pass --credential FILE; `watchbill admin cluster create NAME --output FILE` creates one",
         )
     from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.settings.agent import agent_settings

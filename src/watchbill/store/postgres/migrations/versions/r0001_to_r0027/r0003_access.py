@@ -125,4 +125,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("logins and the audit log cannot be told to the schema before")
+    raise NotImplementedError("logins and the audit log have no place in the schema before")

@@ -16,14 +16,14 @@ def boot_seconds() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class Attention:
+class PauseDetector:
     """Ticks while `run` runs; a tick that is long overdue is a pause."""
 
     def __init__(self) -> None:
         self._now = asyncio.get_running_loop().time
         self._ticked = boot_seconds()
         self._ticked_at = datetime.now(UTC)
-        self._absent_since: datetime | None = None
+        self._paused_since: datetime | None = None
         self._resumed_at = self._now()
         self._caught_up = 0.0
 
@@ -39,10 +39,10 @@ class Attention:
         self._tick_if_overdue()
         return self._resumed_at
 
-    def absent_since(self) -> datetime | None:
+    def paused_since(self) -> datetime | None:
         """Of a pause that has just ended, when it began. None where there was none."""
         self._tick_if_overdue()
-        return self._absent_since if self._now() < self._caught_up else None
+        return self._paused_since if self._now() < self._caught_up else None
 
     def _tick_if_overdue(self) -> None:
         if boot_seconds() - self._ticked > PAUSE_SECONDS:
@@ -51,6 +51,6 @@ class Attention:
     def _tick(self) -> None:
         now, ticked = self._now(), boot_seconds()
         if ticked - self._ticked > PAUSE_SECONDS:
-            self._absent_since, self._caught_up = self._ticked_at, now + CATCH_UP_SECONDS
+            self._paused_since, self._caught_up = self._ticked_at, now + CATCH_UP_SECONDS
             self._resumed_at = now
         self._ticked, self._ticked_at = ticked, datetime.now(UTC)
