@@ -96,19 +96,19 @@ METRICS: dict[str, Metric] = {
     MetricType.GPU_MEMORY_USAGE_BYTES: Metric("bytes", "framebuffer in use", exporter=DCGM),
     MetricType.GPU_MEMORY_REQUEST_BYTES: Metric(
         "bytes",
-        "GPU memory asked for; 0 where none was",
+        "GPU memory requested; 0 where none was",
         lambda usage: usage.gpu_memory_request_bytes,
     ),
     MetricType.CPU_USAGE_CORES: Metric(
         "cores", "processor time in use", exporter=KUBELET, form=MetricForm.RATE
     ),
     MetricType.CPU_REQUEST_CORES: Metric(
-        "cores", "asked for", lambda usage: usage.cpu_request_cores
+        "cores", "requested", lambda usage: usage.cpu_request_cores
     ),
     MetricType.CPU_LIMIT_CORES: Metric("cores", "capped at", lambda usage: usage.cpu_limit_cores),
     MetricType.CPU_MEMORY_USAGE_BYTES: Metric("bytes", "memory in use", exporter=KUBELET),
     MetricType.CPU_MEMORY_REQUEST_BYTES: Metric(
-        "bytes", "memory asked for", lambda usage: usage.cpu_memory_request_bytes
+        "bytes", "memory requested", lambda usage: usage.cpu_memory_request_bytes
     ),
     MetricType.CPU_MEMORY_LIMIT_BYTES: Metric(
         "bytes", "memory capped at", lambda usage: usage.cpu_memory_limit_bytes

@@ -18,9 +18,9 @@ from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
 from tests.fixtures.kubernetes.replay import exchange_with, kubeconfig, recorded, replay
 from watchbill.agent.kubernetes import pauses as pauses_module
 from watchbill.agent.kubernetes import reflector as watch_module
-from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.reflector import Reflector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.protocol import MAX_UNOBSERVED

@@ -13,11 +13,11 @@ import structlog
 
 from watchbill.agent.cache.cache import Cache, KindSink, ResourceSink, sink_for
 from watchbill.agent.cache.watched_kinds import KIND, POD, WatchedKind
-from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.discovery import Discovery, discover
 from watchbill.agent.kubernetes.errors import ApiFailure
+from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.reflector import Reflector
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, KindState
@@ -62,7 +62,7 @@ class WatchManager:
         self._resync_seconds = resync_seconds
         self._on_list = on_list
         self._watches: dict[GroupKind, _Watch] = {}
-        self._paused_since: dict[GroupKind, datetime] = {}
+        self._absent_since: dict[GroupKind, datetime] = {}
         self._list_slots = {
             is_workload_kind: asyncio.Semaphore(LISTS_AT_ONCE) for is_workload_kind in (True, False)
         }
@@ -220,11 +220,11 @@ class WatchManager:
             resource = self.discovery.resources.get(kind.key)
             watch = self._watches.get(kind.key)
             if resource is None:
-                self._paused_since.setdefault(kind.key, datetime.now(UTC))
+                self._absent_since.setdefault(kind.key, datetime.now(UTC))
                 if watch is not None and kind.key.group not in self.discovery.unknown_groups:
                     self._stop(watch)
                 continue
-            self._paused_since.pop(kind.key, None)
+            self._absent_since.pop(kind.key, None)
             if kind.field_selector:
                 resource = replace(resource, field_selector=kind.field_selector)
             if watch is None:
@@ -281,6 +281,6 @@ class WatchManager:
             group=key.group,
             kind=key.kind,
             state="failing" if is_unknown else "absent",
-            since=self._paused_since.get(key, datetime.now(UTC)),
+            since=self._absent_since.get(key, datetime.now(UTC)),
             message=self.failure,
         )

@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 import structlog
 
-from watchbill.agent.kubernetes.pauses import CATCH_UP_SECONDS, PAUSE_SECONDS, PauseDetector
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
+from watchbill.agent.kubernetes.pauses import CATCH_UP_SECONDS, PAUSE_SECONDS, PauseDetector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
 from watchbill.background import TimeSlice
 from watchbill.protocol import MAX_UNOBSERVED, KindState

@@ -399,7 +399,7 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
         position = match.end()
         if position >= len(text) or not _is_secret(match):
             continue
-        quote, end = _secret_quote_and_end(text, match, outer.value_pattern(match.start(1)))
+        quote, end = _secret_value(text, match, outer.value_pattern(match.start(1)))
         if end:
             shown += (
                 text[done:position],
@@ -434,7 +434,7 @@ class _OuterQuotes:
         return _VALUE_INSIDE[is_open[0]] if len(is_open) == 1 else _VALUE_OUTSIDE
 
 
-def _secret_quote_and_end(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> tuple[str, int]:
+def _secret_value(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> tuple[str, int]:
     """The quote of the value behind a name, and where it ends; 0 where it is none or no secret."""
     name, start = match[1], match.end()
     end = bracket_end(text, start)
