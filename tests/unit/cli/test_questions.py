@@ -130,10 +130,15 @@ async def test_idle_by_owner_sums_every_page() -> None:
         outcome = await running("idle", "--by", "owner", "--no-headers")
         cut = await running("idle", "--by", "owner", "--limit", "1")
         sums = (await running("idle", "--by", "owner", "-o", "csv")).out.splitlines()
+        document = json.loads((await running("idle", "--by", "owner", "-o", "json")).out)
     assert [line.split(",")[:3] + line.split(",")[-1:] for line in sums] == [
         ["owner", "workloads", "idleAllocatedGpus", "idleGpuHours"],
         ["alan@example.com", "301", "602.0", "90902.0"],
         ["ada@example.com", "301", "602.0", "90601.0"],
+    ]
+    assert [[*group.values()][:3] for group in document["groups"]] == [
+        ["alan@example.com", 301, 602.0],
+        ["ada@example.com", 301, 602.0],
     ]
     assert [line.split() for line in outcome.out.splitlines()] == [
         ["alan@example.com", "301", "602", "1h", "40m", "90,902.0"],

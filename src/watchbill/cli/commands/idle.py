@@ -20,12 +20,13 @@ from watchbill.cli.output.columns import (
     select_columns,
 )
 from watchbill.cli.output.headers import HEADERS, header_row
-from watchbill.cli.output.humanize import format_age, format_count, format_number, plural
+from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number, plural
 from watchbill.cli.output.terminal import DOCUMENTS, Cell, TableFormat, table_lines
 
 if TYPE_CHECKING:
     from watchbill.responses.contract import WorkloadResponse
     from watchbill.responses.workloads import IdleWorkload, IdleWorkloadList
+    from watchbill.tabular import CsvCell
 
 _WITH_GPUS = "allocatedGPU>=0.000001"
 
@@ -89,10 +90,14 @@ async def idle(
     is_list = output not in DOCUMENTS and by is None and not is_csv
     most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
     answer = await session.client.idle_workloads(Selection(filters=narrowing), most=most)
-    if output in DOCUMENTS:
+    if output in DOCUMENTS and by is None:
         session.terminal.write(DOCUMENTS[output](answer))
         return
     view = await load_view(session)
+    if output in DOCUMENTS and by is not None:
+        groups = _group_records(answer.workloads, by, view)
+        session.terminal.write(DOCUMENTS[output]({"groups": groups}))
+        return
     if is_csv:
         session.terminal.write(_csv(answer.workloads, by, view))
         return
@@ -123,10 +128,7 @@ def _csv(workloads: "Sequence[IdleWorkload]", by: IdleGrouping | None, view: Col
     rows: list[Sequence[CsvCell]]
     if by is not None:
         rows = [(by.value, "workloads", "idleAllocatedGpus", "idleSince", "idleGpuHours")]
-        rows += [
-            (name, len(members), _sum_of_gpus(members), _earliest(members), _sum_of_hours(members))
-            for name, members in _groups(workloads, by, view)
-        ]
+        rows += [tuple(record.values()) for record in _group_records(workloads, by, view)]
         return rows_as_csv(rows)
     rows = [
         (
@@ -158,6 +160,22 @@ def _groups(
     for workload in workloads:
         groups.setdefault(_text_of(by.value, workload, view), []).append(workload)
     return sorted(groups.items(), key=lambda item: -_sum_of_hours(item[1]))
+
+
+def _group_records(
+    workloads: "Sequence[IdleWorkload]", by: IdleGrouping, view: ColumnView
+) -> "list[dict[str, CsvCell]]":
+    """Numbers as they are; the group's name stands under what is grouped by."""
+    return [
+        {
+            by.value: None if name == NONE else name,
+            "workloads": len(members),
+            "idleAllocatedGpus": _sum_of_gpus(members),
+            "idleSince": _earliest(members),
+            "idleGpuHours": _sum_of_hours(members),
+        }
+        for name, members in _groups(workloads, by, view)
+    ]
 
 
 def _group_rows(
