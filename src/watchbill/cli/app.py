@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -83,11 +83,28 @@ _NAMES = {"open_page": "open"}
 """Commands whose word is not the name of their function."""
 
 
+_SENTENCE = 1_000
+"""Characters: longer than any first sentence of a command."""
+
+
 class _PipeClosed(Exception):
     """Whoever read our output has left."""
 
 
-class _Root(TyperGroup):
+class _Group(TyperGroup):
+    """Lists its commands with whole sentences, on several lines where they need them, and not cut."""
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        commands = [
+            each for name in self.list_commands(ctx) if not (each := self.commands[name]).hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(each.name or "", each.get_short_help_str(limit=_SENTENCE)) for each in commands]
+            )
+
+
+class _Root(_Group):
     """Keeps a closed pipe from typer, which would make it exit code 1."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
@@ -99,6 +116,7 @@ class _Root(TyperGroup):
 
 def _group(help_text: str) -> typer.Typer:
     return typer.Typer(
+        cls=_Group,
         help=help_text,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -131,7 +149,9 @@ def build() -> typer.Typer:
 
 
 def _agent() -> typer.Typer:
-    group = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    group = typer.Typer(
+        cls=_Group, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+    )
     group.callback(invoke_without_command=True)(serve.agent)
     group.command("manifest")(agent_manifest.manifest)
     return group

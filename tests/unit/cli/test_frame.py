@@ -326,6 +326,17 @@ async def test_what_may_be_left_out_stands_in_one_pair_of_brackets(
     assert outcome.out.splitlines()[0] == f"Usage: watchbill {usage}"
 
 
+GROUPS = ("", "admin", "admin cluster", "admin account", "admin rule", "key", "kinds", "agent")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+async def test_a_list_of_commands_says_whole_sentences(group: str) -> None:
+    outcome = await watchbill(*group.split(), "--help")
+    _, _, listed = outcome.out.partition("Commands:\n")
+    assert "..." not in listed
+    assert listed.count(".\n") + listed.count("?\n") >= len(re.findall(r"^  \w", listed, re.M))
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
