@@ -94,6 +94,9 @@ async def test_an_empty_list_names_the_clusters_that_are_not_observed(command: s
     async with server.running() as watchbill:
         outcome = await watchbill(command)
     assert "note: cluster west is disconnected: not observed for 2h 11m" in outcome.err
+    async with FakeServer(clusters=[cluster(state="waiting")]).running() as watchbill:
+        outcome = await watchbill(command)
+    assert "note: the agent of cluster west has never connected: start it" in outcome.err
 
 
 async def test_flags_reach_the_api_in_its_words() -> None:

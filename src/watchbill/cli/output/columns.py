@@ -276,8 +276,14 @@ def note_stale_clusters(
 def note_stale(
     terminal: Terminal, clusters: "Iterable[Cluster]", now: datetime, shown: str
 ) -> None:
-    """Which of the clusters were not observed for a while. `shown`: what of them is, as `workloads`."""
+    """Which of the clusters were never observed, or not for a while. `shown`: what of them is, as
+    `workloads`."""
     for cluster in clusters:
+        if cluster.state == "waiting":
+            terminal.note(
+                f"note: the agent of cluster {cluster.name} has never connected: start it with the "
+                "cluster's credential"
+            )
         if cluster.state in STALE_STATES:
             terminal.note(
                 f"note: cluster {cluster.name} is {cluster.state}: not observed for "
