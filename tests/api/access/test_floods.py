@@ -13,7 +13,7 @@ import pytest
 from tests.api.http.test_errors import assert_is_error
 from tests.api.http.test_http import raw
 from tests.conftest import Engine, fresh_database
-from tests.fixtures.serving import SETTINGS, Served, serving
+from tests.fixtures.serving import HARDLY, SETTINGS, Served, serving
 from watchbill.access import logins
 from watchbill.access.logins import DEVICE_LOGIN_LIFETIME
 from watchbill.access.tokens import tokens as access_tokens
@@ -177,7 +177,7 @@ async def test_readiness_is_asked_of_the_database_once_a_second(
 
 
 async def test_anonymous_requests_have_a_rate_per_address(embedded_engine: Engine) -> None:
-    settings = replace(SETTINGS, requests_per_second=1, requests_burst=2)
+    settings = replace(SETTINGS, requests_per_second=HARDLY, requests_burst=2)
     async with serving(await fresh_database(embedded_engine), settings) as served:
         answers = await asyncio.gather(*(served.get("/healthz", token=None) for _ in range(12)))
     assert [answer.status for answer in answers].count(200) == 8

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.samples import OPERATIONS, PAGES, SAMPLES, of_login, with_body
-from tests.fixtures.serving import ABSENT_ID, SETTINGS, Answer, Served, listening, serving
+from tests.fixtures.serving import ABSENT_ID, HARDLY, SETTINGS, Answer, Served, listening, serving
 from watchbill.api.app import build_app
 from watchbill.api.changes import ChangeStreams
 from watchbill.api.http.contract import LoginRequirement
@@ -282,7 +282,7 @@ async def test_a_database_that_does_not_answer(shared: Served) -> None:
 
 
 async def test_more_than_the_published_rate(embedded_engine: Engine) -> None:
-    settings = replace(SETTINGS, requests_burst=1, requests_per_second=1)
+    settings = replace(SETTINGS, requests_burst=1, requests_per_second=HARDLY)
     async with serving(await fresh_database(embedded_engine), settings) as served:
         await served.get("/api/v1/me")
         names = of_login(LoginRequirement.CALLER)
