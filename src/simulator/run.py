@@ -38,7 +38,8 @@ from watchbill.serve import FirstLogin, Started, serve
 from watchbill.settings.server import ServerSettings
 from watchbill.store.fleet.backfill import fleet_backfill
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage.accounting import usage_account, usage_rebuild
+from watchbill.store.usage.accounting import usage_account
+from watchbill.store.usage.rounds import usage_rebuild
 
 log = structlog.get_logger(__name__)
 

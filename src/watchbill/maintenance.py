@@ -29,9 +29,9 @@ from watchbill.store.postgres.storage import check_disk, table_size_record
 from watchbill.store.usage.accounting import (
     ClusterAccount,
     usage_begin,
-    usage_finish,
     usage_purge,
 )
+from watchbill.store.usage.rounds import usage_finish, usage_last_round
 from watchbill.store.workloads.deletion import tenant_list, tenant_name_get, workload_purge
 from watchbill.store.workloads.events import event_purge
 from watchbill.store.workloads.pod_write import pod_purge
@@ -181,10 +181,11 @@ class UsageRounds:
         waiting: deque[ClusterAccount] = deque()
         failures: list[Exception] = []
         unfinished: set[int] = set()
-        tenants = await tenant_list(db)
-        for tenant_id in tenants:
+        last: dict[int, datetime | None] = {}
+        for tenant_id in await tenant_list(db):
             try:
-                waiting += await usage_begin(db, tenant_id, now, self._positions)
+                last[tenant_id] = await usage_last_round(db, tenant_id)
+                waiting += await usage_begin(db, tenant_id, now, last[tenant_id], self._positions)
             except Exception as error:
                 error.add_note(f"tenant {tenant_id}")
                 failures.append(error)
@@ -205,16 +206,12 @@ class UsageRounds:
         for cluster in waiting:
             self._positions[cluster.cluster_id] = cluster.after
             unfinished.add(cluster.tenant_id)
-        await _finish(db, [tenant_id for tenant_id in tenants if tenant_id not in unfinished], now)
+        for tenant_id in last.keys() - unfinished:
+            await usage_finish(db, tenant_id, now, last[tenant_id])
         if failures:
             raise ExceptionGroup(
                 f"{len(failures)} clusters or tenants were not accounted", failures
             )
-
-
-async def _finish(db: Database, tenant_ids: list[int], now: datetime) -> None:
-    for tenant_id in tenant_ids:
-        await usage_finish(db, tenant_id, now)
 
 
 async def record_fleets(db: Database, at: datetime) -> None:

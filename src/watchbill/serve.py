@@ -28,7 +28,7 @@ from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.errors import naming_database
 from watchbill.store.postgres.migrate import migrate
 from watchbill.store.postgres.standby import Standby
-from watchbill.store.usage.accounting import usage_rebuild
+from watchbill.store.usage.rounds import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
 from watchbill.tracing.tracing import NO_TRACING, Tracing, tracing_of

@@ -17,10 +17,11 @@ from watchbill.protocol import Delete
 from watchbill.query import Scope, UsageQuery, parse_usage_filters
 from watchbill.responses.usage import usage_table
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage import accounting, day_limits
+from watchbill.store.usage import accounting, day_limits, rounds
 from watchbill.store.usage import report as reports
-from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
+from watchbill.store.usage.accounting import usage_account, usage_begin, usage_purge
 from watchbill.store.usage.report import UsagePage, usage_report
+from watchbill.store.usage.rounds import usage_finish, usage_last_round, usage_rebuild
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.tabular import rows_as_csv
 from watchbill.workload import Phase, gpu_millionths
@@ -142,6 +143,29 @@ async def test_rounds_add_up_to_one_account(db: Database) -> None:
     assert (await report(db, "workload", "day")).rows == by_rounds.rows
     await usage_account(db, 1, END + timedelta(minutes=10))
     assert (await report(db, "workload", "day")).rows == by_rounds.rows, "nothing counts twice"
+
+
+async def test_a_round_that_began_before_all_is_forgotten_does_not_pass_for_all(
+    db: Database,
+) -> None:
+    """Of two servers one is started with `--rebuild-usage` while the other accounts; what has ended long before
+    is looked for once."""
+    await story(db)
+    end = END + timedelta(days=3)
+    await usage_account(db, 1, end)
+    before = await report(db, "workload", "day")
+    for _ in range(2):
+        last = await usage_last_round(db, 1)
+        clusters = await usage_begin(db, 1, end, last)
+        await usage_rebuild(db, 1)
+        for cluster in clusters:
+            while await cluster.step(db):
+                pass
+        await usage_finish(db, 1, end, last)
+        assert (await report(db)).accounted_until is None
+    await usage_account(db, 1, end)
+    again = await report(db, "workload", "day")
+    assert (again.rows, again.accounted_until) == (before.rows, before.accounted_until)
 
 
 async def test_what_comes_late_is_counted_where_it_belongs(db: Database) -> None:
@@ -446,7 +470,7 @@ async def test_who_was_locked_out_does_not_say_that_all_is_accounted(db: Databas
     await story(db)
     much_later = END + timedelta(days=3)
     async with db.transaction(1) as other:
-        await other.execute("SELECT pg_advisory_xact_lock($1, $2)", accounting._LOCK, 1)
+        await other.execute("SELECT pg_advisory_xact_lock($1, $2)", rounds.ACCOUNTING_LOCK, 1)
         await maintenance.UsageRounds(share=1).run(db, much_later)
         await usage_account(db, 1, much_later)
     assert (await report(db)).accounted_until is None

@@ -19,8 +19,9 @@ from watchbill.query import Scope, UsageQuery
 from watchbill.store.ingest.stream import heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage import day_limits
-from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
+from watchbill.store.usage.accounting import usage_account, usage_purge
 from watchbill.store.usage.report import UsagePage, usage_report
+from watchbill.store.usage.rounds import usage_rebuild
 from watchbill.store.workloads.usage_steps import UsageAttributes
 from watchbill.workload import Phase, Transition
 
@@ -199,6 +200,18 @@ async def test_a_servers_clock_that_goes_back_counts_nothing_anew(db: Database) 
     await usage_account(db, 1, at(12))
     assert await usage_account(db, 1, at(2)) == 0
     assert (await report(db)).totals.allocated_gpu_hours == 16
+
+
+async def test_a_round_in_the_future_hides_no_deletion(db: Database) -> None:
+    """The machine's clock was 100 days ahead for a round, and set back."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    await observed(db, 12)
+    await usage_account(db, 1, at(24 * 100))
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(13)), now=at(13))
+    await observed(db, 14)
+    await usage_account(db, 1, at(14))
+    assert (await report(db)).totals.allocated_gpu_hours == 8 * 13
 
 
 async def test_a_deletion_before_all_that_is_known_ends_the_account(db: Database) -> None:

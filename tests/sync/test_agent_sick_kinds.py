@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.fixtures.agents import until
 from tests.fixtures.measured import pod, uid
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from tests.sync.test_reflector import keeping
+from tests.sync.test_reflector import pod as pod_named
 from watchbill.agent.cache import watch_manager
 from watchbill.agent.kubernetes import reflector
 from watchbill.agent.kubernetes.backoff import Backoff
@@ -228,3 +230,39 @@ async def test_who_lists_but_cannot_watch_lists_less_and_less_often(
         await until(lambda: len(began) > 6)
         pauses = [after - before for before, after in pairwise(began)]
         assert all(pause >= 0.005 * 2**number for number, pause in enumerate(pauses[1:])), pauses
+
+
+async def test_a_watch_that_breaks_while_it_is_late_has_not_told_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still, told of a change that came meanwhile, and broke before it told of a deletion."""
+    monkeypatch.setattr(reflector, "BOOKMARK_OVERDUE_SECONDS", 0.0)
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(kept.api.watches)
+        before = datetime.now(UTC)
+        kept.api.put(pod_named("c"))
+        await until(kept.holds("a", "b", "c"))
+        kept.api.delete(pod_named("a"), is_lost=True)
+        kept.api.forget_past()
+        kept.api.end_watches(is_cut=True)
+        await until(kept.holds("b", "c"))
+        (since,) = kept.seen.intervals
+        assert since is not None
+        assert since <= before
+
+
+async def test_lists_that_expire_every_time_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kind that is being listed for ever looks as if it came soon, and the first inventory waited for it."""
+    monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.02)
+    async with keeping(tmp_path, names=("a",)) as kept:
+        kept.api.fault = lambda _: web.json_response(
+            {"kind": "Status", "message": "the continue token is too old"}, status=410
+        )
+        await until(kept.reflector.ready.is_set)
+        state = kept.reflector.state
+        assert (state.state, "too old" in str(state.message)) == ("failing", True)
+        kept.api.fault = lambda _: None
+        await until(kept.holds("a"))
+        assert kept.reflector.state.state == "complete"

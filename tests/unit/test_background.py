@@ -140,6 +140,9 @@ async def test_accounting_works_for_no_more_than_its_share(monkeypatch: pytest.M
     async def begin(*_: object) -> list[Cluster]:
         return [Cluster()]
 
+    async def last(*_: object) -> None:
+        return None
+
     async def finish(*_: object) -> None:
         rested.append("all accounted")
 
@@ -147,6 +150,7 @@ async def test_accounting_works_for_no_more_than_its_share(monkeypatch: pytest.M
         rested.append(round(seconds, 9))
 
     monkeypatch.setattr(maintenance, "tenant_list", tenants)
+    monkeypatch.setattr(maintenance, "usage_last_round", last)
     monkeypatch.setattr(maintenance, "usage_begin", begin)
     monkeypatch.setattr(maintenance, "usage_finish", finish)
     monkeypatch.setattr(maintenance, "asyncio", SimpleNamespace(sleep=sleep))

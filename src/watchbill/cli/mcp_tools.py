@@ -372,7 +372,8 @@ class Tools:
         self, context: Context[Any], by: UsageGroups, days: UsageDays = 30
     ) -> dict[str, Any]:
         """GPU-hours of the last days by up to three groups: requested, allocated, idle, pending, and their
-        cost where there is a price. Workloads that are gone count as well. Null is not measured."""
+        cost where there is a price. Workloads that are gone count as well. Null is not measured; where
+        `accountedUntil` is null all is being counted, and the figures are not complete."""
         end = datetime.now(UTC)
         async with self._opened(context) as client:
             report = await client.usage(

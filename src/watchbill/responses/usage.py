@@ -104,7 +104,8 @@ class UsageReport(Wire, frozen=True, kw_only=True):
     accounted_until: Annotated[
         Instant | None,
         msgspec.Meta(
-            description="What happened later is not counted yet. Null before the first count."
+            description="What happened later is not counted yet. Null until all is counted, for the first "
+            "time or anew: the figures are not complete then."
         ),
     ]
     currency: str | None

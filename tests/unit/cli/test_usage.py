@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command_line import FakeServer
-from watchbill.cli.commands.usage import NOT_YET, _start_before
+from watchbill.cli.commands.usage import NOT_COMPLETE, NOT_YET, _start_before
 
 FIGURES: dict[str, Any] = {
     "requestedGpuHours": 120.0,
@@ -72,6 +72,14 @@ async def test_before_the_first_accounting_no_figure_is_shown(arguments: tuple[s
         outcome = await watchbill("usage", *arguments)
     assert outcome.err.splitlines() == [NOT_YET]
     assert " 0.0" not in outcome.out
+
+
+@pytest.mark.parametrize("arguments", [(), ("--compare",), ("-o", "csv")])
+async def test_figures_that_are_counted_anew_are_not_complete(arguments: tuple[str, ...]) -> None:
+    async with FakeServer(usage=answer(*ROWS, accountedUntil=None)).running() as watchbill:
+        outcome = await watchbill("usage", *arguments)
+    assert outcome.err.splitlines() == [NOT_COMPLETE]
+    assert "vision" in outcome.out
 
 
 async def test_days_without_gpus_are_told_in_one_sentence() -> None:

@@ -176,7 +176,7 @@ function Report({ query, question }: ReportProps) {
       {measure.word === "pending" ? (
         <PendingLead data={data} pendingFilters={pendingFilters ?? []} />
       ) : report.accountedUntil === null ? (
-        <p class="lead">No usage is recorded yet: the first allocated GPU-hours appear within 15 minutes.</p>
+        <p class="lead">{notAccounted(report.totals, "allocated")}.</p>
       ) : report.totals.allocatedGpuHours + report.totals.pendingGpuHours === 0 ? (
         <p class="lead">No GPU-hours allocated or pending in these days{outstanding(data)}.</p>
       ) : (
@@ -264,7 +264,7 @@ function PendingLead({ data, pendingFilters }: PendingLeadProps) {
   return (
     <p class="lead">
       {report.accountedUntil === null ? (
-        "No usage is recorded yet: the first pending GPU-hours appear within 15 minutes"
+        notAccounted(report.totals, "pending")
       ) : pendingGpuHours === 0 ? (
         `No GPU-hours pending in these days${outstanding(data)}`
       ) : (
@@ -284,6 +284,13 @@ function PendingLead({ data, pendingFilters }: PendingLeadProps) {
       )}
     </p>
   );
+}
+
+/** Before all is counted, for the first time or anew, there may be figures, but not all. */
+function notAccounted(totals: UsageReport["totals"], what: string): string {
+  const isBegun = totals.allocatedGpuHours + totals.pendingGpuHours + totals.cpuCoreHours > 0;
+  if (isBegun) return "Usage is being counted, for the first time or again: these figures are not complete";
+  return `No usage is recorded yet: the first ${what} GPU-hours appear within 15 minutes`;
 }
 
 /** What is still to be counted of days that are not over. */

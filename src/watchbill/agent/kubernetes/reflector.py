@@ -40,10 +40,13 @@ LONG_WATCH_SECONDS = 60.0
 """As long as the longest back-off: a watch that stood for so long was none that fails."""
 BOOKMARK_OVERDUE_SECONDS = 75.0
 """Bookmarks come about once a minute: a watch that was silent for longer may have stood still and tell late."""
+BACKLOG_SHARE = 0.5
+MAX_BACKLOG_SECONDS = 120.0
+"""What came in a silence is read within such a share of it."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
+"""Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 UNSEEN_SECONDS = 60.0
 """Objects that were not watched for so long may have come, changed and gone meanwhile."""
-"""Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 
 
 class ObjectSink(Protocol):
@@ -93,7 +96,8 @@ class Reflector:
         self._pauses = pauses
         self._late_since: datetime | None = None
         """What a watch tells at first happened since then, while nobody read."""
-        self._late_until = 0.0
+        self._late_until = self._late_began = self._read_at = 0.0
+        """By the event loop's clock: until and since when a watch tells late, and when one was last read."""
         self._watch_refusals = 0
         self._watch_error: str | None = None
         """Why the kind is polled instead of watched."""
@@ -253,11 +257,13 @@ class Reflector:
                     self._set_healthy()
                     # A watch goes on where the last one, or the list, left off.
                     self._expect_late_events(after_seconds=PAUSE_SECONDS)
+                    opened_at = self._read_at = asyncio.get_running_loop().time()
                     async for event in events:
                         self._apply(event)
                         self._watch_backoff.reset()
-                    self._current_at = datetime.now(UTC)
+                    self._current_at = self._late_in_watch(opened_at) or datetime.now(UTC)
             except ApiFailure as failure:
+                self._current_at = self._late_in_watch(opened_at) or self._current_at
                 if opened_at == inf and _is_refusal(failure):
                     raise _WatchRefused(failure) from failure
                 if asyncio.get_running_loop().time() - opened_at >= LONG_WATCH_SECONDS:
@@ -277,10 +283,21 @@ class Reflector:
 
     def _expect_late_events(self, *, after_seconds: float) -> None:
         """What is reported first after so long a silence happened at some time during it."""
-        since = self._current_at
-        if since is not None and (datetime.now(UTC) - since).total_seconds() > after_seconds:
-            self._late_since = since
-            self._late_until = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
+        since, now = self._current_at, asyncio.get_running_loop().time()
+        seconds = 0.0 if since is None else (datetime.now(UTC) - since).total_seconds()
+        if seconds > after_seconds:
+            self._late_since, self._late_began = since, now
+            backlog_seconds = min(seconds * BACKLOG_SHARE, MAX_BACKLOG_SECONDS)
+            self._late_until = now + CATCH_UP_SECONDS + backlog_seconds
+
+    def _late_in_watch(self, opened_at: float) -> datetime | None:
+        """Since when things may have happened of which a watch that ends did not tell all, for it stood still,
+        or this process did. None where it has told all."""
+        stood_still_at = max(self._pauses.resumed_at, self._late_began)
+        is_late = (
+            stood_still_at > opened_at and asyncio.get_running_loop().time() < self._late_until
+        )
+        return self._late_since if is_late else None
 
     def _unseen_since(self) -> datetime | None:
         """Since when the event that is read now may have happened; None where it has just happened."""
@@ -289,8 +306,10 @@ class Reflector:
 
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
-        self._expect_late_events(after_seconds=BOOKMARK_OVERDUE_SECONDS)
-        self._current_at = datetime.now(UTC)
+        was_paused = self._pauses.resumed_at > self._read_at
+        silence = PAUSE_SECONDS if was_paused else BOOKMARK_OVERDUE_SECONDS
+        self._expect_late_events(after_seconds=silence)
+        self._current_at, self._read_at = datetime.now(UTC), asyncio.get_running_loop().time()
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):
             return
@@ -382,14 +401,15 @@ class Reflector:
             error=failure.message,
         )
         backoff = self._list_backoff if self._has_list_failed else self._watch_backoff
-        if failure.kind is ErrorKind.EXPIRED:
+        is_repeated = backoff.failures + 1 >= FAILURES_UNTIL_READY
+        if failure.kind is ErrorKind.EXPIRED and not is_repeated:
             self._set_state("listing", None)
             return backoff.next_seconds()
         if failure.kind is ErrorKind.FORBIDDEN:
             return self._record_forbidden(failure)
         state: State = "absent" if failure.kind is ErrorKind.ABSENT else "failing"
         self._set_state(state, failure.message)
-        if state == "absent" or backoff.failures + 1 >= FAILURES_UNTIL_READY:
+        if state == "absent" or is_repeated:
             self.ready.set()
         return backoff.next_seconds(at_least_seconds=failure.retry_after_seconds)
 

@@ -125,7 +125,7 @@ async def _load(client: "Client", workload: "WorkloadResponse", now: datetime) -
 async def _usage(
     client: "Client", workload: "WorkloadResponse", now: datetime
 ) -> "tuple[UsageFigures | None, str | None]":
-    """Of all its days."""
+    """Of all its days. None while they are being counted anew."""
     try:
         report = await client.usage(
             start=max(workload.created_at, now - LONGEST_REPORT),
@@ -134,6 +134,8 @@ async def _usage(
         )
     except Forbidden:
         return None, None
+    if report.accounted_until is None:
+        return None, report.currency
     own = (row for row in report.rows if row.group.get("workloadId") == str(workload.id))
     return next(own, None), report.currency
 

@@ -24,6 +24,9 @@ TABLE_ROWS = 50
 _DAY = timedelta(days=1)
 _HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
 NOT_YET = "No usage is recorded yet; the first figures appear within 15 minutes."
+NOT_COMPLETE = (
+    "Usage is being counted, for the first time or again: these figures are not complete."
+)
 _TIMES = frozenset({"day", "week", "month"})
 
 
@@ -121,11 +124,12 @@ async def usage(
     start = _moment("--since", since)
     end = None if until is None else _moment("--until", until)
     report = await session.client.usage(start=start, end=end, groups=groups, filters=filters or ())
-    comparison = await _compare(session, report, groups, filters or ()) if compare else None
+    is_compared = compare and report.accounted_until is not None
+    comparison = await _compare(session, report, groups, filters or ()) if is_compared else None
     if output is UsageFormat.CSV:
         session.terminal.write(_csv(groups, report, comparison))
         if report.accounted_until is None:
-            session.terminal.note(NOT_YET)
+            session.terminal.note(_not_accounted(report))
         return
     if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
@@ -256,9 +260,9 @@ def _change(now: float, before: float) -> list[str]:
 def _print_notes(
     session: CommandContext, report: "UsageReport", comparison: Comparison | None
 ) -> None:
-    """Of all rows together, and of what is not counted. Before the first accounting nothing is known: no 0."""
+    """Of all rows together, and of what is not counted. Before all is accounted no sum is known: no 0."""
     if report.accounted_until is None:
-        session.terminal.note(NOT_YET)
+        session.terminal.note(_not_accounted(report))
         return
     totals = report.totals
     days = f"from {report.start:%Y-%m-%d} to {report.end - _DAY:%Y-%m-%d}"
@@ -281,6 +285,15 @@ def _print_notes(
             f"Not counted: {totals.gap_gpu_hours:,.1f} GPU-hours in times when no agent observed the cluster."
         )
     session.terminal.note(f"Counted up to {report.accounted_until:%Y-%m-%d %H:%M} UTC.")
+
+
+def _not_accounted(report: "UsageReport") -> str:
+    """Where nothing says how far usage is counted there may be figures: a count is under way."""
+    return NOT_COMPLETE if any(_has_usage(row) for row in report.rows) else NOT_YET
+
+
+def _has_usage(row: "UsageFigures") -> bool:
+    return bool(row.allocated_gpu_hours or row.pending_gpu_hours or row.cpu_core_hours)
 
 
 def _print_comparison(

@@ -30,6 +30,7 @@ from watchbill.background import TimeSlice
 from watchbill.store.metrics.measured import OF_WORKLOAD, SEPARATOR
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.usage.day_limits import within_limits
+from watchbill.store.usage.rounds import ACCOUNTING_LOCK, usage_finish, usage_last_round
 from watchbill.store.workloads.usage_steps import UsageAttributes, attributes_purge
 from watchbill.workload import Phase
 
@@ -46,9 +47,6 @@ FROM_THE_FIRST = UUID(int=0)
 """Below every workload's id."""
 NOTHING: Mapping[UUID, UUID] = MappingProxyType({})
 _T = TypeVar("_T")
-FORGOTTEN_AT = datetime(1970, 1, 2, tzinfo=UTC)
-"""Stands for the last round where all is to be accounted anew."""
-_LOCK = 0x777573  # any number that only this uses
 _UTILIZATION = f"GPU_UTILIZATION{SEPARATOR}%"
 _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
 
@@ -176,7 +174,7 @@ class ClusterAccount:
         """Look at so many workloads, and read so many rows. Returns whether there is more to do."""
         async with db.transaction(self.tenant_id) as connection:
             if not await connection.fetchval(
-                "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, self.tenant_id
+                "SELECT pg_try_advisory_xact_lock($1, $2)", ACCOUNTING_LOCK, self.tenant_id
             ):
                 self.is_elsewhere = True
                 return False
@@ -227,16 +225,19 @@ class ClusterAccount:
 
 
 async def usage_begin(
-    db: Database, tenant_id: int, now: datetime, after: Mapping[UUID, UUID] = NOTHING
+    db: Database,
+    tenant_id: int,
+    now: datetime,
+    last: datetime | None,
+    after: Mapping[UUID, UUID] = NOTHING,
 ) -> list[ClusterAccount]:
-    """What a round has to do, by cluster. `after`: by cluster, where a round before had no more time."""
+    """What a round has to do, by cluster. `last`: the round before, which a clock that was set back since may
+    have put into the future. `after`: by cluster, where a round before had no more time."""
     async with db.acquire(tenant_id) as connection:
         clusters = await connection.fetch(_SETTLED, tenant_id, now, SETTLED_AFTER)
-        last = await connection.fetchval(
-            "SELECT last_at FROM upkeep WHERE task = $1", f"usage {tenant_id}"
-        )
         since = datetime(1970, 1, 1, tzinfo=UTC)
         if last is not None:
+            last = min(last, now)
             since = await connection.fetchval(_LOOK_SINCE, tenant_id, last - PIECE, SETTLED_AFTER)
     return [
         ClusterAccount(
@@ -250,22 +251,13 @@ async def usage_begin(
     ]
 
 
-async def usage_finish(db: Database, tenant_id: int, now: datetime) -> None:
-    """Every cluster of the tenant was accounted: deletions before this round need not be looked for again."""
-    async with db.acquire(tenant_id) as connection:
-        await connection.execute(
-            "INSERT INTO upkeep VALUES ($1, $2) ON CONFLICT (task) DO UPDATE SET last_at = $2",
-            f"usage {tenant_id}",
-            now,
-        )
-
-
 async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
     """Account all that is settled, cluster by cluster. Returns how many pieces there were.
 
     Raises ExceptionGroup where clusters failed, once the others are accounted.
     """
-    accounts = await usage_begin(db, tenant_id, now)
+    last = await usage_last_round(db, tenant_id)
+    accounts = await usage_begin(db, tenant_id, now, last)
     failures: list[Exception] = []
     for cluster in accounts:
         try:
@@ -277,7 +269,7 @@ async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
     if failures:
         raise ExceptionGroup(f"the usage of {len(failures)} clusters was not accounted", failures)
     if not any(cluster.is_elsewhere for cluster in accounts):
-        await usage_finish(db, tenant_id, now)
+        await usage_finish(db, tenant_id, now, last)
     return sum(cluster.pieces for cluster in accounts)
 
 
@@ -450,28 +442,6 @@ _sums_of = attrgetter(*SUMS)
 
 def _bounded(amount: int) -> int:
     return max(-MAX_DAY_SUM, min(amount, MAX_DAY_SUM))
-
-
-async def usage_rebuild(db: Database, tenant_id: int) -> int:
-    """Forget the accounts of workloads whose steps are still there; the next rounds make them anew.
-
-    Accounts of workloads that are gone altogether stay. Returns how many workloads are to be accounted.
-    """
-    async with db.transaction(tenant_id) as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, tenant_id)
-        known = "SELECT DISTINCT workload_id FROM usage_step WHERE tenant_id = $1"
-        await connection.execute(
-            f"DELETE FROM usage_day WHERE tenant_id = $1 AND workload_id IN ({known})", tenant_id
-        )
-        await connection.execute(
-            "UPDATE upkeep SET last_at = $2 WHERE task = $1", f"usage {tenant_id}", FORGOTTEN_AT
-        )
-        rows = await connection.fetch(
-            f"DELETE FROM usage_state WHERE tenant_id = $1 AND workload_id IN ({known}) "
-            "RETURNING workload_id",
-            tenant_id,
-        )
-    return len(rows)
 
 
 async def usage_purge(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:

@@ -10,7 +10,8 @@ from watchbill.prices import PriceList, Prices
 from watchbill.query import Predicate, Scope, UsageQuery
 from watchbill.responses.usage import UsageFigures, UsageRow
 from watchbill.store.postgres.database import Database, Row
-from watchbill.store.usage.accounting import FORGOTTEN_AT, SETTLED_AFTER
+from watchbill.store.usage.accounting import SETTLED_AFTER
+from watchbill.store.usage.rounds import FORGOTTEN_BEFORE, LAST_ROUND
 from watchbill.store.workloads.select import Statement, add_predicates, in_scope
 
 GROUPS = {
@@ -59,6 +60,7 @@ class UsagePage:
     rows: tuple[UsageRow, ...]
     totals: UsageFigures
     accounted_until: datetime | None
+    """None until all is accounted, for the first time or anew."""
     next_offset: int | None
 
 
@@ -83,10 +85,8 @@ async def usage_report(
         f"GROUP BY {', '.join(groups)} ORDER BY {_order(query, names)} "
         f"LIMIT {query.limit + 1} OFFSET {offset}"
     )
-    async with db.acquire(scope.tenant_id) as connection:
-        last = await connection.fetchval(
-            "SELECT last_at FROM upkeep WHERE task = $1", f"usage {scope.tenant_id}"
-        )
+    async with db.snapshot(scope.tenant_id) as connection:
+        last = await connection.fetchval(LAST_ROUND, f"usage {scope.tenant_id}")
         total = await connection.fetchrow(totals, *parameters)
         rows = await connection.fetch(listing, *statement.parameters) if groups else []
     assert total is not None  # an aggregate always has its row
@@ -96,7 +96,7 @@ async def usage_report(
         if groups
         else (UsageRow(group={}, **_figures(total)),),
         totals=UsageFigures(**_figures(total)),
-        accounted_until=None if last in (None, FORGOTTEN_AT) else last - SETTLED_AFTER,
+        accounted_until=None if last is None or last < FORGOTTEN_BEFORE else last - SETTLED_AFTER,
         next_offset=query.offset + query.limit if len(rows) > query.limit else None,
     )
 
