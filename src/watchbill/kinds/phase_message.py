@@ -10,6 +10,7 @@ from watchbill.kinds.objects.json_access import (
     message_of,
     name_key,
     newest_event,
+    newest_events,
     text,
 )
 from watchbill.kinds.objects.objects import PodCounts
@@ -77,7 +78,7 @@ def _initializing(view: WorkloadView) -> str:
         return _joined("A pod failed and will be retried.", _failure(pods.failed[-1]))
     if not pods.active and pods.terminating:
         return _disruption(pods) or "Its pods are being replaced."
-    return _first(_start_failure_event(pod, view) for pod in pods.active) or _restarts(pods)
+    return _start_failure(view) or _restarts(pods)
 
 
 def _degraded(view: WorkloadView) -> str:
@@ -268,13 +269,14 @@ def _known_reason(problem: ContainerProblem) -> str:
     return f": {problem.last_reason}" if problem.last_reason not in (None, "", "Error") else ""
 
 
-def _start_failure_event(pod: Pod, view: WorkloadView) -> str:
+def _start_failure(view: WorkloadView) -> str:
     """The event about a pod whose containers do not start, where its own status does not explain it."""
-    if not pod.node or pod.running_at is not None:
-        return ""
-    events_ = view.objects.scheduling_events
-    failure = newest_event(events_, events.START_FAILURES, about=pod.uid)
-    return f"Pod {pod.name} – {one_line(message_of(failure))}." if failure is not None else ""
+    failures = newest_events(view.objects.scheduling_events, events.START_FAILURES)
+    return _first(
+        f"Pod {pod.name} – {one_line(message_of(failures[pod.uid]))}."
+        for pod in view.pods.active
+        if pod.node and pod.running_at is None and pod.uid in failures
+    )
 
 
 def _failure(pod: Pod) -> str:

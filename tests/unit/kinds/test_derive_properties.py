@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.kubernetes.lives import SETTINGS, all_lives, moments, workloads
+from tests.fixtures.makers import at, condition, gather, job, meta, pod, uid
+from tests.fixtures.work import Calls
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
@@ -194,3 +196,73 @@ def test_texts_that_a_database_refuses_are_not_kept(poison: str) -> None:
         encoded = canonical_bytes(derive(hostile, _DEFINITIONS, SETTINGS).record)
         assert b"\\u0000" not in encoded
         assert msgspec.json.decode(encoded, type=Record)
+
+
+def _beside(number: int, kind: str) -> dict[str, Any]:
+    """What somebody may write as often as pods, of the kinds that derivation looks at pods for."""
+    about = {"kind": "Pod", "uid": uid(100 + number)}
+    waits = condition("Unschedulable", reason=f"R{number}", message=f"m {number}")
+    pool = waits | {
+        "nodePool": f"pool-{number}",
+        "reasons": [{"reason": "X", "message": f"{number}"}],
+    }
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "w", "uid": uid(1)}
+    owned = {"metadata": meta(f"g-{number}", 5_000 + number, ownerReferences=[owner])}
+    devices = {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu"}}]}
+    made: dict[str, dict[str, Any]] = {
+        "kai": {
+            "apiVersion": "scheduling.run.ai/v2alpha2",
+            "status": {"schedulingConditions": [pool]},
+        },
+        "volcano": {
+            "apiVersion": "scheduling.volcano.sh/v1beta1",
+            "status": {"conditions": [waits]},
+        },
+        "events": {
+            "involvedObject": about,
+            "reason": "FailedScheduling",
+            "message": f"m {number}",
+            "lastTimestamp": at(9),
+        },
+        "mounts": {"involvedObject": {"uid": uid(90_000 + number)}, "reason": "FailedMount"},
+        "claims": {"spec": {"devices": devices}},
+    }
+    return owned | made[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "member", "state"),
+    [
+        ("kai", "pod_groups", "waiting"),
+        ("volcano", "pod_groups", "waiting"),
+        ("events", "scheduling_events", "waiting"),
+        ("mounts", "scheduling_events", "pulling"),
+        ("claims", "claims", "waiting"),
+    ],
+)
+def test_twice_the_pods_beside_twice_the_objects_are_twice_the_work(
+    kind: str, member: str, state: str
+) -> None:
+    def work(count: int) -> int:
+        pods = [
+            pod(
+                number,
+                state,
+                spec_resourceClaims=[{"name": "x", "resourceClaimName": f"g-{number}"}],
+            )
+            for number in range(count)
+        ]
+        for each in pods:
+            each["status"] = {"phase": "Pending"}
+            each["metadata"]["annotations"] = {
+                "pod-group-name": each["metadata"]["name"].replace("w", "g")
+            }
+        objects = gather(
+            job(), pods, **{member: [_beside(number, kind) for number in range(count)]}
+        )
+        derive(objects, _DEFINITIONS, SETTINGS)
+        with Calls() as calls:
+            derive(objects, _DEFINITIONS, SETTINGS)
+        return calls.count
+
+    assert work(160) < 2.2 * work(80)

@@ -276,16 +276,16 @@ def redact_arguments(
 
 def _redact_argument(argument: str, mode: Redaction, *, is_first: bool, is_script: bool) -> str:
     name, equals, value = argument.partition("=")
-    if equals and _is_option(name) and not is_script and not is_secret_name(name):
+    is_strict = mode is Redaction.STRICT and not is_first
+    if equals and not (is_strict or is_script) and _is_option(name) and not is_secret_name(name):
         # `--env=PASSWORD=a;b`
         inner, inner_equals, inner_value = value.partition("=")
         if inner_equals and _is_plain(inner) and is_secret_name(inner):
-            is_shown = is_ordinary(inner, inner_value)
-            return argument if is_shown else f"{name}={inner}={HIDDEN}"
+            return argument if is_ordinary(inner, inner_value) else f"{name}={inner}={HIDDEN}"
     has_secret_name = equals and not is_script and _is_plain(name) and is_secret_name(name)
     if has_secret_name and not is_ordinary(name, value):
         return f"{name}={HIDDEN}"
-    if mode is Redaction.STRICT and not is_first and not _is_option(argument):
+    if is_strict and not _is_option(argument):
         return f"{name}={HIDDEN}" if equals and name.startswith("-") else HIDDEN
     return redact_text(argument, mode)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
+from itertools import chain
 from typing import Any, Literal
 
 from watchbill.kinds.definition.view import WorkloadView
@@ -16,12 +17,14 @@ from watchbill.kinds.derivation.claims import (
     allocated_devices,
     claimed_gpus,
     known_sum,
+    requested_by_claim,
     requested_by_roles,
     used_claims,
 )
 from watchbill.kinds.derivation.done import wanted_pods
 from watchbill.kinds.derivation.placement import pod_node_pool
 from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model
+from watchbill.kinds.objects.json_access import metadata, text
 from watchbill.kinds.objects.objects import IdleGpus, PodCounts
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import (
@@ -316,12 +319,20 @@ class PodResources:
             known, known_size = self._gpus.get(pod.uid, (Fraction(0), None))
             both = None if size is None and known_size is None else (size or 0) + (known_size or 0)
             self._gpus[pod.uid] = (known_sum((known, gpus)), both)
+        self._claimed: dict[str, list[Fraction | None]] = {}
+        """GPUs of the claims, by the name that pods use: a claim is read once, however many pods share it."""
+        for claim, _ in used_claims(view.objects.claims, view.pods.all):
+            gpus = requested_by_claim(claim, view.settings)
+            self._claimed.setdefault(text(metadata(claim).get("name")), []).append(gpus)
         self._requested: dict[tuple[int, int], RequestedResources] = {}
         self._allocated: dict[tuple[int, int, int | None, int | None], AllocatedResources] = {}
 
     def requested(self, pod: Pod) -> RequestedResources:
         if pod.claims:
-            return _requested(_with_claims([pod], self._view), self._view.settings)
+            total = _summed([pod], self._view.settings)
+            claimed = (self._claimed.get(name, ()) for name in dict.fromkeys(pod.claims))
+            total.gpus = known_sum((total.gpus, *chain.from_iterable(claimed)))
+            return _requested(total, self._view.settings)
         key = (id(pod.resources), id(pod.annotations))
         if key not in self._requested:
             total = _summed([pod], self._view.settings)

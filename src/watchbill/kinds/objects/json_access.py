@@ -145,18 +145,26 @@ def group_version(value: Any) -> tuple[str, str]:
 
 
 def newest_event(
-    events: Iterable[Mapping[str, Any]], reasons: frozenset[str], *, about: str | None = None
+    events: Iterable[Mapping[str, Any]], reasons: frozenset[str]
 ) -> Mapping[str, Any] | None:
-    """The newest event for one of the reasons; `about`: the UID of the object that it must be about."""
-    matching = [
-        event
-        for event in events
-        if text(event.get("reason")) in reasons
-        and (about is None or text(at(event, "involvedObject", "uid")) == about)
-    ]
-    return max(
-        matching, key=lambda event: (str(event_at(event) or ""), message_of(event)), default=None
-    )
+    """The newest event for one of the reasons."""
+    return max(newest_events(events, reasons).values(), key=_event_order, default=None)
+
+
+def newest_events(
+    events: Iterable[Mapping[str, Any]], reasons: frozenset[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The newest event for one of the reasons about each object, by its UID."""
+    newest: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        if text(event.get("reason")) in reasons:
+            about = text(at(event, "involvedObject", "uid"))
+            newest[about] = max(newest.get(about, event), event, key=_event_order)
+    return newest
+
+
+def _event_order(event: Mapping[str, Any]) -> tuple[str, str]:
+    return str(event_at(event) or ""), message_of(event)
 
 
 def event_at(event: Mapping[str, Any]) -> datetime | None:

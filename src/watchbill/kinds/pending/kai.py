@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from watchbill.kinds.definition.view import WorkloadView
@@ -21,6 +22,7 @@ from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, Pod
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.no_capacity import (
     InsufficientCapacity,
+    StatedReason,
     format_amount,
     insufficient_capacity,
     is_gpu,
@@ -53,16 +55,17 @@ class _Reason:
     since: datetime
 
 
-def kai_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+def kai_reasons(view: WorkloadView) -> Iterator[StatedReason]:
     for reason in _reasons(view.kai_groups, view):
-        yield PendingReason(
+        stated = PendingReason(
             source="kai",
             node_pool=reason.node_pool,
             reason=reason.reason,
             message=reason.message,
-            user_message=_user_message(reason, view),
+            user_message="",
             since=reason.since,
         )
+        yield stated, partial(_user_message, reason, view)
 
 
 def scheduling_messages(view: WorkloadView) -> Iterator[PendingSchedulingMessage]:
@@ -79,8 +82,11 @@ def scheduling_messages(view: WorkloadView) -> Iterator[PendingSchedulingMessage
 
 
 def _reasons(groups: Sequence[Object], view: WorkloadView) -> Iterator[_Reason]:
+    created_first = _created_first(view.pods) if groups else {}
     for group in groups:
-        waiting_since = _waiting_since(group, view.pods)
+        waiting_since = min(
+            (created_first[name] for name in _named(group) if name in created_first), default=None
+        )
         if waiting_since is None:
             continue
         for condition in _newest_by_pool(group):
@@ -108,21 +114,26 @@ def _of_condition(
         )
 
 
-def _waiting(group: Object, pods: PodCounts) -> list[Pod]:
-    """The group's pods that wait for a node."""
-    name = text(metadata(group).get("name"))
-    return [
-        pod
-        for pod in pods.unscheduled
-        if pod.annotations.get(POD_GROUP_ANNOTATION, name) == name
-        and (pod.scheduled is None or pod.scheduled.status != "True")
-    ]
+def _named(group: Object) -> tuple[str | None, ...]:
+    """What its pods name as their group: itself, or nothing."""
+    return text(metadata(group).get("name")), None
 
 
-def _waiting_since(group: Object, pods: PodCounts) -> datetime | None:
-    """Since when a pod of the group has been waiting for a node; None where none waits."""
-    waiting = _waiting(group, pods)
-    return min((pod.created_at for pod in waiting if pod.created_at is not None), default=None)
+def _waiting(pods: PodCounts) -> Iterator[Pod]:
+    """Those that wait for a node."""
+    return (
+        pod for pod in pods.unscheduled if pod.scheduled is None or pod.scheduled.status != "True"
+    )
+
+
+def _created_first(pods: PodCounts) -> dict[str | None, datetime]:
+    """When the oldest pod that waits was created, by the group that it names; None = by none."""
+    first: dict[str | None, datetime] = {}
+    for pod in _waiting(pods):
+        if pod.created_at is not None:
+            name = pod.annotations.get(POD_GROUP_ANNOTATION)
+            first[name] = min(first.get(name, pod.created_at), pod.created_at)
+    return first
 
 
 def _newest_by_pool(group: Object) -> list[Mapping[str, Any]]:
@@ -171,11 +182,15 @@ def _user_message(reason: _Reason, view: WorkloadView) -> str:
             f"{who} can reclaim GPUs from others only after a delay – {one_line(reason.message)}"
             " – wait, or ask the administrator of the queue."
         )
+    named = _named(reason.group)
+    pods = [
+        pod for pod in _waiting(view.pods) if pod.annotations.get(POD_GROUP_ANNOTATION) in named
+    ]
     return insufficient_capacity(
         InsufficientCapacity(
             place=f"Node pool {reason.node_pool}",
             message=reason.message,
-            requested=requests_of(_waiting(reason.group, view.pods), view),
+            requested=requests_of(pods, view),
         )
     )
 

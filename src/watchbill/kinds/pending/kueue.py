@@ -1,8 +1,9 @@
 """Reasons that Kueue states on its Workloads: quota, admission checks, queues that are stopped."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from watchbill.kinds.definition.view import WorkloadView
@@ -19,7 +20,12 @@ from watchbill.kinds.objects.json_access import (
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.resources import pod_resources
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.kinds.pending.no_capacity import format_amount, one_line, resource_word
+from watchbill.kinds.pending.no_capacity import (
+    StatedReason,
+    format_amount,
+    one_line,
+    resource_word,
+)
 from watchbill.quantity import Amount, exact, parse_quantity
 from watchbill.workload import PendingReason
 
@@ -33,19 +39,20 @@ _MOST = re.compile(r"> maximum capacity \((?:[0-9A-Za-z.]{1,40} > )?([0-9A-Za-z.
 _POD_SET = re.compile(r"couldn't assign flavors to pod set")
 
 
-def kueue_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+def kueue_reasons(view: WorkloadView) -> Iterator[StatedReason]:
     for workload in view.kueue_workloads:
         if is_waiting(workload):
             yield _reason(workload, view.settings)
 
 
-def _reason(workload: Object, settings: DeriveSettings) -> PendingReason:
+def _reason(workload: Object, settings: DeriveSettings) -> StatedReason:
     conditions = at(workload, "status", "conditions")
     created_at = instant(metadata(workload).get("creationTimestamp"))
     reserved = condition(conditions, "QuotaReserved")
     evicted = condition(conditions, "Evicted")
     if reserved is not None and reserved.get("status") == "True":
-        reason, message, user_message = _checks(workload)
+        reason, message, sentence = _checks(workload)
+        write: Callable[[], str] = partial(str, sentence)
         current: Mapping[str, Any] = reserved
     else:
         current = reserved or {}
@@ -53,15 +60,16 @@ def _reason(workload: Object, settings: DeriveSettings) -> PendingReason:
         is_evicted = evicted is not None and evicted.get("status") == "True"
         stated = evicted if is_evicted and evicted is not None else current
         reason = text(stated.get("reason"))[:253] or "Pending"
-        user_message = _user_message(workload, message, reason, settings, is_evicted=is_evicted)
+        write = partial(_user_message, workload, message, reason, settings, is_evicted=is_evicted)
     since = instant(current.get("lastTransitionTime")) or created_at
-    return PendingReason(
+    stated_reason = PendingReason(
         source="kueue",
         reason=reason,
         message=message,
-        user_message=user_message,
+        user_message="",
         since=since or _EPOCH,
     )
+    return stated_reason, write
 
 
 def _checks(workload: Object) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ amounts down, so that a sentence never promises capacity that is not there.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
@@ -15,7 +15,10 @@ from watchbill.kinds.derivation.claims import claimed_gpus
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import requested_gpus
 from watchbill.quantity import Amount, parse_quantity
+from watchbill.workload import PendingReason
 
+StatedReason = tuple[PendingReason, Callable[[], str]]
+"""A reason, and what writes its `user_message`, for those alone that are shown: each may look at all pods."""
 GPU_RESOURCES = ("nvidia.com/gpu",)
 _WORDS = {
     "cpu": ("CPU core", "CPU cores"),

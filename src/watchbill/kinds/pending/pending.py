@@ -4,10 +4,14 @@ A reason's `user_message` has one form: what is short – how much is requested 
 """
 
 from datetime import UTC, datetime
+from itertools import islice
+
+import msgspec
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.pending.kai import QUOTA_REASONS, kai_reasons, scheduling_messages
 from watchbill.kinds.pending.kueue import kueue_reasons
+from watchbill.kinds.pending.no_capacity import StatedReason
 from watchbill.kinds.pending.scheduler import pod_reasons, volcano_reasons
 from watchbill.workload import PendingReason, PendingSchedulingMessage
 
@@ -18,22 +22,21 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 def pending_reasons(view: WorkloadView) -> tuple[PendingReason, ...]:
     """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
-    reasons: list[PendingReason] = []
-    for reason in (
+    reasons: dict[tuple[str, str], StatedReason] = {}
+    for stated in (
         *kai_reasons(view),
         *kueue_reasons(view),
         *volcano_reasons(view),
         *pod_reasons(view),
     ):
         # A scheduler writes the same sentence on the group and on each of its pods.
-        if all(
-            (reason.source, reason.message) != (other.source, other.message) for other in reasons
-        ):
-            reasons.append(reason)
-    return tuple(sorted(reasons, key=_dominance)[:MAX_REASONS])
+        reasons.setdefault((stated[0].source, stated[0].message), stated)
+    shown = sorted(reasons.values(), key=_dominance)[:MAX_REASONS]
+    return tuple(msgspec.structs.replace(reason, user_message=write()) for reason, write in shown)
 
 
-def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:
+def _dominance(stated: StatedReason) -> tuple[bool, int, float, str, str]:
+    reason, _ = stated
     age = (reason.since - _EPOCH).total_seconds()
     return (
         reason.reason not in QUOTA_REASONS,
@@ -46,4 +49,4 @@ def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:
 
 def pending_scheduling_messages(view: WorkloadView) -> tuple[PendingSchedulingMessage, ...]:
     """The reasons that the contract's enum can carry."""
-    return tuple(scheduling_messages(view))[:MAX_REASONS]
+    return tuple(islice(scheduling_messages(view), MAX_REASONS))

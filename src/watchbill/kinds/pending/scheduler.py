@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from watchbill.kinds.definition.view import WorkloadView
@@ -16,7 +17,7 @@ from watchbill.kinds.objects.json_access import (
     instant,
     message_of,
     metadata,
-    newest_event,
+    newest_events,
     text,
 )
 from watchbill.kinds.objects.objects import Object, WorkloadObjects
@@ -26,6 +27,7 @@ from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import (
     WAIT_ADVICE,
     InsufficientCapacity,
+    StatedReason,
     amount_with_word,
     format_amount,
     insufficient_capacity,
@@ -50,58 +52,61 @@ _GANG = re.compile(r"([0-9]{1,7})/([0-9]{1,7}) tasks in gang unschedulable")
 _CAPABILITY = re.compile(r"queue resource quota|queue.{0,80}overused", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Group:
     """Pods that wait with one and the same message, the oldest first."""
 
-    pods: tuple[Pod, ...]
     reason: str
     message: str
     since: datetime
+    pods: list[Pod] = field(default_factory=list)
 
 
-def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+def pod_reasons(view: WorkloadView) -> Iterator[StatedReason]:
     groups: dict[tuple[str, str], _Group] = {}
+    stated_events = view.objects.scheduling_events
+    failures = newest_events(stated_events, events.SCHEDULING_FAILURES)
+    grouping = newest_events(stated_events, events.GROUPING_FAILURES)
     for pod in view.pods.unscheduled:
-        condition_ = _stated(pod, view.objects)
+        condition_ = _stated(pod, failures, grouping)
         if condition_ is None or condition_.status == "True":
             continue
-        key = (condition_.reason, condition_.message)
-        group = groups.get(key)
         since = condition_.at or pod.created_at or _EPOCH
-        groups[key] = _Group(
-            pods=(*group.pods, pod) if group else (pod,),
-            reason=condition_.reason or "Unschedulable",
-            message=condition_.message,
-            since=min(group.since, since) if group else since,
+        group = groups.setdefault(
+            (condition_.reason, condition_.message),
+            _Group(
+                reason=condition_.reason or "Unschedulable",
+                message=condition_.message,
+                since=since,
+            ),
         )
+        group.pods.append(pod)
+        group.since = min(group.since, since)
     # The message of the most pods first, then the newest.
     ordered = sorted(groups.values(), key=lambda group: (-len(group.pods), group.message))
     for group in ordered[:_MAX_MESSAGES]:
-        yield PendingReason(
+        reason = PendingReason(
             source=_source(group.pods[0], view.settings),
             reason=group.reason,
             message=group.message or group.reason,
-            user_message=_user_message(group, view),
+            user_message="",
             since=group.since,
         )
+        yield reason, partial(_user_message, group, view)
 
 
-def _stated(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
+def _stated(
+    pod: Pod, failures: Mapping[str, Object], grouping: Mapping[str, Object]
+) -> PodCondition | None:
     """Why the pod waits: its condition, else the newest event; KAI's grouper where these say nothing."""
-    stated = pod.scheduled or _event_about(pod, objects, events.SCHEDULING_FAILURES)
+    stated = pod.scheduled or _as_condition(failures.get(pod.uid))
     if stated is not None and is_uninformative(stated.message):
-        return _event_about(pod, objects, events.GROUPING_FAILURES) or stated
+        return _as_condition(grouping.get(pod.uid)) or stated
     return stated
 
 
-def _event_about(
-    pod: Pod, objects: WorkloadObjects, reasons: frozenset[str]
-) -> PodCondition | None:
+def _as_condition(event: Object | None) -> PodCondition | None:
     """The condition that an event stands for, where no scheduler has set one on the pod."""
-    if not objects.scheduling_events:
-        return None
-    event = newest_event(objects.scheduling_events, reasons, about=pod.uid)
     if event is None:
         return None
     reason = text(event.get("reason"))
@@ -233,7 +238,7 @@ def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
     return max(known, default=None)
 
 
-def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+def volcano_reasons(view: WorkloadView) -> Iterator[StatedReason]:
     if not view.pods.unscheduled:
         return
     for group in view.volcano_groups:
@@ -246,13 +251,14 @@ def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
         since = instant(unschedulable.get("lastTransitionTime")) or instant(
             metadata(group).get("creationTimestamp")
         )
-        yield PendingReason(
+        reason = PendingReason(
             source="volcano",
             reason=text(unschedulable.get("reason"))[:253] or "Unschedulable",
             message=message or "Unschedulable",
-            user_message=_volcano_message(group, message, view),
+            user_message="",
             since=since or _EPOCH,
         )
+        yield reason, partial(_volcano_message, group, message, view)
 
 
 def _is_superseded(unschedulable: Object, scheduled: Object | None) -> bool:

@@ -220,6 +220,14 @@ def test_strict_shows_names_only() -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["none", "true", "/var/x", "${X}", "llama", "hunter2xyz"])
+def test_strict_shows_no_value_whatever_its_name(value: str) -> None:
+    for written in ("--{}={}", "--set={}={}", "--env {}={}", "{}={}", "-D{}={}", "--{} {}"):
+        for name in ("auth.token", "SECRET_PATH", "password", "model"):
+            words = ["run", *written.format(name, value).split()]
+            assert value not in " ".join(redact_arguments(words, Redaction.STRICT)), words
+
+
 def test_off_shows_everything() -> None:
     for secret in SECRETS:
         assert redact_text(secret, Redaction.OFF) == secret
