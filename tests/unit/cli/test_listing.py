@@ -364,6 +364,7 @@ async def test_idle_is_honest_about_what_is_measured(counts: list[int], message:
     assert outcome.code == 0
     assert outcome.out == ""
     assert message in outcome.err
+    assert ("No idle GPUs in workloads that are measured." in outcome.err) == bool(min(counts))
 
 
 async def test_run_ais_words() -> None:

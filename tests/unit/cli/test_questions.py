@@ -118,7 +118,9 @@ async def test_idle_says_since_when_and_what_it_cost() -> None:
     header, first, _ = outcome.out.splitlines()
     assert header.split()[-4:] == ["IDLE", "IDLE-FOR", "IDLE-HOURS", "PHASE"]
     assert first.split()[-5:] == ["2", "1h", "30m", "1,234.6", "Running"]
-    assert outcome.err.startswith("4 GPUs of 2 workloads are idle: 1,237.6 GPU-hours by now.\n")
+    assert outcome.err.startswith(
+        "4 GPUs of 2 workloads are idle: 1,237.6 GPU-hours in their whole lives.\n"
+    )
     assert [workload["idleGpuHours"] for workload in document["workloads"]] == [1234.56, 3]
 
 

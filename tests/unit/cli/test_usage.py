@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.command_line import FakeServer
-from watchbill.cli.commands.usage import NOT_COMPLETE, NOT_YET, _start_before
+from tests.fixtures.command_line import FakeServer, cluster
+from watchbill.cli.commands.usage import NOT_COMPLETE, NOT_YET, _change, _start_before
 
 FIGURES: dict[str, Any] = {
     "requestedGpuHours": 120.0,
@@ -80,6 +80,32 @@ async def test_figures_that_are_counted_anew_are_not_complete(arguments: tuple[s
         outcome = await watchbill("usage", *arguments)
     assert outcome.err.splitlines() == [NOT_COMPLETE]
     assert "vision" in outcome.out
+
+
+@pytest.mark.parametrize("output", ["table", "csv"])
+async def test_hours_of_a_silent_cluster_end_with_its_last_contact(output: str) -> None:
+    silent = cluster(name="oslo", state="disconnected", lastContactAt="2026-11-20T04:05:06Z")
+    later = cluster(name="lagos", state="disconnected", lastContactAt="2026-12-01T00:00:01Z")
+    async with FakeServer(usage=answer(*ROWS), clusters=[silent, later]).running() as watchbill:
+        outcome = await watchbill("usage", "-o", output)
+    assert "cluster oslo is disconnected" in outcome.err
+    assert "2026-11-20 04:05 UTC" in outcome.err
+    assert "lagos" not in outcome.err, "its days are over"
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "change"),
+    [
+        (125.0, 100.0, "+25%"),
+        (0.0, 5.0, "-100%"),
+        (1099.0, 100.0, "+999%"),
+        (1100.0, 100.0, "11 times"),
+        (10_000.0, 100.0, "-"),
+        (5.0, 0.0, "-"),
+    ],
+)
+def test_a_change_is_written_as_the_page_writes_it(now: float, before: float, change: str) -> None:
+    assert _change(now, before)[1] == change
 
 
 async def test_days_without_gpus_are_told_in_one_sentence() -> None:

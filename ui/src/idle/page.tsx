@@ -45,6 +45,9 @@ export function IdlePage() {
             {plural(data.total, "workload", "workloads")}: <strong>{gpuHours(data.idleGpuHours)}</strong> GPU-hours so far.
           </p>
           <Definition />
+          <p class="muted">
+            Idle GPU-hours are those of a workload's whole life; <i>Idle for</i> is how long it has been idle this time, counted anew when its agent starts.
+          </p>
           <Unmeasured number={unmeasured} />
           <section class="block">
             <h2>By owner</h2>

@@ -7,6 +7,7 @@ import { useClusters, type Clusters } from "../clusters/context";
 import { NoClusters } from "../clusters/no_clusters";
 import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useLiveQuery } from "../hooks/live_query";
+import { staleClusters } from "../model/cluster_health";
 import { count, decimal, gpuHours } from "../model/format";
 import { nearest } from "../model/suggest";
 import { DEFAULT_VIEW, listUrl, type View } from "../model/view";
@@ -197,7 +198,7 @@ function Report({ query, question }: ReportProps) {
         <a href={usageCsvUrl({ bounds, groups: [group.word, "day"], only })} download>
           CSV by day
         </a>
-        {report.accountedUntil !== null && <Counted totals={report.totals} until={report.accountedUntil} />}
+        {report.accountedUntil !== null && <Counted totals={report.totals} until={report.accountedUntil} end={bounds[1]} />}
       </p>
     </div>
   );
@@ -301,14 +302,27 @@ function outstanding({ bounds }: UsageData): string {
 interface CountedProps {
   readonly totals: UsageReport["totals"];
   readonly until: string;
+  /** Of the period, in milliseconds. */
+  readonly end: number;
+}
+
+function minuteOf(instant: string): string {
+  return instant.slice(0, 16).replace("T", " ");
 }
 
 /** What is not counted, or not yet. */
-function Counted({ totals, until }: CountedProps) {
+function Counted({ totals, until, end }: CountedProps) {
+  const silent = staleClusters(useClusters().data ?? []).filter(({ lastContactAt }) => Date.parse(lastContactAt ?? "") < end);
   return (
     <>
       {" "}
-      · Counted up to {until.slice(0, 16).replace("T", " ")} UTC.
+      · Counted up to {minuteOf(until)} UTC.
+      {silent.map(({ id, name, state, lastContactAt }) => (
+        <strong key={id}>
+          {" "}
+          {name} is {state}: its hours are counted up to its last contact at most, {minuteOf(lastContactAt!)} UTC, until its agent is back.
+        </strong>
+      ))}
       {totals.unmeasuredGpuHours > 0 && ` ${gpuHours(totals.unmeasuredGpuHours)} GPU-hours were not measured.`}
       {totals.gapGpuHours > 0 && ` Not counted: ${gpuHours(totals.gapGpuHours)} GPU-hours when no agent observed the cluster.`}
     </>

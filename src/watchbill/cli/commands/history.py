@@ -114,18 +114,22 @@ async def events(
 
     The newest 200 events of the last 14 days are kept, also of a deleted workload.
     """
+    from watchbill.client.selection import PAGE
+
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = (await find_workload(session.client, name, scope)).workload
-    answer = await session.client.event_history(workload.id, most=limit or SHOWN_EVENTS)
+    most = limit or (PAGE if output in DOCUMENTS else SHOWN_EVENTS)
+    answer = await session.client.event_history(workload.id, most=most)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"records": answer.records}))
-        return
-    rows = [event_row(record, session.now()) for record in answer.records]
-    headers = None if no_headers else header_row(*EVENT_COLUMNS)
-    for line in table_lines(headers, rows, session.terminal):
-        session.terminal.print(line)
+    else:
+        rows = [event_row(record, session.now()) for record in answer.records]
+        headers = None if no_headers else header_row(*EVENT_COLUMNS)
+        for line in table_lines(headers, rows, session.terminal):
+            session.terminal.print(line)
     if answer.next_offset is not None:
-        session.terminal.note(f"The newest {format_count(len(rows))}; --limit shows more.")
+        newest = f"The newest {format_count(len(answer.records))}"
+        session.terminal.note(f"{newest}; --limit shows more.")
 
 
 def event_row(record: "HistoryRecord", now: datetime) -> Row:

@@ -75,9 +75,9 @@ async def idle(
     """List workloads with idle GPUs, the most idle GPU-hours first.
 
     A GPU is idle when it is allocated and its utilization stayed 0 for longer than its agent's window
-    (five minutes unless set otherwise; `watchbill doctor` shows it). IDLE-FOR is how long it has been idle,
-    IDLE-HOURS how many GPU-hours were lost so far. Where utilization is not measured, idleness is unknown,
-    and the output says so. Also: `idle --by owner`.
+    (five minutes unless set otherwise; `watchbill doctor` shows it). IDLE-FOR is how long it has been idle
+    this time, counted anew when its agent starts; IDLE-HOURS are all idle GPU-hours of the workload's life.
+    Where utilization is not measured, idleness is unknown, and the output says so. Also: `idle --by owner`.
     """
     from watchbill.client import Selection
 
@@ -223,8 +223,10 @@ async def _note_sums(
     if answer.total:
         session.terminal.note(
             f"{format_number(answer.idle_gpus)} GPUs of {plural(answer.total, 'workload')} are idle: "
-            f"{answer.idle_gpu_hours:,.1f} GPU-hours by now."
+            f"{answer.idle_gpu_hours:,.1f} GPU-hours in their whole lives."
         )
+    elif measured:
+        session.terminal.note("No idle GPUs in workloads that are measured.")
     session.terminal.note(coverage(count, measured))
 
 

@@ -34,7 +34,7 @@ from watchbill.cli.workload_use import (
 )
 
 if TYPE_CHECKING:
-    from watchbill.client import Client
+    from watchbill.client import Client, Selection
     from watchbill.responses.contract import TelemetryResponse, TelemetryValue, WorkloadResponse
 
 SHOWN_WORKLOADS = 20
@@ -83,6 +83,7 @@ async def top_list(
     if output in DOCUMENTS:
         usage = [_usage(*pair) for pair in zip(workloads, series, strict=True)]
         terminal.write(DOCUMENTS[output]({"workloads": usage}))
+        await _note_cut(session, with_gpus, shown, len(workloads))
         return
     rows = [_row(*pair) for pair in zip(workloads, series, strict=True)]
     for line in table_lines(header_row(*_COLUMNS) if has_headers else None, rows, terminal):
@@ -91,13 +92,20 @@ async def top_list(
         terminal.note(
             "No use measured in the last hour; `watchbill doctor` shows what is measured."
         )
-    if len(workloads) >= shown:
-        count = await client.workload_count(with_gpus)
-        if count > shown:
-            terminal.note(
-                f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)"
-            )
+    await _note_cut(session, with_gpus, shown, len(workloads))
     await lookup.noted_cluster_names(session, {row.cluster_id for row in workloads}, "workloads")
+
+
+async def _note_cut(
+    session: CommandContext, selection: "Selection", shown: int, listed: int
+) -> None:
+    if listed < shown:
+        return
+    count = await session.client.workload_count(selection)
+    if count > shown:
+        session.terminal.note(
+            f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)"
+        )
 
 
 def _usage(workload: "WorkloadResponse", series: UsageSeries) -> dict[str, Any]:
@@ -178,7 +186,14 @@ async def top(
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     output: options.Output = AnswerFormat.TABLE,
-    limit: options.Limit = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"At most this many.  [default: {SHOWN_WORKLOADS} workloads, {TABLE_ROWS} rows of sums]",
+            show_default=False,
+        ),
+    ] = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
     """Show the workloads with most GPUs and their last hour of use; or one workload's use, GPU by GPU.

@@ -12,6 +12,7 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.options import parse_moment, parse_span
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import STALE_STATES
 from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
@@ -130,6 +131,7 @@ async def usage(
         session.terminal.write(_csv(groups, report, comparison))
         if report.accounted_until is None:
             session.terminal.note(_not_accounted(report))
+        await _note_silent_clusters(session, report)
         return
     if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
@@ -137,6 +139,7 @@ async def usage(
     is_wide = output is UsageFormat.WIDE
     _print_table(session, report, groups, comparison, no_headers=no_headers, is_wide=is_wide)
     _print_notes(session, report, comparison)
+    await _note_silent_clusters(session, report)
 
 
 async def _compare(
@@ -253,7 +256,13 @@ def _key(row: "UsageRow") -> tuple[tuple[str, str | None], ...]:
 
 
 def _change(now: float, before: float) -> list[str]:
-    share = f"{100 * (now / before - 1):+.0f}%" if before else "-"
+    """The change as the page writes it: a factor from eleven times on; none beyond a hundredfold."""
+    if before <= 0 or now >= 100 * before:
+        share = "-"
+    elif now >= 11 * before:
+        share = f"{now / before:.0f} times"
+    else:
+        share = f"{100 * (now / before - 1):+.0f}%"
     return [f"{before:,.1f}", share]
 
 
@@ -287,6 +296,19 @@ def _print_notes(
     session.terminal.note(f"Counted up to {report.accounted_until:%Y-%m-%d %H:%M} UTC.")
 
 
+async def _note_silent_clusters(session: CommandContext, report: "UsageReport") -> None:
+    """Their hours end with their last contact, whatever is counted of others."""
+    if report.accounted_until is None:
+        return
+    for cluster in await session.client.clusters():
+        seen = cluster.last_contact_at
+        if cluster.state in STALE_STATES and seen is not None and seen < report.end:
+            session.terminal.note(
+                f"note: cluster {cluster.name} is {cluster.state}: its hours are counted up to its last "
+                f"contact at most, {seen:%Y-%m-%d %H:%M} UTC, until its agent is back."
+            )
+
+
 def _not_accounted(report: "UsageReport") -> str:
     """Where nothing says how far usage is counted there may be figures: a count is under way."""
     return NOT_COMPLETE if any(_has_usage(row) for row in report.rows) else NOT_YET
@@ -305,7 +327,8 @@ def _print_comparison(
     if not before.totals.allocated_gpu_hours:
         session.terminal.note(f"Before, {days}: none.")
         return
-    session.terminal.note(f"Before, {days}: {hours} ({share} since).")
+    change = "" if share == "-" else f" ({share} since)"
+    session.terminal.note(f"Before, {days}: {hours}{change}.")
     if now.end < report.end:
         session.terminal.note(
             f"Compared with {now.totals.allocated_gpu_hours:,.1f} up to {now.end - _DAY:%Y-%m-%d}, "

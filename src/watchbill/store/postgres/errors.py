@@ -110,7 +110,8 @@ FAILURES: dict[str, DatabaseFailure] = {
     "57014": DatabaseFailure(
         FailureKind.TIMEOUT,
         "The query timed out.",
-        "Narrow it: fewer or more selective filters, a longer search text, a smaller page.",
+        "The database is slow or busy: try again, or narrow the query (more selective filters, a longer search "
+        "text, fewer days or hours, a smaller page).",
     ),
     "57P": DatabaseFailure(_RETRYABLE, "The database is restarting."),
     "58": DatabaseFailure(_RETRYABLE, "The database's storage fails.", "See the database's log."),
