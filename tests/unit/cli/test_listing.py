@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 import yaml
+from aiohttp import web
 
 from tests.fixtures.command_line import FakeServer, aged, cluster, document
 from watchbill.workload import Phase, RequestedPods
@@ -97,6 +98,34 @@ async def test_an_empty_list_names_the_clusters_that_are_not_observed(command: s
     async with FakeServer(clusters=[cluster(state="waiting")]).running() as watchbill:
         outcome = await watchbill(command)
     assert "note: the agent of cluster west has never connected: start it" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (
+            ("-f", "phase==pending"),
+            "None has the phase 'pending'. Did you mean Pending?\n",
+        ),
+        (
+            ("--project", "visoin"),
+            "None has the projectName 'visoin'. Did you mean vision?\n",
+        ),
+        (("-f", "phase==Running"), ""),
+        (("-f", "type==\x1b[2JNo"), ""),
+    ],
+)
+async def test_what_may_be_meant_by_a_value_that_none_has(
+    flags: tuple[str, ...], hint: str
+) -> None:
+    class Empty(FakeServer):
+        async def _list(self, request: web.Request) -> web.Response:
+            return web.json_response({"workloads": []})
+
+    live = [entry | {"projectName": "vision"} for entry in three()]
+    async with Empty(live=live).running() as watchbill:
+        outcome = await watchbill("get", *flags)
+    assert outcome.err == f"No live workloads match.\n{hint}"
 
 
 async def test_flags_reach_the_api_in_its_words() -> None:

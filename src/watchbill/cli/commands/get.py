@@ -1,6 +1,6 @@
 """`get`, `count`, `export`: many workloads at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -33,10 +33,10 @@ from watchbill.cli.output.columns import (
 )
 from watchbill.cli.output.formats import CsvList, JsonList, NameList, Writer, YamlList
 from watchbill.cli.output.humanize import format_count, rfc3339
-from watchbill.cli.output.terminal import DOCUMENTS, table_lines
+from watchbill.cli.output.terminal import DOCUMENTS, safe, table_lines
 
 if TYPE_CHECKING:
-    from watchbill.client import Selection, WorkloadDocument
+    from watchbill.client import Client, Selection, WorkloadDocument
     from watchbill.responses.contract import WorkloadResponse
 
 
@@ -208,6 +208,8 @@ async def print_table(
     note_stale_clusters(terminal, view, workloads)
     if not workloads:
         terminal.note(_nothing(selection))
+        async for hint in _meant(client, selection):
+            terminal.note(hint)
     elif limit is not None and len(workloads) >= limit:
         count = await client.workload_count(selection)
         if count > limit:
@@ -215,6 +217,44 @@ async def print_table(
                 f"{format_count(limit)} of {format_count(count)} shown (--limit N for more)"
             )
     await _note_general(session, selection)
+
+
+_FIELDS_WITH_FEW_VALUES = (
+    *("phase", "type", "projectName", "departmentName", "category", "submittedBy"),
+    *("priorityClassName", "distributedFramework"),
+)
+
+_MOST_FACETS = 6
+"""In one request."""
+
+
+async def _meant(client: "Client", selection: "Selection") -> AsyncIterator[str]:
+    """For each filter by a value that no workload has, though one has nearly that: what may be meant."""
+    import difflib
+
+    from watchbill.client import Selection
+    from watchbill.query import parse_filters
+    from watchbill.workload import Phase
+
+    wanted = {
+        predicate.field: str(predicate.value)
+        for predicate in parse_filters(selection.filters)
+        if predicate.operator == "==" and predicate.field in _FIELDS_WITH_FEW_VALUES
+    }
+    if not wanted:
+        return
+    known = await client.facets(
+        Selection(is_deleted=selection.is_deleted), tuple(wanted)[:_MOST_FACETS]
+    )
+    for facet in known.facets:
+        value, values = wanted[facet.field], [each.value for each in facet.values]
+        if facet.field == "phase":
+            values = [phase.value for phase in Phase]
+        by_lower_case = {each.lower(): each for each in values}
+        nearest = difflib.get_close_matches(value.lower(), by_lower_case, n=1)
+        if value not in values and nearest:
+            meant = by_lower_case[nearest[0]]
+            yield f"None has the {facet.field} '{safe(value)}'. Did you mean {safe(meant)}?"
 
 
 async def _note_general(session: CommandContext, selection: "Selection") -> None:
