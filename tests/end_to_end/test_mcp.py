@@ -161,6 +161,7 @@ async def test_answers_about_a_cluster_that_is_not_observed_say_so(embedded_engi
                 *((tool, {}) for tool in ("count_workloads", "idle_gpus", "get_nodes")),
                 *((tool, {}) for tool in ("get_projects", "get_departments")),
                 ("get_telemetry", {"telemetry_type": "WORKLOADS_COUNT"}),
+                ("gpu_usage", {"by": ["project"]}),
             ]
             for tool, arguments in questions:
                 answer = await call(client, tool, **arguments)

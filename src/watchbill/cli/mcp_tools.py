@@ -379,8 +379,9 @@ class Tools:
             report = await client.usage(
                 start=end - timedelta(days=days - 1), groups=tuple(by), filters=()
             )
+            old = await _not_observed(client)
         shown = msgspec.structs.replace(report, rows=report.rows[:MAX_USAGE_ROWS])
-        return _plain(shown) | {"leftOutRows": len(report.rows) - len(shown.rows)}
+        return _plain(shown) | {"leftOutRows": len(report.rows) - len(shown.rows)} | old
 
 
 async def _id_of(client: Client, workload: str, project: str | None) -> UUID:

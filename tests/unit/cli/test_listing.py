@@ -98,6 +98,9 @@ async def test_an_empty_list_names_the_clusters_that_are_not_observed(command: s
     async with FakeServer(clusters=[cluster(state="waiting")]).running() as watchbill:
         outcome = await watchbill(command)
     assert "note: the agent of cluster west has never connected: start it" in outcome.err
+    async with FakeServer(clusters=[]).running() as watchbill:
+        outcome = await watchbill(command)
+    assert "`watchbill admin cluster create NAME`" in outcome.err
 
 
 @pytest.mark.parametrize(

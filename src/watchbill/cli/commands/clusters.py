@@ -12,6 +12,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import note_no_cluster
 from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import (
     NONE,
@@ -98,10 +99,7 @@ async def clusters(
             session.terminal.print(safe(cluster.name))
         return
     if not registered:
-        session.terminal.note(
-            "No clusters visible to you. An administrator registers one with "
-            "`watchbill admin cluster create NAME`."
-        )
+        note_no_cluster(session.terminal, registered)
         return
     now = session.now()
     rows = [_row(cluster, now) for cluster in registered]

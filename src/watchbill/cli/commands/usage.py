@@ -12,7 +12,7 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.options import parse_moment, parse_span
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import STALE_STATES
+from watchbill.cli.output.columns import STALE_STATES, note_no_cluster
 from watchbill.cli.output.headers import header_row
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
@@ -298,9 +298,11 @@ def _print_notes(
 
 async def _note_silent_clusters(session: CommandContext, report: "UsageReport") -> None:
     """Their hours end with their last contact, whatever is counted of others."""
+    clusters = await session.client.clusters()
+    note_no_cluster(session.terminal, clusters)
     if report.accounted_until is None:
         return
-    for cluster in await session.client.clusters():
+    for cluster in clusters:
         seen = cluster.last_contact_at
         if cluster.state in STALE_STATES and seen is not None and seen < report.end:
             session.terminal.note(

@@ -10,7 +10,7 @@ from uuid import UUID
 from watchbill.cli.connection.errors import Ambiguous, usage_error
 from watchbill.cli.connection.kubectl_words import RESOURCES
 from watchbill.cli.connection.session import CommandContext
-from watchbill.cli.output.columns import ColumnView, note_stale, select_columns
+from watchbill.cli.output.columns import ColumnView, note_no_cluster, note_stale, select_columns
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import NotFound
 
@@ -135,7 +135,9 @@ async def noted_cluster_names(
 
 async def note_old_figures(session: CommandContext) -> None:
     """Which clusters were not observed for a while: what is summed over all counts them as they were."""
-    note_stale(session.terminal, await session.client.clusters(), session.now(), "figures")
+    clusters = await session.client.clusters()
+    note_stale(session.terminal, clusters, session.now(), "figures")
+    note_no_cluster(session.terminal, clusters)
 
 
 async def load_view(session: CommandContext) -> ColumnView:

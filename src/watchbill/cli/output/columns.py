@@ -271,6 +271,16 @@ def note_stale_clusters(
     shown = list(workloads)
     clusters = stale_clusters(view, shown) if shown else view.clusters
     note_stale(terminal, clusters, view.now, "workloads")
+    note_no_cluster(terminal, view.clusters)
+
+
+def note_no_cluster(terminal: Terminal, visible: "Sequence[Cluster]") -> None:
+    """Where there is none, nothing else can be shown."""
+    if not visible:
+        terminal.note(
+            "No clusters visible to you. An administrator registers one with "
+            "`watchbill admin cluster create NAME`."
+        )
 
 
 def note_stale(
