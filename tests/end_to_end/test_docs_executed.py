@@ -99,7 +99,7 @@ class Machine:
         assert process.stdout is not None
         printed = ""
         if command.endswith("watchbill server"):
-            while "Should it get lost" not in printed:
+            while "`watchbill admin recover`" not in printed:
                 line = await asyncio.wait_for(process.stdout.readline(), 120)
                 assert line, (self.folder / "log").read_text()[-3000:]
                 printed += line.decode()
