@@ -16,7 +16,6 @@ from watchbill.query import USAGE_GROUPS
 from watchbill.responses import (
     access,
     contract,
-    events,
     fleet,
     nodes,
     organisation,
@@ -38,8 +37,8 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_category_by_id": workloads.WorkloadCategory,
     "get_workload_priorities": workloads.WorkloadPriorityList,
     "list_pods": contract.PodsResponse,
-    "get_workload_events": events.EventsResponse,
-    "get_workload_history": events.HistoryResponse,
+    "get_workload_events": workloads.EventsResponse,
+    "get_workload_history": workloads.HistoryResponse,
     "get_workload_pods": contract.PodsResponse,
     "get_workload_pod_metrics": contract.MetricsResponse,
     "count_pods": contract.WorkloadCount,
