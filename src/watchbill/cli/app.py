@@ -94,7 +94,7 @@ class _PipeClosed(Exception):
 class _Group(TyperGroup):
     """Lists its commands with whole sentences, on several lines where they need them, and not cut."""
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         commands = [
             each for name in self.list_commands(ctx) if not (each := self.commands[name]).hidden
         ]
