@@ -38,6 +38,9 @@ def test_the_kinds_that_come_with_it() -> None:
     kinds = {(watched.group, watched.kind) for watched in definitions.watched() if watched.is_whole}
     assert kinds == {
         ("", "Pod"),
+        ("agents.x-k8s.io", "Sandbox"),
+        ("extensions.agents.x-k8s.io", "SandboxClaim"),
+        ("extensions.agents.x-k8s.io", "SandboxWarmPool"),
         ("amlarc.azureml.com", "AmlJob"),
         ("apps", "DaemonSet"),
         ("apps", "Deployment"),
