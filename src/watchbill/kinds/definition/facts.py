@@ -2,7 +2,7 @@
 
 Plain values; no pods, no decisions. An object is read once per resourceVersion, however often its pods change.
 The cache keeps recent facts as objects and the others compressed: a thirtieth of the memory, and a twentieth of
-the time that reading takes.
+the time that reading takes. What changes again, or goes, while it is recent is never compressed.
 """
 
 import pickle
@@ -122,7 +122,8 @@ Key = tuple[str, str]
 class FactsCache:
     """By object, each with the resourceVersion that it was read at. What was used longest ago goes first."""
 
-    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = _MAX_BYTES, recent: int = _RECENT) -> None:
+        self._max_recent = recent
         self._recent: OrderedDict[Key, tuple[str, Facts]] = OrderedDict()
         self._packed: OrderedDict[Key, tuple[str, bytes]] = OrderedDict()
         self._max_bytes = max_bytes
@@ -138,25 +139,30 @@ class FactsCache:
         if packed is None or packed[0] != version:
             return None
         self._packed.move_to_end(key)
-        # Made by `keep`, in this process.
+        # Made by `_pack`, in this process.
         facts: Facts = pickle.loads(zlib.decompress(packed[1]))  # noqa: S301
         self._put_recent(key, version, facts)
         return facts
 
     def put(self, key: Key, version: str, facts: Facts) -> None:
-        self._put_recent(key, version, facts)
         self._drop(key)
+        self._put_recent(key, version, facts)
+
+    def _put_recent(self, key: Key, version: str, facts: Facts) -> None:
+        self._recent[key] = (version, facts)
+        self._recent.move_to_end(key)
+        if len(self._recent) > self._max_recent:
+            oldest, (its_version, its_facts) = self._recent.popitem(last=False)
+            self._pack(oldest, its_version, its_facts)
+
+    def _pack(self, key: Key, version: str, facts: Facts) -> None:
+        if key in self._packed:
+            return  # `put` drops what is of another version
         packed = zlib.compress(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL), 1)
         self._packed[key] = (version, packed)
         self._packed_bytes += len(packed)
         while self._packed_bytes > self._max_bytes:
             self._drop(next(iter(self._packed)))
-
-    def _put_recent(self, key: Key, version: str, facts: Facts) -> None:
-        self._recent[key] = (version, facts)
-        self._recent.move_to_end(key)
-        if len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
 
     def _drop(self, key: Key) -> None:
         kept = self._packed.pop(key, None)

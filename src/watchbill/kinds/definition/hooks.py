@@ -119,7 +119,9 @@ def plain_pods(view: WorkloadView) -> Facts:
     It has ended when all of them have, and asks for what they ask for. A failed pod is not counted beside
     others, which may replace it.
     """
-    group = plain_group(read_pod(view.root))
+    uid = metadata(view.root).get("uid")
+    own = next((pod for pod in view.pods.all if pod.uid == uid), None)
+    group = plain_group(own or read_pod(view.root))
     members = [pod for pod in view.pods.all if group is not None and plain_group(pod) == group]
     lasting = [pod for pod in members if pod.phase != "Failed"] or members
     has_ended = all(pod.is_terminal for pod in members)

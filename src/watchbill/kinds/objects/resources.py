@@ -318,6 +318,8 @@ def _gpus(
     gpu_resources: tuple[str, ...],
 ) -> Gpus:
     """Units by what they are on a node with these labels, and KAI's annotations for shared devices."""
+    if not resources.extended and GPU_MEMORY not in annotations and GPU_FRACTION not in annotations:
+        return NO_GPUS
     units = gpus_of(resources.units, labels, gpu_resources)
     memory = _decimal(annotations.get(GPU_MEMORY))
     fraction = _fraction(annotations)

@@ -48,23 +48,21 @@ def test_all_objects_of_a_large_cluster_are_read_once(monkeypatch: pytest.Monkey
 
 
 def test_facts_survive_compression() -> None:
-    packed = FactsCache()
+    packed = FactsCache(recent=0)
     for case in cases():
         facts = definitions().facts(case.objects.root)
-        packed.put(("u", "k"), "1", facts)
-        packed._recent.clear()
-        assert packed.get(("u", "k"), "1") == facts, case.id
+        packed.put(("u", "k"), case.id, facts)
+        assert packed.get(("u", "k"), case.id) == facts, case.id
 
 
 def test_the_cache_stays_within_its_bytes_and_drops_the_oldest_first() -> None:
     facts = Facts(predicates={"running": "x"})
-    probe = FactsCache()
+    probe = FactsCache(recent=0)
     probe.put(("u", "k"), "1", facts)
-    cache = FactsCache(max_bytes=10 * probe._packed_bytes)
+    cache = FactsCache(max_bytes=10 * probe._packed_bytes, recent=0)
     for number in range(500):
         cache.put((f"u-{number}", "k"), "1", facts)
         assert cache._packed_bytes <= 10 * probe._packed_bytes
-    cache._recent.clear()
     result = [number for number in range(500) if cache.get((f"u-{number}", "k"), "1")]
     assert result == list(range(490, 500))
     cache.put(("u-499", "k"), "2", facts)
