@@ -1,8 +1,10 @@
-"""What the stream needs from the rest of the agent."""
+"""What the stream needs from the rest of the agent, and what it knows of an inventory in progress."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -13,10 +15,25 @@ from watchbill.protocol import (
     STATE_MESSAGE_CHARACTERS,
     Covered,
     IdleHours,
+    InventoryEntry,
     KindState,
     NodePoolCapacity,
 )
 from watchbill.scheduler_queue import SchedulerQueue
+
+
+@dataclass(slots=True)
+class InventoryInProgress:
+    """`sent`: roots, of which `entries` were entries."""
+
+    id: UUID
+    coverage: tuple[Covered, ...]
+    roots: list[str]
+    possible: list[InventoryEntry]
+    """Entries still to be sent of owners that cannot be read."""
+    sent: int = 0
+    entries: int = 0
+    missing: int = 0
 
 
 class ClusterState(Protocol):

@@ -7,7 +7,6 @@ item. After every hello an inventory tells both sides what the server does not h
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 from typing import TypeVar
@@ -20,7 +19,12 @@ from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.stream.additions import NO_ADDITIONS, Added, Additions, SampleQueue
-from watchbill.agent.stream.cluster_state import ClusterState, bounded_state, covered_kinds
+from watchbill.agent.stream.cluster_state import (
+    ClusterState,
+    InventoryInProgress,
+    bounded_state,
+    covered_kinds,
+)
 from watchbill.agent.stream.object_changes import NodeChangeTracker
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.background import TimeSlice
@@ -73,24 +77,12 @@ RETRY_HEARTBEAT_SECONDS = 5.0
 """How often it is tried whether a server that failed is back."""
 MORE_NODES_SECONDS = 1.0
 """Until the next heartbeat, where not all changed nodes fitted into the last one."""
+BATCH_SECONDS = 0.2
+"""Between batches while few changes wait, so that those which come one after the other travel together."""
 STALLED_SECONDS = 30.0
 """Changes wait for so long at most while batches are taken."""
 
 Reply = TypeVar("Reply")
-
-
-@dataclass(slots=True)
-class _Inventory:
-    """An inventory in progress. `sent`: roots, of which `entries` were entries."""
-
-    id: UUID
-    coverage: tuple[Covered, ...]
-    roots: list[str]
-    possible: list[InventoryEntry]
-    """Entries still to be sent of owners that cannot be read."""
-    sent: int = 0
-    entries: int = 0
-    missing: int = 0
 
 
 REVOKED_ADVICE = (
@@ -124,9 +116,9 @@ class Stream:
         """The cluster's UID in the last hello: the server refuses a wrong one before anything is sent."""
         self._seq = 0
         self._unconfirmed_seq: int | None = None
-        self._progress_at = 0.0
-        """When a batch was last acknowledged, or nothing waited to be sent."""
         """The sequence number of a batch that may or may not have been applied."""
+        self._progress_at = self._batch_at = 0.0
+        """When a batch was last acknowledged, or nothing waited to be sent; and when one was last sent."""
         self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
         self._heartbeat_due = 0.0
@@ -137,8 +129,7 @@ class Stream:
         self._acknowledged_queues: tuple[SchedulerQueue, ...] | None = None
         self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
-        self._inventory: _Inventory | None = None
-        """The one in progress."""
+        self._inventory: InventoryInProgress | None = None
         self._last_inventory_at = -inf
         self._digest_due: float | None = None
         """When what the server should hold may be sent; None before an inventory of this stream."""
@@ -225,9 +216,16 @@ class Stream:
             elif roots := self._pending.uncompared(INVENTORY_ENTRIES):
                 await self._compare(roots)
             if len(self._pending) or self._additions.are_due:
+                await self._pace()
                 await self._send_batch()
             elif self._inventory is None and not self._can_begin_inventory():
                 await self._wait_for_changes()
+
+    async def _pace(self) -> None:
+        is_busy = self._inventory is not None or len(self._pending) >= self._batch_workloads
+        if not is_busy:
+            await asyncio.sleep(self._batch_at + BATCH_SECONDS - self._now())
+        self._batch_at = self._now()
 
     def _can_begin_inventory(self) -> bool:
         if self._inventory_due is None or max(self._inventory_due, self._held_until) > self._now():
@@ -240,7 +238,7 @@ class Stream:
         roots = self._cluster.live_workloads()
         possible = list(self._pending.possible_entries(self._cluster.possible_workloads()))
         inventory_id = await self._open_inventory(coverage)
-        self._inventory = _Inventory(inventory_id, coverage, roots, possible)
+        self._inventory = InventoryInProgress(inventory_id, coverage, roots, possible)
         if roots:
             await self._continue_inventory(self._inventory)
 
@@ -248,7 +246,7 @@ class Stream:
         begin = InventoryBegin(stream_id=self._stream_id, coverage=coverage)
         return (await self._call(lambda: self._client.inventory_begin(begin))).inventory_id
 
-    async def _continue_inventory(self, inventory: "_Inventory") -> None:
+    async def _continue_inventory(self, inventory: InventoryInProgress) -> None:
         """Send the next entries, or commit: after the known deletions, so that they keep their times."""
         if inventory.sent < len(inventory.roots):
             roots = inventory.roots[inventory.sent : inventory.sent + INVENTORY_ENTRIES]

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 ASIDE_FROM_PODS = 300
 """Deriving a workload of more pods takes too long for the event loop: it is done in a thread."""
+TOGETHER_SHARE = 0.2
+"""Of the debounce: what is due within such a time is derived with what is due now, so that a stream of changes
+wakes the tracker a few times a second."""
 ROUND_SECONDS = 0.2
 """Of processor time, after which it is looked for what became due meanwhile."""
 
@@ -166,10 +169,11 @@ class Tracker:
     async def _derive_due(self) -> None:
         """The oldest of each namespace come first: the queue is in the order of due times."""
         now = asyncio.get_running_loop().time()
+        soon = now + TOGETHER_SHARE * self._debounce_seconds
         due = [
             root
             for root, at in self._dirty.items()
-            if at <= now and self.turns.resumes_at(self._namespace_of(root)) <= now
+            if at <= soon and self.turns.resumes_at(self._namespace_of(root)) <= now
         ]
         await self._derive_roots(due, most_seconds=ROUND_SECONDS)
 
