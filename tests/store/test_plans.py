@@ -1,5 +1,6 @@
 """The plans of what is asked for often: a first page is read from an index, whatever it is sorted by."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -106,11 +107,14 @@ async def test_what_few_pods_match_is_found_by_an_index(
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])
+@pytest.mark.parametrize("search", [None, "node-1"])
 async def test_pods_are_counted_without_reading_them(
-    connection: asyncpg.Connection, is_deleted: bool
+    connection: asyncpg.Connection, search: str | None, is_deleted: bool
 ) -> None:
-    sql, parameters = pod_count_statement(SCOPE, PodQuery(is_deleted=is_deleted), START)
-    assert "Index Only Scan" in await explained(connection, sql, parameters)
+    query = PodQuery(is_deleted=is_deleted, search=search)
+    plan = await explained(connection, *pod_count_statement(SCOPE, query, START))
+    assert re.search(r"Index Only Scan using \w+ on workload_pod p", plan), plan
+    assert "Heap Scan" not in plan, plan
 
 
 async def explained(connection: asyncpg.Connection, sql: str, parameters: list[Any]) -> str:

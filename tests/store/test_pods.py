@@ -16,7 +16,7 @@ from tests.fixtures.records import START, pod, record, upsert, workload
 from watchbill.protocol import Delete, PodChanges, Upsert, record_hash
 from watchbill.query import POD_FIELDS, PodQuery, Scope, parse_pod_filters
 from watchbill.store.postgres.database import Database, Session
-from watchbill.store.workloads import pod_write
+from watchbill.store.workloads import pod_search, pod_write
 from watchbill.store.workloads import pods as pods_module
 from watchbill.store.workloads.pod_write import KEEP_GONE, pod_purge
 from watchbill.store.workloads.pods import pod_count, pod_list
@@ -254,7 +254,8 @@ async def test_a_search_of_what_is_gone_is_that_of_what_lives(
 ) -> None:
     """Whether the indexes tell few candidates or too many, and the first rows of the order a page or less; also
     where only the workload's name matches."""
-    monkeypatch.setattr(pods_module, "MAX_CANDIDATES", most)
+    monkeypatch.setattr(pod_search, "MAX_CANDIDATES", most)
+    monkeypatch.setattr(pod_search, "FEW_LIVE", most)
     monkeypatch.setattr(pods_module, "FIRST_ROWS", first)
     pods = [
         pod(number, name=f"Ab_{number % 3}%-{number}", node_name=f"node-{number % 2}")

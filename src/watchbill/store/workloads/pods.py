@@ -1,7 +1,7 @@
 """Reads of pods: list and count, of all workloads or of one. A pod is in scope where its workload is.
 
-Of pods that are gone, indexes of trigrams tell which may match a search, where these are few. These are only
-candidates: the query's own conditions, the scope among them, decide over each.
+A list joins them, in the order of an index. Counting whatever is not found by few keys reads nothing but the
+index of nodes and names, and asks for a pod's workload among those that the caller's scope and filters have.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from watchbill.query import POD_FIELDS, PodQuery, Predicate, Scope, ascii_lower
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import fitting
 from watchbill.store.workloads.page import FIRST_ROWS
-from watchbill.store.workloads.search import MAX_CANDIDATES, trigrams
+from watchbill.store.workloads.pod_search import PodKey, PodMatches, pod_matches, text_condition
 from watchbill.store.workloads.select import (
     DELETED,
     LIVE,
@@ -25,15 +25,12 @@ from watchbill.store.workloads.select import (
     add_predicates,
     add_text_search,
     compare,
-    escape_like,
     id_bounds,
     in_scope,
     one_workload,
 )
 from watchbill.workload import Wire
 
-PodKey = tuple[UUID, UUID]
-"""Of its workload, and its own."""
 _PODS = "workload_pod p"
 _OF_WORKLOAD = "ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
 _WITH_WORKLOADS = f"{_PODS} JOIN workload w {_OF_WORKLOAD}"
@@ -55,6 +52,7 @@ _COLUMNS: Mapping[str, SelectColumn] = {
     "deletedAt": SelectColumn("p.deleted_at", is_nullable=False),
 }
 """`sort_sql`: UUIDs sort as their text, and have an index."""
+_NO_MATCHES = PodMatches()
 _SELECTED = (
     "p.document, p.workload_id, p.k8s_phase_updated_at, p.updated_at, p.deleted_at, "
     "w.cluster_id, w.project_id, w.tenant_id, w.name, w.project_name, "
@@ -105,19 +103,29 @@ async def pod_list(db: Database, scope: Scope, query: PodQuery, now: datetime) -
             connection, scope, query.workload_id, now
         ):
             return None
-        rows: list[Row] = []
-        if query.search and _has_first_rows(query):
-            first = pod_page_statement(scope, query, now, is_among_first=True)
-            rows = await _page_rows(connection, first)
-        if len(rows) <= query.limit:
-            candidates = await pod_candidates(connection, scope, query)
-            page = pod_page_statement(scope, query, now, candidates)
-            rows = await _page_rows(connection, page)
+        rows = await _searched_rows(connection, scope, query, now)
     shown = rows[: fitting(row["bytes"] for row in rows[: query.limit])]
     return PodPage(
         [_document(row, with_names=query.with_names) for row in shown],
         query.offset + len(shown) if len(rows) > len(shown) else None,
     )
+
+
+async def _searched_rows(
+    connection: Connection, scope: Scope, query: PodQuery, now: datetime
+) -> list[Row]:
+    """The matches of what lives cost less than the first rows of an order, those of what is gone more."""
+    matches = _NO_MATCHES
+    if not query.is_deleted:
+        matches = await pod_matches(connection, scope, query, now, is_count=False)
+    if query.search and matches.keys is None and _has_first_rows(query):
+        first = pod_page_statement(scope, query, now, is_among_first=True)
+        rows = await _page_rows(connection, first)
+        if len(rows) > query.limit:
+            return rows
+    if query.is_deleted:
+        matches = await pod_matches(connection, scope, query, now, is_count=False)
+    return await _page_rows(connection, pod_page_statement(scope, query, now, matches.keys))
 
 
 async def _page_rows(connection: Connection, page: "PodPageStatement") -> list[Row]:
@@ -132,20 +140,48 @@ async def _page_rows(connection: Connection, page: "PodPageStatement") -> list[R
 
 async def pod_count(db: Database, scope: Scope, query: PodQuery, now: datetime) -> int:
     async with db.acquire(scope.tenant_id) as connection:
-        candidates = await pod_candidates(connection, scope, query)
-        sql, parameters = pod_count_statement(scope, query, now, candidates)
+        matches = await pod_matches(connection, scope, query, now, is_count=True)
+        sql, parameters = pod_count_statement(scope, query, now, matches)
         count: int = await connection.fetchval(sql, *parameters)
     return count
 
 
 def pod_count_statement(
-    scope: Scope, query: PodQuery, now: datetime, candidates: list[PodKey] | None = None
+    scope: Scope, query: PodQuery, now: datetime, matches: PodMatches = _NO_MATCHES
 ) -> tuple[str, list[Any]]:
     """SQL and its parameters."""
-    statement = _conditions(scope, query, now)
-    _among(statement, candidates)
-    sql = f"SELECT count(*) FROM {_source(scope, query)} WHERE {statement.where}"
-    return sql, statement.parameters
+    if matches.keys is not None or query.workload_id is not None:
+        statement = _conditions(scope, query, now)
+        _among(statement, matches.keys)
+        source = _source(scope, query)
+    else:
+        statement = _conditions_by_index(scope, query, now, matches)
+        source = _PODS
+    return f"SELECT count(*) FROM {source} WHERE {statement.where}", statement.parameters
+
+
+def _conditions_by_index(
+    scope: Scope, query: PodQuery, now: datetime, matches: PodMatches
+) -> Statement:
+    """The same without a join: a plan that begins with workloads would read every one's pods."""
+    statement = Statement(now)
+    statement.conditions.append(f"p.tenant_id = {statement.bind(scope.tenant_id, '::int')}")
+    statement.conditions += [_state(query), *_ended(query)]
+    by_cluster = [each for each in query.predicates if each.field == _CLUSTER]
+    others = [each for each in query.predicates if each.field != _CLUSTER]
+    if by_cluster or not scope.is_whole_tenant:
+        workloads = statement.shared()
+        in_scope(workloads, scope)
+        add_predicates(workloads, by_cluster, _condition)
+        if not query.is_deleted:
+            workloads.conditions.append(LIVE)
+        statement.conditions.append(
+            f"p.workload_id IN (SELECT w.id FROM workload w WHERE {workloads.where})"
+        )
+    add_predicates(statement, others, _condition)
+    if query.search:
+        statement.conditions.append(text_condition(statement, scope, query, matches))
+    return statement
 
 
 async def pod_life_get(
@@ -258,12 +294,17 @@ def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:
         statement.conditions.append(
             f"p.workload_id = {statement.bind(query.workload_id, '::uuid')}"
         )
-    if query.is_completed is not None:
-        statement.conditions.append(_ENDED if query.is_completed else f"NOT {_ENDED}")
+    statement.conditions += _ended(query)
     add_predicates(statement, query.predicates, _condition)
     if query.search:
         add_text_search(statement, query.search, "p.name", "w.name", "p.node_name")
     return statement
+
+
+def _ended(query: PodQuery) -> list[str]:
+    if query.is_completed is None:
+        return []
+    return [_ENDED if query.is_completed else f"NOT {_ENDED}"]
 
 
 def _state(query: PodQuery) -> str:
@@ -350,40 +391,6 @@ def _document(row: Row, *, with_names: bool) -> bytes:
     )
     own: bytes = row["document"]
     return own + b"," + _ENCODER.encode(members)[1:]
-
-
-_CANDIDATE_LIMIT = MAX_CANDIDATES + 1
-_BY_OWN_TEXT = f"SELECT workload_id, id FROM workload_pod_gone_ids($1, $2, {_CANDIDATE_LIMIT})"
-_MATCHING_WORKLOADS = (
-    f"SELECT id FROM workload_search_ids(false, $1, ARRAY[$2], {_CANDIDATE_LIMIT}) AS n(id) "
-    f"UNION ALL SELECT id FROM workload_search_ids(true, $1, ARRAY[$2], {_CANDIDATE_LIMIT}) AS n(id)"
-)
-_PODS_OF_MATCHING = (
-    "SELECT p.workload_id, p.id FROM unnest($2::uuid[]) AS n(id) "
-    "JOIN workload w ON w.tenant_id = $1 AND w.id = n.id AND lower(w.name) LIKE $3 "
-    "JOIN workload_pod p ON p.tenant_id = $1 AND p.workload_id = w.id AND p.deleted_at IS NOT NULL "
-    f"LIMIT {_CANDIDATE_LIMIT}"
-)
-
-
-async def pod_candidates(
-    connection: Connection, scope: Scope, query: PodQuery
-) -> list[PodKey] | None:
-    """Workload and id of each; None where there may be more than `MAX_CANDIDATES`, or no index tells."""
-    if not query.search or not query.is_deleted or query.workload_id is not None:
-        return None
-    text = ascii_lower(query.search)
-    numbers, pattern = trigrams([text]), f"%{escape_like(text)}%"
-    if not numbers or "\0" in text:
-        return None
-    own = await connection.fetch(_BY_OWN_TEXT, numbers, pattern)
-    workloads = await connection.fetch(_MATCHING_WORKLOADS, numbers, pattern)
-    if max(len(own), len(workloads)) > MAX_CANDIDATES:
-        return None
-    ids = [row["id"] for row in workloads]
-    of_workloads = await connection.fetch(_PODS_OF_MATCHING, scope.tenant_id, ids, pattern)
-    keys = {(row["workload_id"], row["id"]) for row in (*own, *of_workloads)}
-    return sorted(keys) if len(keys) <= MAX_CANDIDATES else None
 
 
 def _among(statement: Statement, candidates: list[PodKey] | None) -> None:
