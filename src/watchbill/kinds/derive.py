@@ -21,6 +21,7 @@ from watchbill.kinds.derivation.children import (
     with_autoscaler,
     with_children,
     with_inherited_endpoints,
+    with_rollouts,
     with_stages,
 )
 from watchbill.kinds.derivation.done import with_present_pods
@@ -356,6 +357,7 @@ def _completions(view: WorkloadView) -> Iterator[Callable[[WorkloadView], Facts]
     yield with_stages
     yield with_autoscaler
     yield with_inherited_endpoints
+    yield with_rollouts
     if view.definition.hook:
         yield HOOKS[view.definition.hook]
 

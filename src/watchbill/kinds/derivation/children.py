@@ -35,6 +35,30 @@ def with_inherited_endpoints(view: WorkloadView) -> Facts:
     return msgspec.structs.replace(view.facts, endpoints=(*view.facts.endpoints, *inherited))
 
 
+def with_rollouts(view: WorkloadView) -> Facts:
+    """The root with what the objects below it that roll out pods say of that, where it says nothing itself.
+
+    A rollout that waits beside pods that serve is no state of a Deployment alone: whatever made it has it too.
+    """
+    if view.facts.has_ended or view.definition.is_schedule:
+        return view.facts
+    rolling = [view.definitions.facts(child) for child in view.objects.children if _rolls(child, view)]
+    stated = {
+        name: child.predicates[name]
+        for name in ("updating", "degraded")
+        for child in reversed(rolling)
+        if child.holds(name)
+    }
+    if rolling and all(child.holds("ran") for child in rolling):
+        stated["ran"] = ""
+    return msgspec.structs.replace(view.facts, predicates=stated | view.facts.predicates)
+
+
+def _rolls(child: Object, view: WorkloadView) -> bool:
+    program = view.definitions.for_object(child).program(group_version(child)[1])
+    return "updating" in program.source.predicates
+
+
 def framework_of(view: WorkloadView) -> str | None:
     """The kind's own, or what it says of itself; else that of what it is made of, where these agree."""
     own = view.definition.distributed_framework or view.facts.framework
