@@ -284,6 +284,8 @@ def _failure(pod: Pod) -> str:
     problem = pod.problem
     if pod.reason:
         return _sentence(f"Pod {pod.name} – {pod.reason}", pod.message)
+    if pod.was_removed:
+        return _removal([pod])
     if problem is None:
         return _sentence(f"Pod {pod.name} failed", pod.message)
     return _sentence(

@@ -42,7 +42,9 @@ def with_rollouts(view: WorkloadView) -> Facts:
     """
     if view.facts.has_ended or view.definition.is_schedule:
         return view.facts
-    rolling = [view.definitions.facts(child) for child in view.objects.children if _rolls(child, view)]
+    rolling = [
+        view.definitions.facts(child) for child in view.objects.children if _rolls(child, view)
+    ]
     stated = {
         name: child.predicates[name]
         for name in ("updating", "degraded")
@@ -51,7 +53,7 @@ def with_rollouts(view: WorkloadView) -> Facts:
     }
     if rolling and all(child.holds("ran") for child in rolling):
         stated["ran"] = ""
-    return msgspec.structs.replace(view.facts, predicates=stated | view.facts.predicates)
+    return msgspec.structs.replace(view.facts, predicates={**stated, **view.facts.predicates})
 
 
 def _rolls(child: Object, view: WorkloadView) -> bool:
