@@ -28,6 +28,7 @@ import msgspec
 import structlog
 
 from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
+from simulator.model.hardware import EXAMPLE_PRICES
 from simulator.model.names import cluster_name
 from simulator.past.recording import repeated
 from watchbill.client import Client, Selection
@@ -465,7 +466,11 @@ class _Server:
 
 @contextlib.asynccontextmanager
 async def _server(options: DemoOptions, home: Path) -> AsyncIterator[_Server]:
-    server = _Server(ServerSettings(data_dir=home, host=options.host, port=options.port))
+    if not (prices := home / "prices.yaml").exists():
+        prices.write_text(EXAMPLE_PRICES)
+    server = _Server(
+        ServerSettings(data_dir=home, host=options.host, port=options.port, prices_file=prices)
+    )
     try:
         yield server
     finally:

@@ -34,6 +34,8 @@ class Prices(PriceList, frozen=True, kw_only=True):
     """The first prices, and their changes by day."""
 
     currency: Annotated[str, msgspec.Meta(min_length=1, max_length=12)]
+    note: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    """What readers of an amount should know of the prices."""
     changes: Annotated[tuple[PriceChange, ...], msgspec.Meta(max_length=100)] = ()
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Two days of two cut GPUs through the API, against sums that were made by hand."""
+"""Days of cut, moved, preempted and corrected GPUs through the API, against sums that were made by hand."""
 
 import csv
 import io
@@ -43,14 +43,70 @@ GAPS = {
     ("speech", "2026-10-21"): SLICE,
 }
 
+BEFORE = FIRST - timedelta(days=3)
+AUDIT, BILLING, CLAIMS = (
+    tuple((project, f"2026-10-{day}") for day in (17, 18))
+    for project in ("audit", "billing", "claims")
+)
+QUARTER, THREE = Fraction(1, 4), Fraction(428_571, 1_000_000)
+"""Three slices of seven."""
+EARLIER = {
+    "allocatedGpuHours": {
+        AUDIT[0]: QUARTER * (6 + 6 + 4),
+        AUDIT[1]: QUARTER * 4,
+        BILLING[0]: QUARTER * 3 + 2 * 24,
+        BILLING[1]: Fraction(2 * 6 + 1 * 10),
+        CLAIMS[0]: THREE * Fraction(37, 2),
+        CLAIMS[1]: THREE * Fraction(43, 2),
+    },
+    "pendingGpuHours": {CLAIMS[0]: THREE * Fraction(11, 2), CLAIMS[1]: THREE * Fraction(5, 2)},
+    "requestedGpuHours": {
+        AUDIT[0]: QUARTER * 16,
+        AUDIT[1]: QUARTER * 4,
+        BILLING[0]: QUARTER * 3 + 2 * 24,
+        BILLING[1]: Fraction(22),
+        CLAIMS[0]: THREE * 24,
+        CLAIMS[1]: THREE * 24,
+    },
+}
+"""A notebook: six hours in audit, three in billing, six in audit again, gone for five hours, back for eight.
+Slices: pending until 5:30, taken away from 10:00 to 12:30 of the next day. Two GPUs in billing, of which the
+server learns long after it counted them that one was given back after 30 hours, and the other after 40."""
+
 
 def at(hours: float) -> datetime:
     return FIRST + timedelta(hours=hours)
 
 
+async def send_earlier(agent: Agent) -> None:
+    busy: dict[str, Any] = {"idle_allocated_gpus": 0.0, "idle_gpus": 0}
+    asked = {"workload_requested_resources": workload(gpus=3 / 7).workload_requested_resources}
+    pending = {"phase": Phase.PENDING, **asked, **busy}
+    await send(agent, -72, 11, 0.25, project_name="audit", **busy)
+    await send(agent, -72, 12, 0, project_name="claims", **pending)
+    await send(agent, -72, 13, 2, project_name="billing", **busy)
+    await send(agent, -66.5, 12, 3 / 7, project_name="claims", **busy)
+    await send(agent, -66, 11, 0.25, project_name="billing", **busy)
+    await send(agent, -63, 11, 0.25, project_name="audit", **busy)
+    await agent.send(Delete(id=UUID(int=11), deleted_at=at(-57)), now=at(-57))
+    await send(agent, -52, 11, 0.25, project_name="audit", **busy)
+    await agent.send(Delete(id=UUID(int=11), deleted_at=at(-44)), now=at(-44))
+    await send(agent, -38, 12, 0, project_name="claims", **pending)
+    await send(agent, -35.5, 12, 3 / 7, project_name="claims", **busy)
+    await agent.send(Delete(id=UUID(int=12), deleted_at=at(-24)), now=at(-24))
+
+
+async def correct(agent: Agent) -> None:
+    made = workload(
+        13, gpus=1, project_name="billing", created_at=BEFORE, idle_allocated_gpus=0.0, idle_gpus=0
+    )
+    await agent.send(upsert(made, observed_at=at(-42)), now=END)
+    await agent.send(Delete(id=UUID(int=13), deleted_at=at(-32)), now=END)
+
+
 async def send(agent: Agent, hours: float, number: int, gpus: float, **members: Any) -> None:
     phase = members.pop("phase", Phase.RUNNING)
-    made = workload(number, gpus=gpus, phase=phase, k8s_phase=phase, created_at=FIRST, **members)
+    made = workload(number, gpus=gpus, phase=phase, k8s_phase=phase, created_at=BEFORE, **members)
     await agent.send(upsert(made, (phase, at(hours)), observed_at=at(hours)), now=at(hours))
 
 
@@ -63,7 +119,8 @@ async def served(
     settings = ServerSettings(data_dir=Path("/nonexistent"), prices_file=prices)
     url = await fresh_database(embedded_engine)
     async with serving(url, settings, clock=lambda: END + timedelta(minutes=10)) as served:
-        agent = await connected_agent(served.db, FIRST)
+        agent = await connected_agent(served.db, BEFORE)
+        await send_earlier(agent)
         busy = {"idle_allocated_gpus": 0.0, "idle_gpus": 0}
         half = workload(gpus=0.5).workload_requested_resources
         await send(agent, 0, 1, 0.5, **busy)
@@ -83,6 +140,11 @@ async def served(
                     *(at(start), at(start + 1)),
                 )
             await connection.execute("UPDATE cluster SET last_contact_at = $1", END)
+        await usage_account(served.db, 1, END)
+        counted = await report(served, groupBy="project", filterBy="project==billing")
+        held = 2 * (48 - 2 - 1 / 6)  # without the two hours of gaps and the newest ten minutes
+        assert counted["totals"]["allocatedGpuHours"] == pytest.approx(held)
+        await correct(agent)
         await usage_account(served.db, 1, END)
         yield served
 
@@ -105,6 +167,25 @@ async def test_every_day_of_every_project_is_what_hands_counted(served: Served) 
         assert counted == pytest.approx({key: float(value) for key, value in expected.items()}), (
             member
         )
+
+
+async def test_moved_twice_come_back_preempted_and_corrected(served: Served) -> None:
+    path = "start=2026-10-17T00:00:00Z&end=2026-10-19T00:00:00Z&groupBy=project,day"
+    answer = (await served.get(f"/api/v1/usage?{path}")).json
+    for member, expected in EARLIER.items():
+        counted = {
+            (row["group"]["project"], row["group"]["day"]): row[member]
+            for row in answer["rows"]
+            if row[member]
+        }
+        assert counted == pytest.approx({key: float(value) for key, value in expected.items()}), (
+            member
+        )
+    used = float(sum(EARLIER["allocatedGpuHours"].values()))
+    assert answer["totals"]["cost"] == pytest.approx(2 * used, abs=1e-5)
+    billing = f"/api/v1/usage?{path.replace('-19T', '-30T')}&filterBy=project==billing"
+    totals = (await served.get(billing)).json["totals"]
+    assert totals["allocatedGpuHours"] == 0.75 + 48 + 22, "nothing is left of later days"
 
 
 async def test_used_reserved_unmeasured_and_money_stand_apart(served: Served) -> None:

@@ -7,6 +7,7 @@ import {
   idleShare,
   measureOf,
   narrowing,
+  unknownParameters,
   periodOf,
   usageDays,
   usageGroupOf,
@@ -24,10 +25,14 @@ function row(project: string | null, day: string, allocatedGpuHours: number): Us
 test("periods are whole UTC days, and the one before is as long", () => {
   const iso = (at: number): string => new Date(at).toISOString();
   expect(periodOf("7d")!.bounds(NOW).map(iso)).toEqual(["2026-11-23T00:00:00.000Z", "2026-11-30T00:00:00.000Z"]);
-  expect(before(periodOf("7d")!.bounds(NOW)).map(iso)).toEqual(["2026-11-16T00:00:00.000Z", "2026-11-23T00:00:00.000Z"]);
+  expect(before(periodOf("7d")!.bounds(NOW), periodOf("7d")!).map(iso)).toEqual(["2026-11-16T00:00:00.000Z", "2026-11-23T00:00:00.000Z"]);
   const month = periodOf("last-month")!;
   expect(month.bounds(NOW).map(iso)).toEqual(["2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"]);
-  expect(before(month.bounds(NOW)).map(iso)).toEqual(["2026-09-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"]);
+  expect(before(month.bounds(NOW), month).map(iso)).toEqual(["2026-09-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"]);
+  const toDate = periodOf("month")!;
+  const days = (from: string, to: string): [number, number] => [Date.parse(from), Date.parse(to)];
+  expect(before(days("2026-11-01", "2026-11-29"), toDate).map(iso)).toEqual(["2026-10-01T00:00:00.000Z", "2026-10-29T00:00:00.000Z"]);
+  expect(before(days("2026-03-01", "2026-03-31"), toDate).map(iso)).toEqual(["2026-02-01T00:00:00.000Z", "2026-03-01T00:00:00.000Z"]);
 });
 
 test("a day that is not over, or not counted to its end, is compared with none", () => {
@@ -41,11 +46,12 @@ test("a day that is not over, or not counted to its end, is compared with none",
   expect(wholeDays([start, end], null)).toBeUndefined();
 });
 
-test("a month that is not counted to its end is compared with as many days, not with a month", () => {
-  const days = periodOf("last-month")!.bounds(Date.UTC(2026, 11, 1, 0, 5));
+test("a month that is not counted to its end is compared with the same days of the month before", () => {
+  const lastMonth = periodOf("last-month")!;
+  const days = lastMonth.bounds(Date.UTC(2026, 11, 1, 0, 5));
   const counted = wholeDays(days, "2026-11-30T23:55:00Z")!;
-  expect(before(counted).map((at) => new Date(at).toISOString().slice(0, 10))).toEqual(["2026-10-03", "2026-11-01"]);
-  expect(before(days).map((at) => new Date(at).toISOString().slice(0, 10))).toEqual(["2026-10-01", "2026-11-01"]);
+  expect(before(counted, lastMonth).map((at) => new Date(at).toISOString().slice(0, 10))).toEqual(["2026-10-01", "2026-10-30"]);
+  expect(before(days, lastMonth).map((at) => new Date(at).toISOString().slice(0, 10))).toEqual(["2026-10-01", "2026-11-01"]);
 });
 
 test("days without use are there, and groups beyond the named ones are one part", () => {
@@ -90,4 +96,12 @@ test("an address narrows a report by any group, and leads to the workloads where
   const idOf = (name: string): string | undefined => (name === "west" ? "c-1" : undefined);
   expect(workloadFilters([["cluster", "west"], ["gpuModel", "H100"]], idOf)).toEqual([["clusterId", "==", "c-1"], ["gpuModel", "==", "H100"]]);
   expect([workloadFilters(narrowing(query), idOf), workloadFilters([["cluster", "east"]], idOf), workloadFilters([["namespace", "a"]], idOf)]).toEqual([undefined, undefined, undefined]);
+});
+
+test("an address says nothing that is passed over", () => {
+  const unknown = (query: string): readonly string[] => unknownParameters(new URLSearchParams(query));
+  expect(unknown("period=7d&by=owner&show=pending&project=vision&nodePool=")).toEqual([]);
+  expect(unknown("perod=7d&by=owner")).toEqual(["perod"]);
+  expect(unknown("nodepool=a100&team=x")).toEqual(["nodepool", "team"]);
+  expect(unknown("project=vision&project=speech")).toEqual(["project"]);
 });

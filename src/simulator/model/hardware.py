@@ -42,6 +42,17 @@ POOLS: Final = (
     ),
     NodePool("cpu", "", 0, 0, 64_000, 512_000),
 )
+EXAMPLE_PRICES: Final = """\
+# Made up, so that the demo can say what GPU-hours cost. Change them and start the demo again.
+currency: EUR
+note: examples made up for the demo
+gpuModels:
+  NVIDIA-H100-80GB-HBM3: 2.90
+  NVIDIA-A100-SXM4-80GB: 1.90
+  NVIDIA-A100-SXM4-40GB: 1.60
+  NVIDIA-L40S: 1.10
+"""
+"""Of the models above, as `WATCHBILL_PRICES_FILE` names them."""
 POOLS_BY_NAME: Final = {pool.name: pool for pool in POOLS}
 
 

@@ -57,6 +57,9 @@ RENEW_BEFORE_SECONDS = 60
 TRIES = 3
 LONGEST_WAIT_SECONDS = 5
 
+_USAGE_ROWS = 10_000
+"""Of a report that one request asks for: each request for later rows sums up all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -335,6 +338,7 @@ class Client:
         if groups:
             parameters.append(("groupBy", ",".join(groups)))
         parameters += [("filterBy", item) for item in filters]
+        parameters.append(("limit", str(_USAGE_ROWS)))
         report = await self._get("/api/v1/usage", UsageReport, parameters)
         rows = list(report.rows)
         offset = report.next_offset

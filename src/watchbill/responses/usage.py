@@ -109,18 +109,29 @@ class UsageReport(Wire, frozen=True, kw_only=True):
         ),
     ]
     currency: str | None
+    price_note: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="What the file of prices says of them, such as that they are examples."
+        ),
+    ] = None
     totals: UsageFigures
     rows: tuple[UsageRow, ...]
     next_offset: int | None = msgspec.field(name="next", default=None)
 
 
+def usage_header(groups: Sequence[str]) -> list[CsvCell]:
+    """For CSV: the groups, then the figures as the API names them."""
+    names = [*groups, *(["workloadId"] if "workload" in groups else [])]
+    return [*names, *(spec.encode_name for spec in msgspec.structs.fields(UsageFigures))]
+
+
 def usage_table(groups: Sequence[str], rows: Iterable[UsageRow]) -> list[list[CsvCell]]:
-    """A header and a line for each row, for CSV: the groups, then the figures as the API names them."""
+    """A header and a line for each row, for CSV."""
     names = [*groups, *(["workloadId"] if "workload" in groups else [])]
     figures = msgspec.structs.fields(UsageFigures)
-    header: list[CsvCell] = [*names, *(spec.encode_name for spec in figures)]
     return [
-        header,
+        usage_header(groups),
         *(
             [
                 *(row.group.get(name) for name in names),

@@ -51,8 +51,9 @@ async def test_each_tenant_keeps_its_own(
             await connection.execute(_ONE_OF_EACH.format(table=table), *row)
     monkeypatch.setattr(command, "upgrade", upgrade)
     await migrate(url)
-    days = await connection.fetch("SELECT tenant_id, cluster_id FROM usage_cluster_day ORDER BY 1")
-    assert [tuple(day) for day in days] == [(n, UUID(int=n)) for n in (FIRST, SECOND)]
+    for table in ("usage_cluster_day", "usage_project_month"):
+        days = await connection.fetch(f"SELECT tenant_id, cluster_id FROM {table} ORDER BY 1")
+        assert [tuple(day) for day in days] == [(n, UUID(int=n)) for n in (FIRST, SECOND)], table
     stored = await connection.fetch("SELECT tenant_id, bytes FROM stored_pod_bytes ORDER BY 1")
     assert [tuple(row) for row in stored] == [(n, 200 + len('{"a":1')) for n in (FIRST, SECOND)]
     created = await connection.fetch(

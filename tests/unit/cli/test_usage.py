@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command_line import FakeServer, cluster
-from watchbill.cli.commands.usage import NOT_COMPLETE, NOT_YET, _change, _start_before
+from watchbill.cli.commands.usage import NOT_COMPLETE, NOT_YET, _change, _period_before
 
 FIGURES: dict[str, Any] = {
     "requestedGpuHours": 120.0,
@@ -247,22 +247,25 @@ async def test_a_day_that_has_begun_is_compared_with_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "before"),
+    ("days", "before"),
     [
-        ("2028-02-01", "2028-03-01", "2028-01-01"),
-        ("2028-03-01", "2028-04-01", "2028-02-01"),
-        ("2027-01-01", "2027-02-01", "2026-12-01"),
-        ("2026-11-08", "2026-11-15", "2026-11-01"),
-        ("2026-11-01", "2026-11-30", "2026-10-03"),
+        ("2028-02-01 2028-03-01", "2028-01-01 2028-02-01"),
+        ("2028-03-01 2028-04-01", "2028-02-01 2028-03-01"),
+        ("2027-01-01 2027-02-01", "2026-12-01 2027-01-01"),
+        ("2026-10-01 2027-01-01", "2026-07-01 2026-10-01"),
+        ("2026-11-01 2026-11-30", "2026-10-01 2026-10-30"),
+        ("2026-03-01 2026-03-31", "2026-02-01 2026-03-01"),
+        ("2026-01-01 2026-11-30", "2025-02-01 2025-12-30"),
+        ("2026-11-08 2026-11-15", "2026-11-01 2026-11-08"),
     ],
 )
-def test_the_period_before_is_as_long_or_the_month_before(
-    start: str, end: str, before: str
-) -> None:
-    first, last, expected = (
-        datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (start, end, before)
-    )
-    assert _start_before(first, last) == expected
+def test_the_period_before_is_as_long_or_the_same_days_of_months(days: str, before: str) -> None:
+    def bounds(text: str) -> list[datetime]:
+        return [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in text.split()]
+
+    start, end = bounds(days)
+    assert [*_period_before(start, end, by_months=True)] == bounds(before)
+    assert _period_before(start, end, by_months=False) == (start - (end - start), start)
 
 
 @pytest.mark.parametrize("flag", ["--since", "--until"])

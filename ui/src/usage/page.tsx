@@ -5,11 +5,10 @@ import { serverNow } from "../api/server_clock";
 import type { UsageReport, UsageRow } from "../api/shapes";
 import { useClusters, type Clusters } from "../clusters/context";
 import { NoClusters } from "../clusters/no_clusters";
-import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useLiveQuery } from "../hooks/live_query";
 import { staleClusters } from "../model/cluster_health";
 import { count, decimal, gpuHours } from "../model/format";
-import { nearest } from "../model/suggest";
 import { DEFAULT_VIEW, listUrl, type View } from "../model/view";
 import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
@@ -24,6 +23,7 @@ import {
   narrowing,
   PERIODS,
   periodOf,
+  unknownParameters,
   USAGE_GROUPS,
   usageGroupOf,
   usageTitle,
@@ -35,6 +35,7 @@ import {
   type Period,
   type UsageGroup,
 } from "./periods";
+import { UnknownChoice, UnknownParameter, usageUrl } from "./unknown";
 
 const EVERY_MS = 60_000;
 const NAMED = 6;
@@ -64,13 +65,13 @@ async function fetchUsage({ period, group, measure, only, pendingFilters }: Ques
   const whole = wholeDays(bounds, report.accountedUntil);
   const [over, previous] = await Promise.all([
     whole && getUsage({ bounds: whole, groups: [group.word], only }, signal),
-    whole && getUsage({ bounds: before(whole), groups: [group.word], only }, signal),
+    whole && getUsage({ bounds: before(whole, period), groups: [group.word], only }, signal),
   ]);
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
   const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
   const isCut = { previous: (over?.next ?? previous?.next) !== undefined, days: days.next !== undefined };
   const totals = over && previous && { now: measure.of(over.totals), before: measure.of(previous.totals) };
-  return { report, rows, days: days.rows, totals, isWhole: whole?.[1] === bounds[1], isCut, pending, bounds };
+  return { report, rows, days: days.rows, totals, compared: whole && { whole, previous: before(whole, period) }, isCut, pending, bounds };
 }
 
 type UsageData = Awaited<ReturnType<typeof fetchUsage>>;
@@ -95,51 +96,12 @@ export function UsagePage() {
   const only = narrowing(query);
   const narrowedTo = workloadFilters(only, clusterIdIn(clusters));
   const pendingFilters = narrowedTo && [PENDING, ...narrowedTo];
-  if (period === undefined) return <Unknown what="period" word={query.get("period")!} options={PERIODS} name="period" />;
-  if (group === undefined) return <Unknown what="group" word={query.get("by")!} options={USAGE_GROUPS} name="by" />;
-  if (measure === undefined) return <Unknown what="figure" word={query.get("show")!} options={MEASURES} name="show" />;
+  const [unknown] = unknownParameters(query);
+  if (unknown !== undefined) return <UnknownParameter name={unknown} query={query} />;
+  if (period === undefined) return <UnknownChoice what="period" word={query.get("period")!} options={PERIODS} name="period" />;
+  if (group === undefined) return <UnknownChoice what="group" word={query.get("by")!} options={USAGE_GROUPS} name="by" />;
+  if (measure === undefined) return <UnknownChoice what="figure" word={query.get("show")!} options={MEASURES} name="show" />;
   return <Report query={query} question={{ period, group, measure, only, pendingFilters }} />;
-}
-
-interface UnknownProps {
-  readonly what: string;
-  readonly word: string;
-  /** The parameter of the address. */
-  readonly name: string;
-  readonly options: ChoiceProps["options"];
-}
-
-/** An address is refused with words, as the API and the command line do. */
-function Unknown({ what, word, name, options }: UnknownProps) {
-  const { query } = useRoute();
-  const meant = nearest(word, options.map((option) => option.word));
-  const to = (chosen: string): string => usageUrl(query, name, chosen);
-  return (
-    <EmptyState title={`There is no ${what} “${word}”`}>
-      {meant !== undefined && (
-        <p>
-          Did you mean <Link to={to(meant)}>{meant}</Link>?
-        </p>
-      )}
-      <p>
-        There are{" "}
-        {options.map((option, index) => (
-          <>
-            {index > 0 && ", "}
-            <Link to={to(option.word)}>{option.word}</Link>
-          </>
-        ))}
-        .
-      </p>
-    </EmptyState>
-  );
-}
-
-function usageUrl(query: URLSearchParams, name: string, word: string | undefined): string {
-  const changed = new URLSearchParams(query);
-  if (word === undefined) changed.delete(name);
-  else changed.set(name, word);
-  return `/usage?${changed}`;
 }
 
 interface ReportProps {
@@ -188,7 +150,7 @@ function Report({ query, question }: ReportProps) {
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
-        {!data.isWhole && "Before compares complete days only. "}
+        {data.compared !== undefined && `Before: ${daysOf(data.compared.previous)}, beside the complete days ${daysOf(data.compared.whole)}. `}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
@@ -198,10 +160,17 @@ function Report({ query, question }: ReportProps) {
         <a href={usageCsvUrl({ bounds, groups: [group.word, "day"], only })} download>
           CSV by day
         </a>
+        {report.priceNote != null && ` · Prices: ${report.priceNote}`}
         {report.accountedUntil !== null && <Counted totals={report.totals} until={report.accountedUntil} end={bounds[1]} />}
       </p>
     </div>
   );
+}
+
+/** The first and the last of whole days. */
+function daysOf([start, end]: readonly [number, number]): string {
+  const [first, last] = [start, end - 1].map((at) => new Date(at).toISOString().slice(0, 10));
+  return first === last ? first! : `${first} to ${last}`;
 }
 
 interface ChoiceProps {

@@ -9,6 +9,7 @@ export interface Period {
   readonly label: string;
   /** Midnights in UTC; the second is not part of the period. */
   readonly bounds: (nowMs: number) => readonly [number, number];
+  readonly isMonth?: boolean;
 }
 
 function midnight(ms: number): number {
@@ -28,8 +29,8 @@ export const PERIODS: readonly Period[] = [
   { word: "7d", label: "7 days", bounds: lastDays(7) },
   { word: "30d", label: "30 days", bounds: lastDays(30) },
   { word: "90d", label: "90 days", bounds: lastDays(90) },
-  { word: "month", label: "this month", bounds: (now) => [month(now, 0), midnight(now) + DAY_MS] },
-  { word: "last-month", label: "last month", bounds: (now) => [month(now, -1), month(now, 0)] },
+  { word: "month", label: "this month", bounds: (now) => [month(now, 0), midnight(now) + DAY_MS], isMonth: true },
+  { word: "last-month", label: "last month", bounds: (now) => [month(now, -1), month(now, 0)], isMonth: true },
 ];
 
 export interface UsageGroup {
@@ -85,6 +86,18 @@ export function measureOf(word: string | null): Measure | undefined {
   return word === null ? DEFAULT_MEASURE : MEASURES.find((measure) => measure.word === word);
 }
 
+/** Parameters of an address, beside the groups that it may narrow its report to. */
+const CHOICES: readonly string[] = ["show", "period", "by"];
+
+/** What an address may say. */
+export const PARAMETERS: readonly string[] = [...CHOICES, ...USAGE_GROUPS.map(({ word }) => word)];
+
+/** Parameters of an address that there are not, or that it says twice. */
+export function unknownParameters(query: URLSearchParams): readonly string[] {
+  const names = [...query.keys()];
+  return [...new Set(names.filter((name, index) => !PARAMETERS.includes(name) || names.indexOf(name) < index))];
+}
+
 /** What an address narrows its report to. */
 export function narrowing(query: URLSearchParams): Narrowing {
   return USAGE_GROUPS.flatMap(({ word }) => (query.has(word) ? [[word, query.get(word)!] as const] : []));
@@ -133,10 +146,11 @@ export function wholeDays(
   return over > start ? [start, over] : undefined;
 }
 
-/** As many days just before; of a whole month, the month before. */
-export function before([start, end]: readonly [number, number]): readonly [number, number] {
-  const isMonth = start === month(start, 0) && end === month(start, 1);
-  return [isMonth ? month(start, -1) : start - (end - start), start];
+/** What days of a period are compared with: of a month with the same days of the month before, else as many just before. */
+export function before([start, end]: readonly [number, number], period: Period): readonly [number, number] {
+  if (!period.isMonth) return [start - (end - start), start];
+  const first = month(start, -1);
+  return [first, end === month(start, 1) ? start : Math.min(start, first + (end - start))];
 }
 
 export interface Compared {

@@ -1,13 +1,18 @@
 """Usage by day: GPU-hours requested, allocated, idle and pending, and what they cost."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
+from typing import Any
+
+import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import Invalid
 from watchbill.query import UsageQuery, parse_usage_filters
-from watchbill.responses.usage import UsageReport, usage_table
+from watchbill.responses.usage import UsageReport, usage_header
 from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.tabular import rows_as_csv
 
@@ -28,7 +33,7 @@ async def get_usage(call: Call) -> Answer:
     )
     page = await usage_report(call.db, call.access, query, call.services.prices, call.now)
     if is_csv:
-        return await _csv(query, page)
+        return await _csv(page)
     prices = call.services.prices
     return json_reply(
         UsageReport(
@@ -36,6 +41,7 @@ async def get_usage(call: Call) -> Answer:
             end=_midnight(query.end),
             accounted_until=page.accounted_until,
             currency=None if prices is None else prices.currency,
+            price_note=None if prices is None else prices.note,
             totals=page.totals,
             rows=page.rows,
             next_offset=page.next_offset,
@@ -43,7 +49,7 @@ async def get_usage(call: Call) -> Answer:
     )
 
 
-async def _csv(query: UsageQuery, page: UsagePage) -> Reply:
+async def _csv(page: UsagePage) -> Reply:
     """All rows: whoever adds up a table does not see that some are missing. Raises Invalid."""
     if page.next_offset is not None:
         raise Invalid(
@@ -51,10 +57,15 @@ async def _csv(query: UsageQuery, page: UsagePage) -> Reply:
             details="Ask for fewer days or groups, or narrow it with filterBy.",
         )
     return Reply(
-        body=await asyncio.to_thread(rows_as_csv, usage_table(query.groups, page.rows)),
+        body=await asyncio.to_thread(_written, page),
         media_type="text/csv; charset=utf-8; header=present",
         headers=_CSV_HEADERS,
     )
+
+
+def _written(page: UsagePage) -> bytes:
+    lines: Sequence[Any] = page.lines if page.groups else [msgspec.structs.astuple(page.totals)]
+    return rows_as_csv(chain([usage_header(page.groups)], lines))
 
 
 def _days(start: datetime | None, end: datetime | None, now: datetime) -> dict[str, date]:

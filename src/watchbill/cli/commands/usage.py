@@ -1,5 +1,6 @@
 """`usage`: GPU-hours over days, by project, owner or any other group."""
 
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -104,8 +105,9 @@ async def usage(
         bool,
         typer.Option(
             "--compare",
-            help="Also the allocated GPU-hours of the period before: of a whole month the month before it, "
-            "else as many days. A day that is not over is compared with none.",
+            help="Also the allocated GPU-hours of the period before: from the first of a month on the same "
+            "days of the month before it, whole months with whole ones, else as many days. A day that is "
+            "not over is compared with none.",
         ),
     ] = False,
     output: Annotated[
@@ -126,11 +128,17 @@ async def usage(
     end = None if until is None else _moment("--until", until)
     report = await session.client.usage(start=start, end=end, groups=groups, filters=filters or ())
     is_compared = compare and report.accounted_until is not None
-    comparison = await _compare(session, report, groups, filters or ()) if is_compared else None
+    comparison = (
+        await _compare(session, report, groups, filters or (), by_months=parse_span(since) is None)
+        if is_compared
+        else None
+    )
     if output is UsageFormat.CSV:
         session.terminal.write(_csv(groups, report, comparison))
         if report.accounted_until is None:
             session.terminal.note(_not_accounted(report))
+        if report.price_note is not None:
+            session.terminal.note(f"Prices: {report.price_note}")
         await _note_silent_clusters(session, report)
         return
     if output not in (UsageFormat.TABLE, UsageFormat.WIDE):
@@ -143,7 +151,12 @@ async def usage(
 
 
 async def _compare(
-    session: CommandContext, report: "UsageReport", groups: list[str], filters: Sequence[str]
+    session: CommandContext,
+    report: "UsageReport",
+    groups: list[str],
+    filters: Sequence[str],
+    *,
+    by_months: bool,
 ) -> Comparison:
     """Whole days with whole days: one that is not counted to its end has none to be compared with."""
     now = report
@@ -159,8 +172,8 @@ async def _compare(
         now = await session.client.usage(
             start=report.start, end=counted, groups=groups, filters=filters
         )
-    start = _start_before(now.start, now.end)
-    before = await session.client.usage(start=start, end=now.start, groups=groups, filters=filters)
+    start, end = _period_before(now.start, now.end, by_months=by_months)
+    before = await session.client.usage(start=start, end=end, groups=groups, filters=filters)
     return Comparison(now, before)
 
 
@@ -188,10 +201,22 @@ def _check_comparison(groups: list[str], output: UsageFormat) -> None:
         usage_error(f"--compare cannot compare one {min(times)} with another period's.")
 
 
-def _start_before(start: datetime, end: datetime) -> datetime:
-    """Where the period before begins: of a whole month with the month before it, else as many days earlier."""
-    is_month = start.day == 1 and end == (start + timedelta(days=31)).replace(day=1)
-    return (start - timedelta(days=1)).replace(day=1) if is_month else start - (end - start)
+def _period_before(start: datetime, end: datetime, *, by_months: bool) -> tuple[datetime, datetime]:
+    """What days are compared with. By months: those that begin on the first of a month with the same days as
+    many months earlier, whole months with whole ones. Else as many days just before."""
+    if not by_months or start.day != 1:
+        return start - (end - start), start
+    last = end - _DAY
+    months = 12 * (last.year - start.year) + last.month - start.month + 1
+    if end.day == 1:
+        return _months_earlier(start, months), start
+    return _months_earlier(start, months), _months_earlier(last, months) + _DAY
+
+
+def _months_earlier(at: datetime, months: int) -> datetime:
+    """The same day of an earlier month, or its last one."""
+    year, month = divmod(12 * at.year + at.month - 1 - months, 12)
+    return at.replace(year=year, month=month + 1, day=min(at.day, monthrange(year, month + 1)[1]))
 
 
 def _print_table(
@@ -285,6 +310,8 @@ def _print_notes(
         session.terminal.note(f"No GPU was {held} {days}.")
     if comparison is not None:
         _print_comparison(session, report, comparison)
+    if report.price_note is not None:
+        session.terminal.note(f"Prices: {report.price_note}")
     if report.currency is not None and totals.unpriced_gpu_hours:
         session.terminal.note(f"{totals.unpriced_gpu_hours:,.1f} GPU-hours have no price.")
     if totals.unmeasured_gpu_hours:

@@ -134,6 +134,8 @@ _ADD = (
         for name in SUMS
     )
 )
+_SUMS_OF_DAYS = {"usage_month": "month", "usage_project_month": "month", "usage_cluster_day": "day"}
+"""The tables that hold sums of days, whose rows stay as zeros when their days go."""
 _ADVANCE = (
     "INSERT INTO usage_state AS s (tenant_id, workload_id, until) "
     "SELECT $1, n.* FROM unnest($2::uuid[], $3::timestamptz[]) AS n "
@@ -452,6 +454,13 @@ async def usage_purge(db: Database, tenant_id: int, *, keep: timedelta, now: dat
             tenant_id,
             (now - keep).astimezone(UTC).date(),
         )
+        for table, period in _SUMS_OF_DAYS.items():
+            await connection.execute(
+                f"DELETE FROM {table} WHERE tenant_id = $1 AND {period} < $2 "
+                f"AND ({', '.join(SUMS)}) = ({', '.join('0' for _ in SUMS)})",
+                tenant_id,
+                (now - keep).astimezone(UTC).date(),
+            )
         await connection.execute(
             "DELETE FROM usage_workload u WHERE tenant_id = $1 AND NOT EXISTS (SELECT 1 "
             "FROM usage_day d WHERE d.tenant_id = $1 AND d.workload_id = u.workload_id) "
