@@ -189,14 +189,24 @@ class IdleHours(Wire, frozen=True):
     gpu_hours: float
 
 
+class PodGroupRoot(Wire, frozen=True):
+    """A live workload that is a pod and has others, as stored: the pod itself may be gone."""
+
+    id: UUID
+    name: str
+    created_at: Instant
+    pods: tuple[UUID, ...]
+
+
 class HelloReply(Wire, frozen=True):
-    """`idle`: what an agent that has just started cannot know; one that was here before knows better."""
+    """`idle`, `pod_groups`: what an agent that has just started cannot know."""
 
     stream_id: str
     cluster_id: UUID
     cluster_name: str
     heartbeat_seconds: int
     idle: tuple[IdleHours, ...] = ()
+    pod_groups: tuple[PodGroupRoot, ...] = ()
 
 
 class Reading(Wire, frozen=True, array_like=True):

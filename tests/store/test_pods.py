@@ -13,8 +13,16 @@ from msgspec.structs import replace
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, pod, record, upsert, workload
-from watchbill.protocol import Delete, PodChanges, Upsert, record_hash
+from watchbill.protocol import (
+    PROTOCOL_VERSION,
+    Delete,
+    HelloRequest,
+    PodChanges,
+    Upsert,
+    record_hash,
+)
 from watchbill.query import POD_FIELDS, PodQuery, Scope, parse_pod_filters
+from watchbill.store.ingest.stream import stream_open
 from watchbill.store.postgres.database import Database, Session
 from watchbill.store.workloads import pod_search, pod_write
 from watchbill.store.workloads import pods as pods_module
@@ -382,3 +390,23 @@ async def test_pods_of_which_an_older_agent_says_nothing_are_shown_no_longer(
     assert await names(db, deleted=True) == []
     await agent.send(first, now=START + 2 * SECOND)
     assert sorted(await names(db)) == sorted(pod(number).name for number in (1, 2, 3))
+
+
+async def test_an_agent_that_starts_hears_which_pods_stand_for_others(
+    db: Database, agent: Agent
+) -> None:
+    group = workload(1, type="Pod")
+    alone, job = workload(9, type="Pod"), workload(5)
+    await agent.send(
+        upsert(group, pods=[pod(1), pod(2), pod(3)]),
+        upsert(alone, pods=[pod(9)]),
+        upsert(job, pods=[pod(6), pod(7)]),
+        now=START,
+    )
+    request = HelloRequest(protocol=PROTOCOL_VERSION, agent_version="test")
+    reply = await stream_open(db, agent.identity, request, START + SECOND)
+    (root,) = reply.pod_groups
+    assert (root.id, root.name, root.created_at) == (UUID(int=1), group.name, group.created_at)
+    assert set(root.pods) == {UUID(int=2), UUID(int=3)}
+    again = replace(request, previous_stream_id=reply.stream_id)
+    assert (await stream_open(db, agent.identity, again, START + SECOND)).pod_groups == ()

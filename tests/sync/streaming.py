@@ -19,7 +19,7 @@ from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
 from watchbill.cluster_node import node_bytes, node_hash
 from watchbill.kinds.derive import Derived
-from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, HelloReply, KindState, NodePoolCapacity
 from watchbill.scheduler_queue import SchedulerQueue
 from watchbill.workload import Phase
 
@@ -97,8 +97,8 @@ class Cluster:
     def derive_now(self, root: str) -> Derived | None:
         return self.derived.get(root)
 
-    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
-        assert idle == ()
+    def restore(self, known: HelloReply) -> None:
+        assert known.idle == ()
 
 
 @dataclass

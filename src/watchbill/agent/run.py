@@ -39,7 +39,7 @@ from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.definition.settings_file import read_settings
 from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.objects.objects import GroupKind
-from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, HelloReply, KindState, NodePoolCapacity
 from watchbill.scheduler_queue import SchedulerQueue
 from watchbill.settings.agent import AgentSettings
 from watchbill.tracing.tracing import NO_TRACING, Tracing
@@ -284,8 +284,9 @@ class Agent:
     def derive_now(self, root: str) -> Derived | None:
         return self.tracker.derive_now(root)
 
-    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
-        for workload in idle:
+    def restore(self, known: HelloReply) -> None:
+        self.cache.restore_pod_groups(known.pod_groups)
+        for workload in known.idle:
             self.metrics.scraper.idle.restore(
                 str(workload.id), workload.gpu_hours, workload.measured_since
             )

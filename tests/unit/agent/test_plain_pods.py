@@ -4,6 +4,7 @@ import copy
 import random
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
 from watchbill.agent.cache.watched_kinds import POD
 from watchbill.kinds.derive import derive
+from watchbill.protocol import PodGroupRoot
 from watchbill.workload import Phase, Workload
 
 MARKS = {
@@ -145,3 +147,58 @@ def test_a_group_that_is_not_complete_yet_does_not_run() -> None:
     workload_ = the_workload(filled)
     assert workload_.requested_pods.number == 3
     assert workload_.phase is not Phase.RUNNING
+
+
+def known(first: Any, *others: Any) -> PodGroupRoot:
+    """What a server has of a group."""
+    ids = tuple(UUID(root_uid(each)) for each in others)
+    meta = first["metadata"]
+    created_at = datetime.fromisoformat(meta["creationTimestamp"])
+    return PodGroupRoot(UUID(root_uid(first)), meta["name"], created_at, ids)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_an_agent_that_starts_anew_knows_a_group_by_a_first_pod_that_is_gone(is_late: bool) -> None:
+    """The server tells which it was, before all pods are listed or after."""
+    pods = [member(number) for number in range(4)]
+    filled = Filled()
+    filled.put(pods[3], pods[1])
+    if is_late:
+        filled.cache.mark_listed(POD)
+    filled.cache.restore_pod_groups([known(pods[0], pods[1], pods[2])])
+    if not is_late:
+        filled.cache.mark_listed(POD)
+    filled.put(pods[2])
+    workload_ = the_workload(filled)
+    assert (str(workload_.id), workload_.name) == (root_uid(pods[0]), "train-0")
+    assert (workload_.requested_pods.number, workload_.phase) == (3, Phase.RUNNING)
+    assert workload_.created_at == datetime.fromisoformat(pods[0]["metadata"]["creationTimestamp"])
+    assert filled.listener.deleted == []
+    for gone in pods[1:]:
+        filled.remove(gone)
+    assert filled.listener.deleted == [root_uid(pods[0])]
+    assert not filled.cache.owner_tree.entries
+
+
+def test_a_first_pod_that_is_there_stays_the_first_after_a_restart_though_it_is_not_the_oldest() -> (
+    None
+):
+    filled = Filled()
+    filled.cache.restore_pod_groups([known(member(1), member(0), member(2))])
+    filled.put(member(0), member(1), member(2))
+    filled.cache.mark_listed(POD)
+    assert list(filled.cache.owner_tree.groups) == [root_uid(member(1))]
+
+
+def test_a_first_pod_stands_for_one_group_and_for_none_that_it_has_left() -> None:
+    filled = Filled()
+    filled.cache.restore_pod_groups(
+        [known(member(0), member(1), member(2), member(3)), known(member(5), member(6))]
+    )
+    alone = member(5)
+    del alone["metadata"]["labels"]
+    filled.put(member(1), member(2), member(3, group="b"), member(6, group="c"), alone)
+    filled.cache.mark_listed(POD)
+    assert set(filled.cache.owner_tree.groups) == {
+        root_uid(each) for each in (member(0), member(3), member(6), alone)
+    }

@@ -20,6 +20,7 @@ from watchbill.agent.cache.cluster import (
     SharedSink,
 )
 from watchbill.agent.cache.event_log import EventLog
+from watchbill.agent.cache.nodes import PodsByNode
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree, TreeEntry
 from watchbill.agent.cache.plain_pods import PlainPods
 from watchbill.agent.cache.related import Related
@@ -38,6 +39,7 @@ from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
 from watchbill.kinds.objects.pod import OwnerReference, Pod, is_reservation, owners, read_pod
 from watchbill.kinds.objects.settings import RESERVATION_NAMESPACES
+from watchbill.protocol import PodGroupRoot
 
 _LINK_MEMBERS = (
     "uid",
@@ -89,7 +91,7 @@ class Cache:
         self._listener = listener
         self._bare: dict[str, bytes] = {}
         self._plain_pods = PlainPods()
-        self._nodes = _PodsByNode()
+        self._nodes = PodsByNode()
 
     def includes(self, namespace: str) -> bool:
         return namespace not in self._settings.excluded_namespaces
@@ -126,6 +128,20 @@ class Cache:
             self.owner_tree.disown(pod.uid)
         self._place_pod(pod, parent)
         self._place_below(moved)
+
+    def restore_pod_groups(self, known: Iterable[PodGroupRoot]) -> None:
+        self._plain_pods.remember(known)
+        if POD in self.listed:
+            self._place_groups()
+
+    def _place_groups(self) -> None:
+        """Each group stands below its first pod. One that is gone is there until the others are placed."""
+        moved, gone = self._plain_pods.arrange(self.owner_tree.entries)
+        for pod in gone:
+            self._place_pod(pod, None)
+        self._place_below(moved)
+        for pod in gone:
+            self.owner_tree.remove(pod.uid, datetime.now(UTC))
 
     def _place_below(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -230,7 +246,7 @@ class Cache:
             return
         self.listed.add(key)
         if key == POD:
-            self._place_below(self._plain_pods.mark_listed())
+            self._place_groups()
         for root, group in tuple(self.owner_tree.groups.items()):
             if group.root.key == key:
                 self._listener.on_change(root)
@@ -288,7 +304,10 @@ class Cache:
         """The first pod of a group is gone: the oldest that is left, as the workload of the first."""
         entry = self.owner_tree.entries[uid]
         obj = self._root(entry)
-        return {**obj, "metadata": {**obj["metadata"], "uid": root.uid, "name": root.name}}
+        meta = {**obj["metadata"], "uid": root.uid, "name": root.name}
+        if isinstance(root.payload, Pod) and root.payload.created_at is not None:
+            meta["creationTimestamp"] = _rfc3339(root.payload.created_at)
+        return {**obj, "metadata": meta}
 
     def _pod_root(self, pod: Pod) -> dict[str, Any]:
         compressed = self._bare.get(pod.uid)
@@ -330,32 +349,6 @@ class Cache:
 
 def _is_young(pod: Pod) -> bool:
     return pod.created_at is None or datetime.now(UTC) - pod.created_at < GROUPED_WITHIN
-
-
-class _PodsByNode:
-    """UIDs of pods by their node: a node's change concerns its pods, not all."""
-
-    def __init__(self) -> None:
-        self._node_of: dict[str, str] = {}
-        self._pods: dict[str, set[str]] = {}
-
-    def put(self, uid: str, node: str) -> None:
-        if self._node_of.get(uid, "") == node:
-            return
-        self.remove(uid)
-        if node:
-            self._node_of[uid] = node
-            self._pods.setdefault(node, set()).add(uid)
-
-    def remove(self, uid: str) -> None:
-        node = self._node_of.pop(uid, None)
-        if node is not None:
-            self._pods[node].discard(uid)
-            if not self._pods[node]:
-                del self._pods[node]
-
-    def pods(self, node: str) -> Iterable[str]:
-        return self._pods.get(node, ())
 
 
 def _link(obj: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Pure, except that what did not change is kept.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -381,3 +381,29 @@ def _memory_bytes(
                 return None
             total += size * int(amount) // unit.split
     return total
+
+
+class PodsByNode:
+    """UIDs of pods by their node: a node's change concerns its pods, not all."""
+
+    def __init__(self) -> None:
+        self._node_of: dict[str, str] = {}
+        self._pods: dict[str, set[str]] = {}
+
+    def put(self, uid: str, node: str) -> None:
+        if self._node_of.get(uid, "") == node:
+            return
+        self.remove(uid)
+        if node:
+            self._node_of[uid] = node
+            self._pods.setdefault(node, set()).add(uid)
+
+    def remove(self, uid: str) -> None:
+        node = self._node_of.pop(uid, None)
+        if node is not None:
+            self._pods[node].discard(uid)
+            if not self._pods[node]:
+                del self._pods[node]
+
+    def pods(self, node: str) -> Iterable[str]:
+        return self._pods.get(node, ())

@@ -1,14 +1,17 @@
 """Pods that nothing owns but that name one pod group are one workload: the first of them stands for all.
 
-The first is the oldest, among equals by name, so that an agent that starts anew finds the same one. It stays
-the root after its deletion, as long as another pod of the group is there.
+The first is the oldest, among equals by name. It stays the root after its deletion, as long as another pod of
+the group is there: an agent that starts anew hears from the server which pod that was.
 """
 
+from collections import Counter
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from watchbill.kinds.objects.pod import OwnerReference, PlainGroup, Pod, plain_group
+from watchbill.kinds.objects.pod import OwnerReference, PlainGroup, Pod, plain_group, read_pod
+from watchbill.protocol import PodGroupRoot
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -43,14 +46,46 @@ class PlainPods:
         self._groups: dict[PlainGroup, _Members] = {}
         self._group_of: dict[str, PlainGroup] = {}
         self._is_listed = False
+        self._known: dict[str, PodGroupRoot] = {}
+        """Of pods that the server knows the workload of which they were part."""
 
-    def mark_listed(self) -> tuple[str, ...]:
-        """All pods are known, so each group's first is: the others, which have a parent from now on."""
+    def remember(self, known: Iterable[PodGroupRoot]) -> None:
+        self._known = {str(pod): root for root in known for pod in (root.id, *root.pods)}
+
+    def arrange(self, alive: Container[str]) -> tuple[tuple[str, ...], list[Pod]]:
+        """All pods are known: those that stand below another from now on, and firsts that are gone.
+
+        The first is who the server knows as such, else the oldest. `alive`: all objects that are there.
+        """
         self._is_listed = True
+        known = self._known_roots()
         moved: list[str] = []
-        for members in self._groups.values():
-            moved += members.place_below(min(members.ages.values()))
-        return tuple(moved)
+        gone: list[Pod] = []
+        for group, members in self._groups.items():
+            first, root = min(members.ages.values()), known.get(group)
+            if root is not None and str(root.id) in members.ages:
+                first = members.ages[str(root.id)]
+            elif root is not None and str(root.id) not in alive:
+                first = _Age(root.created_at, root.name, str(root.id))
+                gone.append(_read_gone(first, group.namespace))
+            if first.uid != members.root or len(members.parents) < len(members.ages) - 1:
+                moved += members.place_below(first)
+        return tuple(moved), gone
+
+    def _known_roots(self) -> dict[PlainGroup, PodGroupRoot]:
+        """The workload of which most of a group's pods were; each is that of one group alone."""
+        votes = Counter(
+            (str(self._known[pod].id), group)
+            for pod, group in self._group_of.items()
+            if pod in self._known
+        )
+        roots: dict[PlainGroup, PodGroupRoot] = {}
+        placed: set[str] = set()
+        for (uid, group), _ in votes.most_common():
+            if uid not in placed and group not in roots:
+                placed.add(uid)
+                roots[group] = self._known[uid]
+        return roots
 
     def put(self, pod: Pod, *, may_lead: bool = True) -> tuple[str, ...]:
         """Add or update a pod; returns others that now stand below it.
@@ -109,3 +144,10 @@ class PlainPods:
 
 def _reference(age: _Age) -> OwnerReference:
     return OwnerReference("", "v1", "Pod", age.name, age.uid, is_controller=True)
+
+
+def _read_gone(age: _Age, namespace: str) -> Pod:
+    """A pod of which no more is known than which it was."""
+    created_at = age.created_at.isoformat()
+    meta = {"uid": age.uid, "name": age.name, "namespace": namespace}
+    return read_pod({"metadata": meta | {"creationTimestamp": created_at}})

@@ -14,7 +14,7 @@ from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
     STATE_MESSAGE_CHARACTERS,
     Covered,
-    IdleHours,
+    HelloReply,
     InventoryEntry,
     KindState,
     NodePoolCapacity,
@@ -80,7 +80,7 @@ class ClusterState(Protocol):
 
     def derive_now(self, root: str) -> Derived | None: ...
 
-    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
+    def restore(self, known: HelloReply) -> None:
         """What earlier agents of the cluster observed."""
 
 

@@ -188,7 +188,7 @@ class Stream:
             lambda: self._client.hello(request), with_heartbeats=False
         )
         if not self.hellos:
-            self._cluster.restore_idle(reply.idle)
+            self._cluster.restore(reply)
         self.hellos += 1
         self._greeted_as = cluster_uid
         self._stream_id, self._seq, self._unconfirmed_seq = reply.stream_id, 0, None

@@ -31,6 +31,7 @@ from watchbill.protocol import (
     HelloRequest,
     IdleHours,
     KindState,
+    PodGroupRoot,
     RefusedItem,
     Upsert,
 )
@@ -46,6 +47,7 @@ from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.events import event_write
 from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.pod_write import without_new_pods
+from watchbill.store.workloads.pods import pod_group_roots_list
 from watchbill.store.workloads.quotas import (
     MAX_STORED_BYTES,
     no_room_for_pods,
@@ -96,6 +98,7 @@ async def stream_open(
         if not request.previous_stream_id:
             await restart_record(connection, agent, cluster["last_contact_at"], observed_until)
         idle = await _idle_hours(connection, agent, now)
+        pod_groups = () if request.previous_stream_id else await _pod_groups(connection, agent)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             f"takeovers = takeovers + ({_IS_TAKEOVER})::int, "
@@ -120,6 +123,7 @@ async def stream_open(
         cluster_name=cluster["name"],
         heartbeat_seconds=HEARTBEAT_SECONDS,
         idle=idle,
+        pod_groups=pod_groups,
     )
 
 
@@ -132,6 +136,16 @@ async def _idle_hours(
             return await idle_hours_list(connection, agent.tenant_id, agent.cluster_id, now)
     except Exception:
         log.exception("no idle GPU-hours for the agent", cluster_id=str(agent.cluster_id))
+        return ()
+
+
+async def _pod_groups(connection: Connection, agent: AgentIdentity) -> tuple[PodGroupRoot, ...]:
+    """An extra of the handshake, too: without it a group whose first pod is gone is a new workload."""
+    try:
+        async with connection.transaction():
+            return await pod_group_roots_list(connection, agent.tenant_id, agent.cluster_id)
+    except Exception:
+        log.exception("no pod groups for the agent", cluster_id=str(agent.cluster_id))
         return ()
 
 

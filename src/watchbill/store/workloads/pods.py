@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.protocol import PodGroupRoot
 from watchbill.query import POD_FIELDS, PodQuery, Predicate, Scope, ascii_lower
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import fitting
@@ -31,6 +32,9 @@ from watchbill.store.workloads.select import (
 )
 from watchbill.workload import Wire
 
+_MAX_GROUPED = 100
+"""Pods of a group that are told at an agent's start: one that is left is enough."""
+_MAX_POD_GROUPS = 2_000
 _PODS = "workload_pod p"
 _OF_WORKLOAD = "ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
 _WITH_WORKLOADS = f"{_PODS} JOIN workload w {_OF_WORKLOAD}"
@@ -401,4 +405,25 @@ def _among(statement: Statement, candidates: list[PodKey] | None) -> None:
     ids = statement.bind([pod_id for _, pod_id in candidates], "::uuid[]")
     statement.conditions.append(
         f"(p.workload_id, p.id) IN (SELECT * FROM unnest({workload_ids}, {ids}))"
+    )
+
+
+async def pod_group_roots_list(
+    connection: Connection, tenant_id: int, cluster_id: UUID
+) -> tuple[PodGroupRoot, ...]:
+    """The cluster's live workloads that are pods and have others beside that one."""
+    rows = await connection.fetch(
+        "SELECT w.id, w.name, w.created_at, array_agg(p.id) AS pods FROM workload w "
+        "JOIN LATERAL (SELECT x.id FROM workload_pod x WHERE x.tenant_id = w.tenant_id "
+        f"AND x.workload_id = w.id AND x.id <> w.id AND x.deleted_at IS NULL LIMIT {_MAX_GROUPED}) p ON true "
+        "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.deleted_at IS NULL AND w.type = 'Pod' "
+        f"GROUP BY w.id, w.name, w.created_at ORDER BY w.created_at DESC LIMIT {_MAX_POD_GROUPS}",
+        tenant_id,
+        cluster_id,
+    )
+    return tuple(
+        PodGroupRoot(
+            id=row["id"], name=row["name"], created_at=row["created_at"], pods=tuple(row["pods"])
+        )
+        for row in rows
     )
