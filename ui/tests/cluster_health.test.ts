@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Cluster } from "../src/api/shapes";
-import { connectionProblem, pendingProblems } from "../src/model/cluster_health";
+import { connectionProblem, observedUntil, pendingProblems } from "../src/model/cluster_health";
 
 const cluster = (members: Partial<Cluster>): Cluster =>
   ({ name: "west", state: "connected", kinds: [], ...members }) as unknown as Cluster;
@@ -25,4 +25,12 @@ test("why a cluster's data is old is told in the server's words", () => {
   const reason = "Its agent cannot read pods (forbidden): pods is forbidden";
   expect(connectionProblem(cluster({ state: "degraded", reason }))!.text).toBe(reason);
   expect(connectionProblem(cluster({ reason }))).toBeUndefined();
+});
+
+test("what a cluster that is not observed shows ends with its last contact", () => {
+  const lastContactAt = "2026-11-20T08:00:00Z";
+  for (const state of ["degraded", "disconnected"] as const)
+    expect(observedUntil(cluster({ state, lastContactAt }))).toBe(lastContactAt);
+  for (const state of ["connected", "waiting"] as const) expect(observedUntil(cluster({ state, lastContactAt }))).toBeUndefined();
+  expect(observedUntil(undefined)).toBeUndefined();
 });

@@ -10,10 +10,17 @@ export function Instant({ at }: { readonly at: string }) {
   );
 }
 
+interface AgeProps {
+  readonly since: string;
+  readonly isShort?: boolean;
+  /** When it ended, as far as anybody knows; now where it goes on. */
+  readonly until?: string | undefined;
+}
+
 /** The time since an instant, updated as it passes; the instant itself on hover. */
-export function Age({ since, isShort = false }: { readonly since: string; readonly isShort?: boolean }) {
+export function Age({ since, isShort = false, until }: AgeProps) {
   const now = useNow(isShort ? 10_000 : 1_000);
-  const seconds = secondsBetween(since, now);
+  const seconds = Math.max(0, secondsBetween(since, until === undefined ? now : Date.parse(until)));
   return (
     <time dateTime={since} title={`${localInstant(since)} · ${utcInstant(since)}`}>
       {isShort ? shortDuration(seconds) : duration(seconds)}

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { getHistory, getWorkload } from "../api/routes";
 import type { Workload } from "../api/shapes";
 import { clusterName, useClusters } from "../clusters/context";
-import { isDisconnected } from "../model/cluster_health";
+import { isStale, observedUntil } from "../model/cluster_health";
 import { useLiveQuery } from "../hooks/live_query";
 import { useTitle } from "../hooks/title";
 import { workloadCommand, workloadCurl } from "../model/commands";
@@ -52,7 +52,7 @@ export function Detail({ id, onClose }: DetailProps) {
     <article class="detail">
       <Header workload={workload} onClose={onClose} />
       <StaleBar error={error} at={at} retry={refresh} />
-      <DisconnectedBar workload={workload} />
+      <UnobservedBar workload={workload} />
       <Why workload={workload} />
       <Timeline workload={workload} history={history} />
       <div class="tabs detail-tabs" role="tablist" aria-label="Details">
@@ -85,6 +85,7 @@ export function Detail({ id, onClose }: DetailProps) {
 
 function Header({ workload, onClose }: { readonly workload: Workload; readonly onClose: (() => void) | undefined }) {
   const clusters = useClusters();
+  const cluster = clusters.byId.get(workload.clusterId);
   const [detailView] = useDetailView();
   const page = detailViewUrl(`/workloads/${encodeURIComponent(workload.id)}`, detailView);
   return (
@@ -107,7 +108,7 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
         <span>
           {workload.deletedAt === null ? (
             <>
-              for <Age since={workload.phaseUpdatedAt} />
+              for <Age since={workload.phaseUpdatedAt} until={observedUntil(cluster)} />
             </>
           ) : (
             <>
@@ -148,20 +149,20 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
   );
 }
 
-/** The cluster is disconnected: everything below is the last state seen. */
-function DisconnectedBar({ workload }: { readonly workload: Workload }) {
+/** The cluster is not observed: everything below is the last state seen. */
+function UnobservedBar({ workload }: { readonly workload: Workload }) {
   const cluster = useClusters().byId.get(workload.clusterId);
-  if (workload.deletedAt !== null || !isDisconnected(cluster)) return null;
+  if (workload.deletedAt !== null || !isStale(cluster)) return null;
   return (
-    <p class="bar bar-warning">
+    <p class="bar bar-warning" role="status">
       <span>
-        Cluster {cluster!.name} is disconnected
-        {cluster!.lastContactAt !== undefined && (
+        Cluster {cluster.name} is {cluster.state}
+        {cluster.lastContactAt !== undefined && (
           <>
-            ; last contact <Age since={cluster!.lastContactAt} /> ago
+            ; last contact <Age since={cluster.lastContactAt} /> ago
           </>
         )}
-        . This is the last state it reported.
+        . This is the last state it reported.{cluster.reason !== undefined && ` ${cluster.reason}`}
       </span>
     </p>
   );

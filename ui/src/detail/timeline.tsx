@@ -1,8 +1,10 @@
 /** The phase history of a workload: a bar in proportion to time, and a list. */
 
 import type { PhaseInterval, Workload } from "../api/shapes";
+import { useClusters } from "../clusters/context";
 import type { LiveQuery } from "../hooks/live_query";
 import { useNow } from "../hooks/clock";
+import { observedUntil } from "../model/cluster_health";
 import { duration, localInstant } from "../model/format";
 import { phaseStyle } from "../model/phases";
 import { Instant } from "../components/instant";
@@ -30,6 +32,7 @@ function total(spans: readonly Span[], phase: string): number {
 
 export function Timeline({ workload, history }: TimelineProps) {
   const now = useNow(5_000);
+  const cluster = useClusters().byId.get(workload.clusterId);
   if (history.data === undefined)
     return history.error === undefined ? (
       <div class="timeline is-loading" />
@@ -37,8 +40,8 @@ export function Timeline({ workload, history }: TimelineProps) {
       <p class="muted">The phase history is not available: {history.error.message}</p>
     );
   if (history.data.length === 0) return <p class="muted">No phase has been recorded yet.</p>;
-  const isDeleted = workload.deletedAt !== null;
-  const spans = spansOf(history.data, isDeleted ? Date.parse(workload.deletedAt!) : now);
+  const end = workload.deletedAt ?? observedUntil(cluster);
+  const spans = spansOf(history.data, end === undefined ? now : Date.parse(end));
   const summary = spans.map((span) => `${span.phase} ${duration(span.seconds)}`).join(", ");
   return (
     <section class="timeline" aria-label="Phases">
@@ -57,7 +60,7 @@ export function Timeline({ workload, history }: TimelineProps) {
         <span>
           pending {duration(total(spans, "Pending"))} · running {duration(total(spans, "Running"))}
         </span>
-        {isDeleted ? <Instant at={workload.deletedAt!} /> : <span>now</span>}
+        {end === undefined ? <span>now</span> : <Instant at={end} />}
       </p>
       <details>
         <summary>{spans.length === 1 ? "1 phase" : `${spans.length} phases`}</summary>

@@ -22,14 +22,19 @@ export function unobservedKinds(cluster: Cluster): readonly KindState[] {
   );
 }
 
-/** The records of a disconnected cluster are the last state seen, not the current state. */
-export function isDisconnected(cluster: Cluster | undefined): boolean {
-  return cluster !== undefined && cluster.state === "disconnected";
+/** The records of a cluster that is not observed are the last state seen, not the current state. */
+export function isStale(cluster: Cluster | undefined): cluster is Cluster {
+  return cluster !== undefined && (cluster.state === "degraded" || cluster.state === "disconnected");
 }
 
 /** Clusters whose data is not current. */
 export function staleClusters(clusters: readonly Cluster[]): readonly Cluster[] {
-  return clusters.filter((cluster) => cluster.state === "degraded" || cluster.state === "disconnected");
+  return clusters.filter(isStale);
+}
+
+/** Until when the cluster's live workloads were observed, where that is not now: no time counts beyond it. */
+export function observedUntil(cluster: Cluster | undefined): string | undefined {
+  return isStale(cluster) ? cluster.lastContactAt : undefined;
 }
 
 /** Why a cluster is not connected; undefined if it is. */

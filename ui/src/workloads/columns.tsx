@@ -1,9 +1,9 @@
 /** The columns of the list: what each shows, how wide it is, and which field sorts and filters it. */
 
 import type { ComponentChildren } from "preact";
-import type { Workload } from "../api/shapes";
+import type { Cluster, Workload } from "../api/shapes";
 import { clusterName, type Clusters } from "../clusters/context";
-import { isDisconnected } from "../model/cluster_health";
+import { isStale, observedUntil } from "../model/cluster_health";
 import { StateMark } from "../components/cluster_state";
 import { allocation, count, decimal, duration, memory, quantity } from "../model/format";
 import { Age, Instant } from "../components/instant";
@@ -119,6 +119,10 @@ function seconds(value: number | null | undefined): ComponentChildren {
 }
 
 /** The columns after the first, which always shows the name and the message. */
+function staleMark(cluster: Cluster | undefined) {
+  return isStale(cluster) && <StateMark state={cluster.state} />;
+}
+
 export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "phase",
@@ -126,12 +130,12 @@ export const COLUMNS: readonly ColumnSpec[] = [
     width: 168,
     field: "phase",
     flashOn: (w) => w.phase,
-    show: (w) => (
+    show: (w, clusters) => (
       <span class="phase-cell">
         <PhaseBadge phase={w.phase} isPast={w.deletedAt !== null} />
         {w.deletedAt === null && (
           <span class="since">
-            <Age since={w.phaseUpdatedAt} isShort />
+            <Age since={w.phaseUpdatedAt} until={observedUntil(clusters.byId.get(w.clusterId))} isShort />
           </span>
         )}
       </span>
@@ -159,7 +163,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     field: "clusterId",
     show: (w, clusters) => (
       <FilterLink class="quiet" field="clusterId" value={w.clusterId} tabIndex={-1}>
-        {isDisconnected(clusters.byId.get(w.clusterId)) && <StateMark state="disconnected" />}
+        {staleMark(clusters.byId.get(w.clusterId))}
         {clusterName(clusters, w.clusterId)}
       </FilterLink>
     ),

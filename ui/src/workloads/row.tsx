@@ -5,7 +5,7 @@ import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import type { Workload } from "../api/shapes";
 import { clusterName, useClusters } from "../clusters/context";
-import { isDisconnected } from "../model/cluster_health";
+import { isStale, observedUntil } from "../model/cluster_health";
 import { shortDuration, secondsBetween } from "../model/format";
 import { phaseStyle } from "../model/phases";
 import { Age } from "../components/instant";
@@ -32,12 +32,12 @@ export function rowId(index: number): string {
   return `row-${index}`;
 }
 
-function classesOf(props: RowProps, isStale: boolean): string {
+function classesOf(props: RowProps, isOld: boolean): string {
   const classes = ["row"];
   if (props.isSelected) classes.push("is-selected");
   if (props.isOpen) classes.push("is-open");
   if (props.isRemoved) classes.push("is-removed");
-  if (isStale) classes.push("is-stale");
+  if (isOld) classes.push("is-stale");
   return classes.join(" ");
 }
 
@@ -45,10 +45,10 @@ export function Row(props: RowProps) {
   const { workload, index } = props;
   const clusters = useClusters();
   const cluster = clusters.byId.get(workload.clusterId);
-  const isStale = workload.deletedAt === null && isDisconnected(cluster);
+  const isOld = workload.deletedAt === null && isStale(cluster);
   const staleness =
-    isStale && cluster?.lastContactAt !== undefined
-      ? `${cluster.name} is disconnected; last contact ${shortDuration(secondsBetween(cluster.lastContactAt, serverNow()))} ago`
+    isOld && cluster?.lastContactAt !== undefined
+      ? `${cluster.name} is ${cluster.state}; last contact ${shortDuration(secondsBetween(cluster.lastContactAt, serverNow()))} ago`
       : undefined;
   return (
     <div
@@ -56,7 +56,7 @@ export function Row(props: RowProps) {
       role="row"
       aria-rowindex={index + 2}
       aria-selected={props.isSelected}
-      class={classesOf(props, isStale)}
+      class={classesOf(props, isOld)}
       title={props.isRemoved ? "No longer matches this view" : staleness}
       data-id={workload.id}
       onClick={() => !hasSelection() && props.onOpen(workload, index)}
@@ -129,7 +129,11 @@ function Lines({ workload, columns }: RowProps) {
         <Name workload={workload} />
         <PhaseBadge phase={workload.phase} isPast={workload.deletedAt !== null} />
         <span class="since">
-          <Age since={workload.deletedAt ?? workload.phaseUpdatedAt} isShort />
+          <Age
+            since={workload.deletedAt ?? workload.phaseUpdatedAt}
+            until={workload.deletedAt === null ? observedUntil(clusters.byId.get(workload.clusterId)) : undefined}
+            isShort
+          />
         </span>
       </div>
       <div class="line second">
