@@ -158,6 +158,17 @@ async def test_a_silent_cluster_is_reported_beside_its_nodes(arguments: list[str
     )
 
 
+async def test_what_pods_hold_of_a_cordoned_node_takes_nothing_from_what_is_free() -> None:
+    """The pool offers the GPUs of its other node alone, of which two are free."""
+    listed = [answered(), answered("node-2", is_cordoned=True)]
+    pool = {"nodePool": "a100", "nodes": 2, "gpus": 8.0}
+    async with FakeServer(
+        nodes=listed, clusters=[cluster(nodePools=[pool])]
+    ).running() as watchbill:
+        (row,) = json.loads((await watchbill("capacity", "-o", "json")).out)["nodePools"]
+    assert (row["gpus"], row["freeGpus"]) == (8.0, 2.0)
+
+
 async def test_capacity_by_gpu_type_sums_up_the_nodes() -> None:
     h100 = GpuInfo(gpu_type="NVIDIA-H100-80GB-HBM3", gpu_count=8)
     listed = [

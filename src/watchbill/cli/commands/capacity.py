@@ -25,6 +25,8 @@ from watchbill.cli.output.terminal import (
 )
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from watchbill.protocol import NodePoolCapacity
     from watchbill.responses.contract import TelemetryResponse
     from watchbill.responses.fleet import Cluster
@@ -68,10 +70,9 @@ async def capacity(
 ) -> None:
     """Show each node pool or GPU type: its nodes, its GPUs, how many are allocated, and how many are free.
 
-    ALLOCATED counts the workloads in your scope. By node pool, FREE is GPUS less ALLOCATED: too high where your
-    scope is a part of the cluster. By GPU type, FREE is what new pods can get, without the GPUs of nodes that
-    are cordoned or not Ready, and `?` where your scope is a part of the cluster. MEMORY/GPU is the mean of the
-    row.
+    ALLOCATED counts the workloads in your scope. FREE is what new pods can get, without the GPUs of nodes that
+    are cordoned or not Ready. Where your scope is a part of the cluster, it is `?` by GPU type, and GPUS less
+    ALLOCATED by node pool, which is too high. MEMORY/GPU is the mean of the row.
     """
     only = None if cluster is None else await find_cluster(session.client, cluster)
     clusters = [
@@ -129,8 +130,9 @@ async def _pools(session: CommandContext, clusters: "Sequence[Cluster]") -> list
     allocated = _allocated(
         await session.client.telemetry("GPU_ALLOCATION", group_by=("CurrentNodepools", "ClusterId"))
     )
+    free = _free_by_pool((await session.client.nodes()).nodes)
     return [
-        _pool(cluster, pool, allocated)
+        _pool(cluster, pool, allocated, free.get((cluster.id, pool.node_pool)))
         for cluster in clusters
         for pool in sorted(cluster.node_pools, key=lambda pool: (-(pool.gpus or 0), pool.node_pool))
     ]
@@ -143,15 +145,28 @@ def _allocated(telemetry: "TelemetryResponse") -> Allocated:
     }
 
 
-def _pool(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated) -> Document:
+def _free_by_pool(nodes: "Sequence[NodeResponse]") -> "dict[tuple[UUID, str], float | None]":
+    """Of cluster and node pool what its nodes offer: what pods hold of cordoned ones takes nothing from it."""
+    groups: dict[tuple[UUID, str], list[float | None]] = {}
+    for node in nodes:
+        if node.capacity.gpus != 0:
+            groups.setdefault((node.cluster_uuid, node.node_pool), []).append(node.free_gpus)
+    return {key: _sum(amounts) for key, amounts in groups.items()}
+
+
+def _pool(
+    cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated, free: float | None
+) -> Document:
     held = allocated.get((str(cluster.id), pool.node_pool), 0.0)
+    if free is None and pool.gpus is not None:
+        free = max(0.0, pool.gpus - held)
     return {
         "cluster": cluster.name,
         "nodePool": pool.node_pool,
         "nodes": pool.nodes,
         "gpus": pool.gpus,
         "allocatedGpus": held,
-        "freeGpus": None if pool.gpus is None else max(0.0, pool.gpus - held),
+        "freeGpus": free,
         "gpuMemoryBytes": pool.gpu_memory_bytes,
     }
 
