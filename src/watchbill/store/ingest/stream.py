@@ -98,7 +98,7 @@ async def stream_open(
         if not request.previous_stream_id:
             await restart_record(connection, agent, cluster["last_contact_at"], observed_until)
         idle = await _idle_hours(connection, agent, now)
-        pod_groups = () if request.previous_stream_id else await _pod_groups(connection, agent)
+        groups = await _pod_groups(connection, agent, request)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             f"takeovers = takeovers + ({_IS_TAKEOVER})::int, "
@@ -117,14 +117,8 @@ async def stream_open(
             request.cluster_uid,
             now,
         )
-    return HelloReply(
-        stream_id=stream_id,
-        cluster_id=agent.cluster_id,
-        cluster_name=cluster["name"],
-        heartbeat_seconds=HEARTBEAT_SECONDS,
-        idle=idle,
-        pod_groups=pod_groups,
-    )
+    name = cluster["name"]
+    return HelloReply(stream_id, agent.cluster_id, name, HEARTBEAT_SECONDS, idle, groups)
 
 
 async def _idle_hours(
@@ -139,8 +133,12 @@ async def _idle_hours(
         return ()
 
 
-async def _pod_groups(connection: Connection, agent: AgentIdentity) -> tuple[PodGroupRoot, ...]:
+async def _pod_groups(
+    connection: Connection, agent: AgentIdentity, request: HelloRequest
+) -> tuple[PodGroupRoot, ...]:
     """An extra of the handshake, too: without it a group whose first pod is gone is a new workload."""
+    if request.previous_stream_id:
+        return ()
     try:
         async with connection.transaction():
             return await pod_group_roots_list(connection, agent.tenant_id, agent.cluster_id)

@@ -33,7 +33,7 @@ from watchbill.store.workloads.select import (
 from watchbill.workload import Wire
 
 _MAX_GROUPED = 100
-"""Pods of a group that are told at an agent's start: one that is left is enough."""
+"""Pods of a group that an agent hears of at its start: one that is left is enough."""
 _MAX_POD_GROUPS = 2_000
 _PODS = "workload_pod p"
 _OF_WORKLOAD = "ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
