@@ -23,5 +23,5 @@ async def test_copies_are_rows_as_ingest_writes_them(database_url: str, db: Data
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 40, "the tally counts them"
     query = WorkloadQuery(is_deleted=True, limit=500)
     page = await workload_list(db, DocumentCache(0), SCOPE, query, START)
-    ids = {msgspec.json.decode(document)["id"] for document in page.documents}
+    ids = {msgspec.json.decode(b"".join(document))["id"] for document in page.documents}
     assert len(ids) == 80, "every copy's document bears its own id"

@@ -21,7 +21,7 @@ from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads import page as pages
 from watchbill.store.workloads import search as searching
-from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.document import DocumentCache, Pieces
 from watchbill.store.workloads.workloads import workload_count, workload_facets, workload_list
 from watchbill.workload import LEAVING_PHASES, Phase, Workload
 from watchbill.workload_fields import QUERY_FIELDS, SORT_FIELDS, FieldKind
@@ -261,10 +261,10 @@ def random_query(rng: random.Random, rows: list[Row]) -> WorkloadQuery:
     )
 
 
-def ids_of(documents: list[bytes]) -> list[UUID]:
+def ids_of(documents: list[Pieces]) -> list[UUID]:
     import msgspec
 
-    return [UUID(msgspec.json.decode(document)["id"]) for document in documents]
+    return [UUID(msgspec.json.decode(b"".join(document))["id"]) for document in documents]
 
 
 async def test_random_queries_agree(
@@ -320,7 +320,7 @@ async def test_totals_in_documents_are_the_totals_that_filters_see(
         )
         by_id = {row.id: row for row in rows}
         for document in page.documents:
-            shown = msgspec.json.decode(document)
+            shown = msgspec.json.decode(b"".join(document))
             values = by_id[UUID(shown["id"])].values
             for field in ("totalPendingTimeSeconds", "totalRunningTimeSeconds", "phase"):
                 assert shown[field] == values[field]

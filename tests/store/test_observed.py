@@ -27,7 +27,7 @@ async def test_old_data_says_until_when_it_was_observed(db: Database) -> None:
         now = START + timedelta(seconds=age)
         page = await workload_list(db, DocumentCache(10**6), SCOPE, WorkloadQuery(), now)
         for document in page.documents:
-            fields = msgspec.json.decode(document)["additionalFields"]
+            fields = msgspec.json.decode(b"".join(document))["additionalFields"]
             assert fields.get("observedUntil") == expected
         single = await workload_get(db, SCOPE, UUID(int=1), now)
         assert single is not None

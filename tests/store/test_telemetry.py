@@ -52,7 +52,7 @@ async def filled(engine: Engine) -> AsyncIterator[tuple[Database, list[dict[str,
         if number % 5 == 0:
             await agent.send(Delete(id=made.id, deleted_at=NOW), now=NOW)
     page = await workload_list(db, DocumentCache(0), SCOPE, WorkloadQuery(limit=500), NOW)
-    yield db, [msgspec.json.decode(document) for document in page.documents]
+    yield db, [msgspec.json.decode(b"".join(document)) for document in page.documents]
     await db.close()
 
 

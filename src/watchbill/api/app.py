@@ -3,12 +3,9 @@
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.contract import (
@@ -80,7 +77,7 @@ def _served_documents() -> tuple[Document, Document, tuple[Operation, ...]]:
     return contract, merged, (*operations(merged), *_page_operations(page_routes(extensions)))
 
 
-def build_app(services: Services) -> Starlette:
+def build_app(services: Services) -> ASGIApp:
     """Raises RuntimeError where an operation has no handler or a handler no operation."""
     contract, merged, served = _served_documents()
     base_path = services.settings.base_path
@@ -95,26 +92,19 @@ def build_app(services: Services) -> Starlette:
         device_login.PAGES,
     )
     check_complete(served, handlers)
-    app = Starlette(
-        routes=_routes(served, handlers, services),
-        middleware=[
-            Middleware(
-                Gate,
-                meters=meters,
-                proxies=Proxies(
-                    services.settings.trusted_proxies,
-                    is_https=(services.settings.public_url or "").startswith("https://"),
-                ),
-                audit=services.audit,
-                tracing=services.tracing,
-                allowed_hosts=services.settings.allowed_hosts,
-                base_path=base_path,
-            )
-        ],
-        exception_handlers={HTTPException: _pass_on},
+    routes = _routes(served, handlers, services)
+    return Gate(
+        Router(routes, redirect_slashes=False, default=_no_route),
+        meters=meters,
+        proxies=Proxies(
+            services.settings.trusted_proxies,
+            is_https=(services.settings.public_url or "").startswith("https://"),
+        ),
+        audit=services.audit,
+        tracing=services.tracing,
+        allowed_hosts=services.settings.allowed_hosts,
+        base_path=base_path,
     )
-    app.router.redirect_slashes = False
-    return app
 
 
 def check_complete(served: Iterable[Operation], handlers: Mapping[str, Handler]) -> None:
@@ -167,6 +157,6 @@ def _routes(
     ]
 
 
-async def _pass_on(request: Request, error: Exception) -> Response:
+async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
     """The gate answers every error; the framework's own answer would have another shape."""
-    raise error
+    raise HTTPException(404)

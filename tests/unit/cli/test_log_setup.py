@@ -63,3 +63,29 @@ def test_what_libraries_log_is_one_event_a_line(monkeypatch: pytest.MonkeyPatch)
     assert events[0]["event"] == "lost\na connection to db"
     assert all("timestamp" in event for event in events)
     assert events[2]["exception"][0]["exc_value"] == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "käfer", "\u202eevil", "half \ud800", "\x1b[2J\nnew", "\x7f", "a" * 9],
+    ids=ascii,
+)
+def test_lines_are_ascii_and_lose_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    try:
+        log_to_stderr("info")
+        structlog.get_logger("test").info("met", name=name, number=2**70, kind=ValueError)
+    finally:
+        logging.captureWarnings(capture=False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.configure(**before)
+    line = stream.getvalue()
+    assert line.isascii()
+    assert line.count("\n") == 1
+    event = json.loads(line)
+    assert (event["name"], event["number"]) == (name, 2**70)
+    assert "ValueError" in event["kind"]

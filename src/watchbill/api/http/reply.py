@@ -6,7 +6,7 @@ is; so is a stream of events, which must arrive piece by piece.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -216,12 +216,15 @@ def json_reply(value: Any, *, status: int = 200) -> Reply:
     return Reply(body=encode(value), status=status)
 
 
-def list_reply(member: str, documents: list[bytes], next_offset: int | None) -> Reply:
-    """A page of documents that are JSON already, copied once: it may have megabytes."""
-    pieces = [b'{"%s":[' % member.encode()]
+def list_reply(
+    member: str, documents: Iterable[tuple[bytes | memoryview, ...]], next_offset: int | None
+) -> Reply:
+    """A page of documents that are JSON already, in pieces that are copied once: it may have megabytes."""
+    pieces: list[bytes | memoryview] = [b'{"%s":[' % member.encode()]
     for document in documents:
-        pieces += (document, b",")
-    if documents:
+        pieces += document
+        pieces.append(b",")
+    if len(pieces) > 1:
         pieces.pop()
     pieces.append(b"]}" if next_offset is None else b'],"next":%d}' % next_offset)
     return Reply(body=b"".join(pieces))

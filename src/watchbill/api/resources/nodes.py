@@ -68,7 +68,7 @@ def _page_query(call: Call) -> NodeQuery:
 
 async def _list(call: Call, query: NodeQuery) -> Answer:
     page = await node_list(call.db, call.access, query, call.now)
-    return list_reply("nodes", [_ENCODER.encode(node) for node in page.nodes], page.next_offset)
+    return list_reply("nodes", ((_ENCODER.encode(node),) for node in page.nodes), page.next_offset)
 
 
 async def _count(call: Call, query: NodeQuery) -> Answer:

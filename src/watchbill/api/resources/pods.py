@@ -28,7 +28,7 @@ async def list_pods(call: Call) -> Answer:
     )
     page = await pod_list(call.db, call.access, query, call.now)
     assert page is not None, "no one workload is asked for"
-    return list_reply("pods", page.documents, page.next_offset)
+    return list_reply("pods", zip(page.documents, strict=True), page.next_offset)
 
 
 async def count_pods(call: Call) -> Answer:
@@ -53,7 +53,7 @@ async def get_workload_pods(call: Call) -> Answer:
     page = await pod_list(call.db, call.access, query, call.now)
     if page is None:
         raise workload_not_found(values["workloadId"])
-    return list_reply("pods", page.documents, page.next_offset)
+    return list_reply("pods", zip(page.documents, strict=True), page.next_offset)
 
 
 async def get_workload_pod_metrics(call: Call) -> Answer:

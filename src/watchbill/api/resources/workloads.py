@@ -216,7 +216,7 @@ def etag_matches(if_none_match: bytes | None, etag: bytes) -> bool:
 
 async def get_workload_elements(call: Call) -> Answer:
     page = await _page_of_workload(call, element_list)
-    return list_reply("elements", page.documents, page.next_offset)
+    return list_reply("elements", zip(page.documents, strict=True), page.next_offset)
 
 
 async def count_workload_elements(call: Call) -> Answer:

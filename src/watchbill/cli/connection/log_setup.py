@@ -2,10 +2,13 @@
 
 import contextlib
 import io
+import json
 import logging
 import sys
-from typing import TextIO, cast
+from collections.abc import Callable
+from typing import Any, TextIO, cast
 
+import msgspec
 import structlog
 
 from watchbill.errors import Invalid
@@ -83,4 +86,16 @@ def _rendering(*, is_terminal: bool) -> list[structlog.typing.Processor]:
         return [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
     # locals hold secrets
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+    return [
+        structlog.processors.ExceptionRenderer(tracebacks),
+        structlog.processors.JSONRenderer(_json),
+    ]
+
+
+def _json(event: structlog.typing.EventDict, *, default: Callable[[Any], Any]) -> str:
+    """One line of ASCII: a name in an event must not move a terminal's cursor, nor write from right to left."""
+    try:
+        line = msgspec.json.encode(event, enc_hook=default)
+    except (ValueError, OverflowError):  # half a surrogate pair, a number of many digits
+        line = b"\x80"
+    return line.decode() if line.isascii() else json.dumps(event, default=default)

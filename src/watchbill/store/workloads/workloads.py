@@ -22,7 +22,9 @@ from watchbill.store.postgres.database import Connection, Database, Row, allow_s
 from watchbill.store.workloads.document import (
     PAGE_BYTES,
     DocumentCache,
+    Pieces,
     document_list,
+    document_pieces,
     finish_document,
     fitting,
     with_additional_field,
@@ -115,6 +117,14 @@ _TOTALS = (
 class WorkloadPage:
     """Finished documents in the query's order; `next_offset` None = there is no more."""
 
+    documents: list[Pieces]
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ElementPage:
+    """Stored elements, upper levels first; `next_offset` None = there is no more."""
+
     documents: list[bytes]
     next_offset: int | None
 
@@ -155,7 +165,7 @@ async def workload_list(
         )
     return WorkloadPage(
         documents=[
-            finish_document(documents[row[0]], row[2], row[3], row[4])
+            document_pieces(documents[row[0]], row[2], row[3], row[4])
             for row in shown
             if row[0] in documents
         ],
@@ -351,8 +361,8 @@ async def phase_interval_list(
 
 async def element_list(
     db: Database, scope: Scope, workload_id: UUID, *, offset: int, limit: int, now: datetime
-) -> WorkloadPage | None:
-    """A page of the stored elements, upper levels first."""
+) -> ElementPage | None:
+    """A page of the stored elements."""
     statement = one_workload(scope, workload_id, now)
     beyond = min(offset, 2**30)  # a slice's bounds are 32 bits wide, and no array is that long
     first = statement.bind(beyond + 1, "::int")
@@ -368,7 +378,7 @@ async def element_list(
     if row is None:
         return None
     more = offset + limit < row["stored"]
-    return WorkloadPage(list(row["elements"]), offset + limit if more else None)
+    return ElementPage(list(row["elements"]), offset + limit if more else None)
 
 
 async def element_count(
