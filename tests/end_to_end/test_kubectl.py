@@ -239,6 +239,63 @@ async def test_a_pod_is_as_kubectl_describes_it(both: Both) -> None:
     assert [each.toleration_seconds for each in answered.tolerations] == [None, 300]
 
 
+async def test_pods_that_come_and_go_are_as_kubectl_lists_them(both: Both) -> None:
+    """Some are made, run, crash, end, are marked for deletion and go, while the agent watches."""
+    await pods(both)
+    for step in range(4):
+        for number in range(100, 108):
+            if step == 3 and number % 4 == 0:
+                both.simulated.store.delete(PODS, "team", f"come-{number}")
+            else:
+                both.simulated.store.put(PODS, life(number, step))
+    columns = (
+        *(".metadata.name", ".metadata.creationTimestamp", ".metadata.deletionTimestamp"),
+        *(".status.phase", ".spec.nodeName", ".status.podIP"),
+        *(f".status.containerStatuses[0].{name}" for name in ("ready", "restartCount")),
+        ".status.containerStatuses[0].state.waiting.reason",
+    )
+    listed = sorted(await both.columns("pods", *columns))
+    assert len(listed) == 2 + 6
+    async with asyncio.timeout(120):
+        while sorted(map(kubectl_row, (await both.client.pods()).pods)) != listed:
+            await asyncio.sleep(0.1)
+    for number in range(100, 108):
+        both.simulated.store.delete(PODS, "team", f"come-{number}")
+    await pods(both)
+    gone = {each.name for each in (await both.client.pods(is_deleted=True)).pods}
+    assert gone >= {row[0] for row in listed} - {"crashing", "waiting"}
+
+
+def life(number: int, step: int) -> dict[str, Any]:
+    """Pending, running, then by its number: it goes on, crashes or waits for its end."""
+    made = pod(number, f"come-{number}")
+    status = made["status"]["containerStatuses"][0] | {"image": "x", "imageID": ""}
+    made["status"]["containerStatuses"] = [status | {"restartCount": step}]
+    if step == 0:
+        del made["spec"]["nodeName"]
+        made["status"] = {"phase": "Pending"}
+    elif step > 1 and number % 4 == 1:
+        made["status"] |= CRASHED
+    elif step > 1 and number % 4 == 2:
+        made["metadata"] |= {"deletionTimestamp": STAMP, "deletionGracePeriodSeconds": 30}
+    return made
+
+
+def kubectl_row(each: PodResponse) -> list[str]:
+    """In kubectl's words; a pod without statuses of containers has none of theirs."""
+    container = each.containers[0]
+    has_status = container.state is not None
+    cells = (
+        *(each.name, f"{each.created_at:%Y-%m-%dT%H:%M:%SZ}"),
+        STAMP if each.is_terminating else None,
+        *(each.k8s_phase, each.node_name, each.ip),
+        str(each.is_ready).lower() if has_status else None,
+        str(container.restarts or 0) if has_status else None,
+        container.reason if container.state == "waiting" else None,
+    )
+    return [cell or "<none>" for cell in cells]
+
+
 async def test_events_are_as_kubectl_lists_them(both: Both) -> None:
     answered = await pods(both)
     for each in EVENTS_OF_PODS:

@@ -58,7 +58,10 @@ CRASHING = answered(
 async def test_pods_of_a_workload() -> None:
     async with fake(answered(1), CRASHING, answered(3, workload=2)).running() as watchbill:
         outcome = await watchbill("pods", "llama-sft-1")
-    header, first, second = outcome.out.splitlines()
+        wide = await watchbill("pods", "llama-sft-1", "-o", "wide")
+    header, second, first = outcome.out.splitlines()
+    assert wide.out.splitlines()[0].split()[-2:] == ["IP", "ID"]
+    assert wide.out.splitlines()[2].split()[-2:] == ["-", str(UUID(int=1))]
     assert header.split()[:4] == ["NAME", "STATUS", "READY", "RESTARTS"]
     assert first.split() == [
         "llama-sft-1",
@@ -107,17 +110,21 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
 
 
 async def test_a_workload_of_2000_pods_is_read_page_by_page() -> None:
-    async with fake(*(answered(number) for number in range(1, 2_001))).running() as watchbill:
+    """The table begins with what has failed, wherever that stands."""
+    crashing = [CRASHING | {"id": str(UUID(int=n)), "name": f"late-{n}"} for n in (1_999, 2_000)]
+    pods = [*(answered(number) for number in range(1, 1_999)), *crashing]
+    async with fake(*pods).running() as watchbill:
         listed = await watchbill("pods", "llama-sft-1", "--limit", "1200", "--no-headers")
         as_json = await watchbill("pods", "llama-sft-1", "-o", "json")
         pages = watchbill.asked(f"/api/v1/workloads/{UUID(int=1)}/pods")
-    assert len(listed.out.splitlines()) == 1_200
+    rows = [line.split()[0] for line in listed.out.splitlines()]
+    assert rows[:3] == ["late-1999", "late-2000", "llama-sft-1"]
+    assert len(rows) == 1_200
+    assert "note: pod late-1999 and 1 more: It ends.\n" in listed.err
     assert "The first 1,200; --limit shows more." in listed.err
     assert len({each["id"] for each in json.loads(as_json.out)["pods"]}) == 2_000
-    assert [(page.query["offset"], page.query["limit"]) for page in pages] == [
-        *(("0", "500"), ("500", "500"), ("1000", "200")),
-        *((str(offset), "500") for offset in range(0, 2_000, 500)),
-    ]
+    every = [(str(offset), "500") for offset in range(0, 2_000, 500)]
+    assert [(page.query["offset"], page.query["limit"]) for page in pages] == every * 2
 
 
 async def test_pods_of_a_cluster_that_is_not_observed_say_so() -> None:
@@ -152,9 +159,9 @@ async def test_logs_prints_what_kubectl_can_show() -> None:
         outcome = await watchbill("logs", "llama-sft-1")
         without = await watchbill("logs", "llama-sft-2")
     assert outcome.out.splitlines() == [
-        "kubectl logs llama-sft-1 -n team-vision --all-containers --tail 100",
         "kubectl logs llama-sft-2 -n team-vision --all-containers --tail 100",
         "kubectl logs llama-sft-2 -n team-vision -c main --previous --tail 100",
+        "kubectl logs llama-sft-1 -n team-vision --all-containers --tail 100",
     ]
     assert (without.code, without.out) == (0, "")
 

@@ -13,7 +13,7 @@ from watchbill.cli.commands.history import (
     phase_rows,
     tree_lines,
 )
-from watchbill.cli.commands.pods import POD_COLUMNS, pod_rows
+from watchbill.cli.commands.pods import POD_COLUMNS, pod_rows, troubled_first
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -349,11 +349,16 @@ async def load_details(
         client.history(workload.id),
         client.elements(workload.id, most=max_elements),
         client.element_count(workload.id),
-        client.pods(workload.id, is_deleted=workload.deleted_at is not None, most=SHOWN_PODS),
+        client.pods(workload.id, is_deleted=workload.deleted_at is not None),
         client.event_history(workload.id, most=max_events),
     )
     return WorkloadDetails(
-        endpoints.endpoints, history.history, elements, counts.total_elements_count, pods, records
+        endpoints.endpoints,
+        history.history,
+        elements,
+        counts.total_elements_count,
+        troubled_first(pods, SHOWN_PODS),
+        records,
     )
 
 

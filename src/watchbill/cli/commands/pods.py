@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
@@ -58,7 +59,8 @@ async def pods(
 ) -> None:
     """List the pods of a workload, or of all workloads: status, restarts, node, GPUs.
 
-    Deleted pods are kept for 14 days. --project chooses between workloads of the same NAME.
+    Of one workload what failed or cannot run comes first. Deleted pods are kept for 14 days. --project chooses
+    between workloads of the same NAME.
     """
     if name is None and project is not None:
         if not _is_from_environment(typed, "project"):
@@ -76,16 +78,30 @@ async def pods(
         filters = (f"clusterId=={(await find_cluster(client, cluster)).id}",)
     is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)
     most = limit or (SHOWN_PODS if is_for_people else None)
+    is_sorted = workload_id is not None and is_for_people
     listed = await client.pods(
-        workload_id, filters=filters, search=search, is_deleted=deleted, most=most
+        workload_id,
+        filters=filters,
+        search=search,
+        is_deleted=deleted,
+        most=None if is_sorted else most,
     )
+    if is_sorted:
+        listed = troubled_first(listed, most)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"pods": listed.pods}))
         return
     if output is TableFormat.CSV:
         session.terminal.write(_csv(listed.pods, await cluster_names(session)))
         return
-    _print_pods(session, listed, of_one=workload_id is not None, has_headers=not no_headers)
+    is_wide = output is TableFormat.WIDE
+    _print_pods(
+        session,
+        listed,
+        of_one=workload_id is not None,
+        is_wide=is_wide,
+        has_headers=not no_headers,
+    )
     if not listed.pods:
         session.terminal.note("No pods visible to you." if deleted else "No pods; see --deleted.")
     elif not deleted:
@@ -129,21 +145,53 @@ def _is_from_environment(typed: typer.Context, option: str) -> bool:
     return source is not None and source.name == "ENVIRONMENT"
 
 
+def troubled_first(listed: "PodsResponse", most: int | None) -> "PodsResponse":
+    """What has not gone well before the rest, each by creation: in a workload of thousands it may come last."""
+    ordered = sorted(listed.pods, key=lambda pod: not is_in_trouble(pod))
+    is_cut = most is not None and len(ordered) > most
+    return replace(listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None)
+
+
+def is_in_trouble(pod: "PodResponse") -> bool:
+    """It failed, or something keeps it from running."""
+    return pod.k8s_phase != "Succeeded" and (pod.k8s_phase == "Failed" or pod.reason is not None)
+
+
 def _print_pods(
-    session: CommandContext, listed: "PodsResponse", *, of_one: bool, has_headers: bool
+    session: CommandContext,
+    listed: "PodsResponse",
+    *,
+    of_one: bool,
+    is_wide: bool,
+    has_headers: bool,
 ) -> None:
-    rows, headers = pod_rows(listed.pods, session.now()), header_row(*POD_COLUMNS)
+    columns = (*POD_COLUMNS, "ip", "id") if is_wide else POD_COLUMNS
+    rows, headers = pod_rows(listed.pods, session.now()), header_row(*columns)
+    if is_wide:
+        rows = [
+            [*row, pod.ip or NONE, str(pod.id)] for pod, row in zip(listed.pods, rows, strict=True)
+        ]
     if not of_one:
-        headers = header_row("workload", *POD_COLUMNS)
+        headers = header_row("workload", *columns)
         named = zip(listed.pods, rows, strict=True)
         rows = [[pod.workload_name or NONE, *row] for pod, row in named]
     for line in table_lines(headers if has_headers else None, rows, session.terminal):
         session.terminal.print(line)
-    for pod in listed.pods:
-        if pod.message and of_one:
-            session.terminal.note(f"note: pod {pod.name}: {pod.message}")
+    for line in _messages(listed.pods) if of_one else ():
+        session.terminal.note(line)
     if listed.next_offset is not None:
         session.terminal.note(f"The first {format_count(len(rows))}; --limit shows more.")
+
+
+def _messages(listed: "Sequence[PodResponse]") -> Iterator[str]:
+    """A message that many pods have once."""
+    names: dict[str, list[str]] = {}
+    for pod in listed:
+        if pod.message:
+            names.setdefault(pod.message, []).append(pod.name)
+    for message, (first, *others) in names.items():
+        more = f" and {format_count(len(others))} more" if others else ""
+        yield f"note: pod {first}{more}: {message}"
 
 
 def pod_rows(listed: "Sequence[PodResponse]", now: datetime) -> list[Row]:
@@ -194,7 +242,7 @@ async def logs(
     """Print the kubectl commands that show a workload's logs. Watchbill itself reads no logs."""
     scope = LookupScope(project=project, cluster=cluster)
     workload = (await find_workload(session.client, name, scope)).workload
-    listed = await session.client.pods(workload.id, most=SHOWN_PODS)
+    listed = troubled_first(await session.client.pods(workload.id), SHOWN_PODS)
     if not listed.pods:
         session.terminal.note("It has no live pods, so the cluster keeps no logs of it.")
         return

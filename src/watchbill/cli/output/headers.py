@@ -28,6 +28,7 @@ HEADERS = {
     "namespace": "NAMESPACE",
     "workload": "WORKLOAD",
     "node": "NODE",
+    "ip": "IP",
     "nodes": "NODES",
     "nodePool": "NODE-POOL",
     "nodePools": "NODE-POOLS",
