@@ -13,7 +13,7 @@ from watchbill.cli.commands.history import (
     phase_rows,
     tree_lines,
 )
-from watchbill.cli.commands.pods import POD_COLUMNS, pod_rows, troubled_first
+from watchbill.cli.commands.pods import POD_COLUMNS, failing_first, pod_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -357,7 +357,7 @@ async def load_details(
         history.history,
         elements,
         counts.total_elements_count,
-        troubled_first(pods, SHOWN_PODS),
+        failing_first(pods, SHOWN_PODS),
         records,
     )
 

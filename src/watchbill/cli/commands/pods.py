@@ -68,8 +68,7 @@ async def pods(
                 "--project works only with the NAME of a workload; use --search or --cluster."
             )
         session.terminal.note("Pods of all projects: WATCHBILL_PROJECT does not narrow this list.")
-    client = session.client
-    workload_id = None
+    client, workload_id = session.client, None
     filters: tuple[str, ...] = ()
     if name is not None:
         scope = LookupScope(project=project, cluster=cluster)
@@ -79,29 +78,19 @@ async def pods(
     is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)
     most = limit or (SHOWN_PODS if is_for_people else None)
     is_sorted = workload_id is not None and is_for_people
+    first = None if is_sorted else most
     listed = await client.pods(
-        workload_id,
-        filters=filters,
-        search=search,
-        is_deleted=deleted,
-        most=None if is_sorted else most,
+        workload_id, filters=filters, search=search, is_deleted=deleted, most=first
     )
-    if is_sorted:
-        listed = troubled_first(listed, most)
+    listed = failing_first(listed, most) if is_sorted else listed
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"pods": listed.pods}))
         return
     if output is TableFormat.CSV:
         session.terminal.write(_csv(listed.pods, await cluster_names(session)))
         return
-    is_wide = output is TableFormat.WIDE
-    _print_pods(
-        session,
-        listed,
-        of_one=workload_id is not None,
-        is_wide=is_wide,
-        has_headers=not no_headers,
-    )
+    is_wide, of_one = output is TableFormat.WIDE, workload_id is not None
+    _print_pods(session, listed, of_one=of_one, is_wide=is_wide, has_headers=not no_headers)
     if not listed.pods:
         session.terminal.note("No pods visible to you." if deleted else "No pods; see --deleted.")
     elif not deleted:
@@ -145,14 +134,14 @@ def _is_from_environment(typed: typer.Context, option: str) -> bool:
     return source is not None and source.name == "ENVIRONMENT"
 
 
-def troubled_first(listed: "PodsResponse", most: int | None) -> "PodsResponse":
+def failing_first(listed: "PodsResponse", most: int | None) -> "PodsResponse":
     """What has not gone well before the rest, each by creation: in a workload of thousands it may come last."""
-    ordered = sorted(listed.pods, key=lambda pod: not is_in_trouble(pod))
+    ordered = sorted(listed.pods, key=lambda pod: not is_failing(pod))
     is_cut = most is not None and len(ordered) > most
     return replace(listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None)
 
 
-def is_in_trouble(pod: "PodResponse") -> bool:
+def is_failing(pod: "PodResponse") -> bool:
     """It failed, or something keeps it from running."""
     return pod.k8s_phase != "Succeeded" and (pod.k8s_phase == "Failed" or pod.reason is not None)
 
@@ -242,7 +231,7 @@ async def logs(
     """Print the kubectl commands that show a workload's logs. Watchbill itself reads no logs."""
     scope = LookupScope(project=project, cluster=cluster)
     workload = (await find_workload(session.client, name, scope)).workload
-    listed = troubled_first(await session.client.pods(workload.id), SHOWN_PODS)
+    listed = failing_first(await session.client.pods(workload.id), SHOWN_PODS)
     if not listed.pods:
         session.terminal.note("It has no live pods, so the cluster keeps no logs of it.")
         return
