@@ -26,7 +26,15 @@ from watchbill.workload import Element, Phase
 
 TOOLS = {
     *("list_workloads", "get_workload", "count_workloads", "get_telemetry", "get_metrics"),
-    *("get_endpoints", "get_pods", "get_elements", "count_elements", "why_pending", "idle_gpus"),
+    *(
+        "get_endpoints",
+        "get_pods",
+        "get_events",
+        "get_elements",
+        "count_elements",
+        "why_pending",
+        "idle_gpus",
+    ),
     *("gpu_usage", "get_nodes", "get_projects", "get_departments"),
 }
 REASON = {
@@ -134,6 +142,8 @@ async def test_every_tool_over_stdio(server: RunningServer) -> None:
         why = await call(client, "why_pending", workload="waiting")
         assert why["reasons"][0]["userMessage"] == REASON["userMessage"]
         assert why["history"][-1]["phase"] == "Pending"
+        records = await call(client, "get_events", workload="waiting", limit=1)
+        assert records["records"][0]["spec"]["phaseUpdate"]["phase"] == "Pending"
         idle = await call(client, "idle_gpus")
         assert [workload["name"] for workload in idle["workloads"]] == ["lazy"]
         assert idle["unmeasuredWorkloads"] == 5

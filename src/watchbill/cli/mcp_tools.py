@@ -118,17 +118,9 @@ def build_server(opened: ClientOpener) -> MCPServer[Any]:
     for tool in (
         *(tools.list_workloads, tools.get_workload, tools.count_workloads),
         *(tools.get_telemetry, tools.get_metrics, tools.get_endpoints),
-        *(
-            tools.get_pods,
-            tools.get_elements,
-            tools.count_elements,
-            tools.why_pending,
-            tools.idle_gpus,
-            tools.gpu_usage,
-            tools.get_nodes,
-            tools.get_projects,
-            tools.get_departments,
-        ),
+        *(tools.get_pods, tools.get_events, tools.get_elements, tools.count_elements),
+        *(tools.why_pending, tools.idle_gpus, tools.gpu_usage),
+        *(tools.get_nodes, tools.get_projects, tools.get_departments),
     ):
         server.add_tool(
             tool,
@@ -289,6 +281,16 @@ class Tools:
             answer = await client.pods(workload_id, is_deleted=deleted, most=limit)
             clusters = (pod.cluster_id for pod in answer.pods)
             return _plain(answer) | await _not_observed(client, () if deleted else clusters)
+
+    @_tool
+    async def get_events(
+        self, context: Context[Any], workload: Which, project: Project = None, limit: Limit = 20
+    ) -> dict[str, Any]:
+        """What Kubernetes reported of a workload and its pods, and its phases, newest first."""
+        async with self._opened(context) as client:
+            item = (await find_workload(client, workload, LookupScope(project=project))).workload
+            answer = await client.event_history(item.id, most=limit)
+            return _plain(answer) | await _not_observed(client, [item.cluster_id])
 
     @_tool
     async def get_projects(
