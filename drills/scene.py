@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,11 +31,13 @@ from drills.traffic import Cluster
 from simulator.resources import JOBS, NAMESPACES, PODS
 from watchbill.client import Client, Selection
 from watchbill.errors import WatchbillError
+from watchbill.responses.fleet import Gap
 
 CHANGES_PER_SECOND = 10.0
 PODS_AT_FIRST = 60
 JOBS_AT_FIRST = 3
 RIGHT_SECONDS = 400.0
+GAP_SECONDS = 60.0
 LATE = timedelta(seconds=60)
 """An end without an interval may be late by so much where the machine is; a stop is longer."""
 SAME = timedelta(seconds=5)
@@ -201,7 +203,7 @@ class Scene:
         summary = f"{len(self.existing())} live, {len(deleted)} ended"
         if not unseen:
             return summary
-        outside = [life for life in unseen if not await self._is_in_a_gap(life)]
+        outside = await self._outside_of_gaps(unseen)
         more = f", {len(outside)} of them in no gap" if outside else ""
         return f"{summary}, {len(unseen)} came and went unseen{more}"
 
@@ -221,13 +223,26 @@ class Scene:
         )
         assert since - SAME <= life.ended_at <= until_at + SAME, (between, life.ended_at)
 
-    async def _is_in_a_gap(self, life: Life) -> bool:
-        (cluster,) = await self.client.clusters()
-        assert life.ended_at is not None
-        return any(
-            gap.from_at - SAME <= life.began_at and life.ended_at <= gap.to_at + SAME
-            for gap in cluster.gaps
-        )
+    async def _outside_of_gaps(self, unseen: list[Life]) -> list[Life]:
+        """Those that lie in none. A gap is told once all kinds were listed, later than what lives is right."""
+        left = unseen
+
+        async def is_covered() -> bool:
+            nonlocal left
+            (cluster,) = await self.client.clusters()
+            left = [life for life in left if not _is_in_a_gap(life, cluster.gaps)]
+            return not left
+
+        with contextlib.suppress(TimeoutError):  # what is left is said
+            await until(is_covered, seconds=GAP_SECONDS, what="gaps are told")
+        return left
+
+
+def _is_in_a_gap(life: Life, gaps: Iterable[Gap]) -> bool:
+    assert life.ended_at is not None
+    return any(
+        gap.from_at - SAME <= life.began_at and life.ended_at <= gap.to_at + SAME for gap in gaps
+    )
 
 
 def clock_of(root: Path) -> Path:

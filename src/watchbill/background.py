@@ -38,10 +38,22 @@ def utc_now() -> datetime:
 
 def log_failure(event: str, error: Exception, **names: str) -> None:
     """What was to be expected in a sentence, anything else with where it came from."""
-    if isinstance(error, WatchbillError):
-        log.warning(event, reason=str(error), **names)
+    reason = _expected(error)
+    if reason is not None:
+        log.warning(event, reason=reason, **names)
     else:
         log.error(event, exc_info=error, **names)
+
+
+def _expected(error: Exception) -> str | None:
+    """What it says, where it is an error of ours, or a group of nothing else: each reason once."""
+    if isinstance(error, WatchbillError):
+        return str(error)
+    if not isinstance(error, ExceptionGroup):
+        return None
+    reasons = dict.fromkeys(_expected(each) for each in error.exceptions)
+    known = [reason for reason in reasons if reason is not None]
+    return " ".join(known) if len(known) == len(reasons) else None
 
 
 @dataclass(slots=True)

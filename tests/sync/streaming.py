@@ -80,7 +80,7 @@ class Cluster:
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return (NodePoolCapacity(node_pool="default", nodes=1, gpus=8.0),)
 
-    def nodes(self) -> dict[str, PresentedNode]:
+    async def nodes(self) -> dict[str, PresentedNode]:
         made = node()
         encoded = node_bytes(made)
         return {made.name: PresentedNode(made, len(encoded), node_hash(encoded))}

@@ -8,10 +8,11 @@ from typing import cast
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from watchbill import maintenance
 from watchbill.api.http.call import Services
-from watchbill.background import SLICE_SECONDS, STALE_GRACE, Background, TimeSlice
+from watchbill.background import SLICE_SECONDS, STALE_GRACE, Background, TimeSlice, log_failure
 from watchbill.errors import Unavailable
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
@@ -31,6 +32,30 @@ class FakeTime:
         self.slept.append(seconds)
         self.now += max(timedelta(seconds=seconds) - self.early, timedelta(milliseconds=1))
         await asyncio.sleep(0)
+
+
+FULL = Unavailable("The database's disk is full.")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FULL, str(FULL)),
+        (
+            ExceptionGroup("2 steps of a round failed", [FULL, ExceptionGroup("", [FULL])]),
+            str(FULL),
+        ),
+        (ValueError("a bug"), None),
+        (ExceptionGroup("2 steps of a round failed", [FULL, ValueError("a bug")]), None),
+    ],
+)
+def test_only_what_nobody_expected_is_logged_with_where_it_came_from(
+    error: Exception, reason: str | None
+) -> None:
+    with capture_logs() as lines:
+        log_failure("background work failed", error, task="fleet recording")
+    (line,) = lines
+    assert (line.get("reason"), line.get("exc_info")) == (reason, None if reason else error)
 
 
 async def rounds(background: Background, done: list[datetime], number: int) -> None:

@@ -257,7 +257,8 @@ class Agent:
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)
 
-    def nodes(self) -> Mapping[str, PresentedNode] | None:
+    async def nodes(self) -> Mapping[str, PresentedNode] | None:
+        await self._nodes.prepare()
         return self._nodes.current() if self.watch_manager.is_complete(NODE) else None
 
     def queues(self) -> tuple[SchedulerQueue, ...] | None:

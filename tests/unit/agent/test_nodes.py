@@ -1,5 +1,6 @@
 """Nodes as the agent tells them: what Kubernetes says of a node, in the contract's words."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,6 +9,7 @@ import pytest
 
 from tests.unit.agent.test_cache import Filled
 from tests.unit.agent.test_capacity import GPU, node
+from watchbill import background
 from watchbill.agent.cache.nodes import NodeReports
 from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode, GpuInfo, NodeTaint, node_bytes
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -134,6 +136,25 @@ def test_a_heartbeat_of_the_kubelet_changes_nothing_and_a_condition_does() -> No
     assert nodes.current()["a"].node.status == "Unknown"
     filled.remove(made)
     assert nodes.current() == {}
+
+
+async def test_nodes_are_presented_in_slices_before_they_are_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "SLICE_SECONDS", 0.0)
+    filled = Filled()
+    made = [node(name, {GPU: "8"}) for name in ("a", "b", "c")]
+    filled.put(*made)
+    nodes = NodeReports(filled.cache.cluster, SETTINGS)
+    preparing = asyncio.create_task(nodes.prepare())
+    await asyncio.sleep(0)
+    assert not preparing.done(), "others have their turn after the first"
+    filled.remove(made[1])
+    await preparing
+    first = nodes.current()
+    assert list(first) == ["a", "c"]
+    await nodes.prepare()
+    assert all(nodes.current()[name] is each for name, each in first.items()), "nothing changed"
 
 
 def test_hostile_names_and_messages_are_bounded() -> None:

@@ -67,7 +67,7 @@ class ClusterState(Protocol):
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
 
-    def nodes(self) -> Mapping[str, PresentedNode] | None:
+    async def nodes(self) -> Mapping[str, PresentedNode] | None:
         """By name; None while or where not all of them are known."""
 
     def cluster_clock_ahead_seconds(self) -> float | None:

@@ -406,8 +406,8 @@ class Stream:
         if self._heartbeat_due > self._now():
             return False
         self._heartbeat_due = self._now() + self._heartbeat_seconds
+        nodes, queues = await self._cluster.nodes(), self._cluster.queues()
         digest = self._digest_if_due()
-        nodes, queues = self._cluster.nodes(), self._cluster.queues()
         now, unobserved = datetime.now(UTC), self._cluster.unobserved()
         reported = frozenset(unobserved)
         beat = Heartbeat(

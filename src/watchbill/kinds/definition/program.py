@@ -20,6 +20,7 @@ from watchbill.kinds.definition.yaml_section import Scalar, Section
 from watchbill.kinds.objects.json_access import INT32_MAX, instant, mapping, objects, text, whole
 from watchbill.kinds.objects.template import read_template
 
+_ENCODER = msgspec.json.Encoder()
 _EACH = ("template", "replicas", "left", "min", "max")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IMPURE = re.compile(
@@ -210,8 +211,8 @@ class Program:
     def facts(self, obj: Mapping[str, Any]) -> Facts:
         """What the object says; nothing where jq cannot take it (a number beyond its range, say)."""
         try:
-            result = self._program.input_value(obj).first()
-        except (ValueError, StopIteration, TypeError, OverflowError):
+            result = self._program.input_text(_ENCODER.encode(obj).decode()).first()
+        except (ValueError, StopIteration, TypeError, OverflowError, msgspec.MsgspecError):
             return Facts()
         return self._read(mapping(result))
 
