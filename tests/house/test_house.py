@@ -10,6 +10,9 @@ from pathlib import Path
 
 import grimp
 import pytest
+from alembic.script import ScriptDirectory
+
+from watchbill.store.postgres.database import migration_config
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = sorted((PROJECT / "src").rglob("*.py"))
@@ -286,3 +289,9 @@ def test_no_test_replaces_what_its_whole_process_waits_by() -> None:
         and SHARED_BY_ALL.fullmatch(ast.unparse(node.args[0]).strip("'\""))
     ]
     assert replaced == []
+
+
+def test_migrations_are_one_line() -> None:
+    """Two that were written at the same time must not stand on the same one: no database could be made then."""
+    heads = ScriptDirectory.from_config(migration_config()).get_heads()
+    assert len(heads) == 1, f"put one behind the other by its down_revision: {heads}"
