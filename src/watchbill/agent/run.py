@@ -17,7 +17,7 @@ import structlog
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.expected_pods import ExpectedPods
-from watchbill.agent.cache.nodes import NodeReports, PresentedNode, impossible_nodes, node_pools
+from watchbill.agent.cache.nodes import NodePools, NodeReports, PresentedNode
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.queues import QUEUE_KINDS, scheduler_queues
@@ -128,6 +128,7 @@ class Agent:
             self.tracker,
         )
         self._nodes = NodeReports(self.cache.cluster, self._derive_settings)
+        self._node_pools = NodePools(self.cache.cluster, self._derive_settings)
         self.tracker.set_source(self.cache)
         self.watch_manager = WatchManager(
             kube,
@@ -229,7 +230,7 @@ class Agent:
 
     def states(self) -> tuple[KindState, ...]:
         messages: dict[tuple[str, str], str | None] = {
-            ("", "Node"): impossible_nodes(self.cache.cluster, self._derive_settings),
+            ("", "Node"): self._node_pools.impossible(),
             ("", "Namespace"): _sentences(
                 self.cache.shed_objects(),
                 self.tracker.turns.busy(asyncio.get_running_loop().time()),
@@ -255,10 +256,11 @@ class Agent:
         return self.watch_manager.unbroken_seconds(POD) if self._is_synced else None
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
-        return node_pools(self.cache.cluster, self._derive_settings)
+        return self._node_pools.capacities()
 
     async def nodes(self) -> Mapping[str, PresentedNode] | None:
         await self._nodes.prepare()
+        await self._node_pools.prepare()
         return self._nodes.current() if self.watch_manager.is_complete(NODE) else None
 
     def queues(self) -> tuple[SchedulerQueue, ...] | None:

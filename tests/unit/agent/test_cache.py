@@ -1,6 +1,7 @@
 """What is kept of objects, and what of the cluster counts as a change."""
 
 import json
+import random
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ import pytest
 from tests.fixtures.kubernetes.agent_objects import chain, made, pod
 from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
-from watchbill.agent.cache.nodes import impossible_nodes, node_pools
+from watchbill.agent.cache.nodes import NodePools
 from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import read_head
@@ -331,14 +332,28 @@ def test_a_node_that_states_what_cannot_be_counts_without_it_and_is_named(
         node = made("Node", name, namespace="", status=offered(stated))
         node["metadata"]["labels"] = {"nvidia.com/gpu.memory": memory} if memory else {}
         filled.put(node)
-    [pool] = node_pools(filled.cache.cluster, settings)
+    [pool] = NodePools(filled.cache.cluster, settings).capacities()
     assert (pool.nodes, pool.gpus) == (2, 8.0)
     assert pool.gpu_memory_bytes == 8 * 81920 * 1024 * 1024
-    message = impossible_nodes(filled.cache.cluster, settings)
+    message = NodePools(filled.cache.cluster, settings).impossible()
     assert message == "1 nodes state impossible GPUs, which are not counted: bad"
     assert ingest.decode_heartbeat(
         msgspec.json.encode(Heartbeat(stream_id="x", seq=0, node_pools=(pool,)))
     ).beat.node_pools == (pool,)
+
+
+def test_capacity_follows_every_change_of_a_node() -> None:
+    filled, settings = Filled(), DeriveSettings(cluster_id=UUID(int=1))
+    kept, draw = NodePools(filled.cache.cluster, settings), random.Random(13)
+    for _ in range(200):
+        node = made("Node", f"n{draw.randrange(6)}", namespace="")
+        node["metadata"]["labels"] = {"kai.scheduler/node-pool": draw.choice("ab")}
+        node["spec"] = {"unschedulable": draw.random() < 0.3}
+        node["status"] = offered(draw.choice(("0", "4", "8", "1e50")))
+        (filled.put if draw.random() < 0.8 else filled.remove)(node)
+        anew = NodePools(filled.cache.cluster, settings)
+        assert kept.capacities() == anew.capacities()
+        assert kept.impossible() == anew.impossible()
 
 
 def test_pools_of_many_large_nodes_fit_a_heartbeat() -> None:
@@ -348,9 +363,11 @@ def test_pools_of_many_large_nodes_fit_a_heartbeat() -> None:
         node["metadata"]["labels"] = {"nvidia.com/gpu.memory": str(2**24)}
         filled.put(node)
     settings = DeriveSettings(cluster_id=UUID(int=1))
-    beat = Heartbeat(stream_id="x", seq=0, node_pools=node_pools(filled.cache.cluster, settings))
+    beat = Heartbeat(
+        stream_id="x", seq=0, node_pools=NodePools(filled.cache.cluster, settings).capacities()
+    )
     assert msgspec.json.decode(msgspec.json.encode(beat), type=Heartbeat) == beat
-    assert impossible_nodes(filled.cache.cluster, settings) is None
+    assert NodePools(filled.cache.cluster, settings).impossible() is None
 
 
 def test_a_name_that_is_used_again_belongs_to_the_newer_object() -> None:
@@ -382,7 +399,7 @@ def test_capacity_by_node_pool() -> None:
         node | {"metadata": node["metadata"] | {"labels": {"kai.scheduler/node-pool": "mig"}}}
     )
     settings = DeriveSettings(cluster_id=UUID(int=1))
-    assert node_pools(filled.cache.cluster, settings) == (
+    assert NodePools(filled.cache.cluster, settings).capacities() == (
         NodePoolCapacity(node_pool="cpu", nodes=1, gpus=0.0),
         NodePoolCapacity(
             node_pool="default", nodes=1, gpus=4.0, gpu_memory_bytes=4 * 16384 * 1024 * 1024

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.agent.test_cache import Filled, made
-from watchbill.agent.cache.nodes import node_pools
+from watchbill.agent.cache.nodes import NodePools
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
 
@@ -37,7 +37,7 @@ def pool(*nodes: dict[str, Any]) -> NodePoolCapacity:
     filled = Filled()
     for each in nodes:
         filled.put(each)
-    (result,) = node_pools(filled.cache.cluster, SETTINGS)
+    (result,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
     return result
 
 

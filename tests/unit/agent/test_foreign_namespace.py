@@ -26,7 +26,7 @@ from tests.unit.agent.foreign_objects import (
 )
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from watchbill.agent.cache.event_log import EventLog
-from watchbill.agent.cache.nodes import NodeReports, node_pools
+from watchbill.agent.cache.nodes import NodePools, NodeReports
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.cache.watched_kinds import WatchRole, watched_kinds
@@ -250,7 +250,7 @@ def _nodes_and_queues(filled: Filled, own: str) -> Json:
     cluster = filled.cache.cluster
     reported = scheduler_queues(cluster, SETTINGS)
     return {
-        "pools": node_pools(cluster, SETTINGS),
+        "pools": NodePools(cluster, SETTINGS).capacities(),
         "nodes": dict(NodeReports(cluster, SETTINGS).current()),
         "queues": {each for each in reported.queues if each.namespace in ("", own)},
         "left out": reported.left_out,

@@ -254,32 +254,68 @@ class _Pool:
     unusable_accelerators: Counter[str] = field(default_factory=Counter)
 
 
-def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
-    """Every pool with its nodes. The memory is stated only if every usable node with GPUs tells it.
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What a node brings to its pool. `gpus`: physical ones; None = not known, of `lost` and the memory too."""
 
-    The GPUs of nodes that state what cannot be are not counted: `impossible_nodes` names these.
-    """
-    pools: dict[str, _Pool] = {}
-    for name, labels in view.node_labels.items():
-        pool = pools.setdefault(node_pool_of(labels, settings), _Pool())
-        pool.nodes += 1
-        offer = view.node_offers[name]
-        if _is_possible(offer, labels, settings.gpu_resources):
-            _add(pool, offer, labels, settings.gpu_resources)
-    return tuple(_capacity(name, pool) for name, pool in sorted(pools.items())[:MAX_NODE_POOLS])
+    gpus: Fraction | None
+    lost: Fraction | None
+    usable: Counter[str]
+    unusable: Counter[str]
+    memory_bytes: int | None
 
 
-def impossible_nodes(view: ClusterView, settings: DeriveSettings) -> str | None:
-    """A sentence about nodes that state more GPUs, or more memory of one, than any has; None without any."""
-    names = sorted(
-        name
-        for name, labels in view.node_labels.items()
-        if not _is_possible(view.node_offers[name], labels, settings.gpu_resources)
-    )
-    if not names:
-        return None
-    shown = ", ".join(names[:_SHOWN_NODES]) + (", …" if len(names) > _SHOWN_NODES else "")
-    return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
+_NodeShare = tuple[NodeOffer, Mapping[str, str], _Share | None]
+"""What a share was reckoned from, and the share."""
+
+
+class NodePools:
+    """Capacity by node pool. A node's share is reckoned anew only when the node was read anew."""
+
+    def __init__(self, view: ClusterView, settings: DeriveSettings) -> None:
+        self._view = view
+        self._settings = settings
+        self._shares: dict[str, _NodeShare] = {}
+
+    def capacities(self) -> tuple[NodePoolCapacity, ...]:
+        """Every pool with its nodes. The memory is stated only if every usable node with GPUs tells it.
+
+        The GPUs of nodes that state what cannot be are not counted: `impossible` names these.
+        """
+        pools: dict[str, _Pool] = {}
+        for offer, labels, share in self._current().values():
+            pool = pools.setdefault(node_pool_of(labels, self._settings), _Pool())
+            pool.nodes += 1
+            if share is not None:
+                _add(pool, offer, share)
+        return tuple(_capacity(name, pool) for name, pool in sorted(pools.items())[:MAX_NODE_POOLS])
+
+    def impossible(self) -> str | None:
+        """A sentence about nodes that state more GPUs, or more memory of one, than any has; None for none."""
+        names = sorted(name for name, (*_, share) in self._current().items() if share is None)
+        if not names:
+            return None
+        shown = ", ".join(names[:_SHOWN_NODES]) + (", …" if len(names) > _SHOWN_NODES else "")
+        return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
+
+    async def prepare(self) -> None:
+        """Reckon those that changed, in slices: all of a large cluster at once take a fifth of a second."""
+        work = TimeSlice()
+        for name in list(self._view.node_labels):
+            if name in self._view.node_labels:  # others had their turn meanwhile
+                self._shares[name] = self._share(name)
+            await work.rest()
+
+    def _current(self) -> dict[str, _NodeShare]:
+        self._shares = {name: self._share(name) for name in self._view.node_labels}
+        return self._shares
+
+    def _share(self, name: str) -> _NodeShare:
+        offer, labels = self._view.node_offers[name], self._view.node_labels[name]
+        known = self._shares.get(name)
+        if known is not None and known[0] is offer and known[1] is labels:
+            return known
+        return offer, labels, _share(offer, labels, self._settings.gpu_resources)
 
 
 def node_gpus(
@@ -324,27 +360,34 @@ def _is_possible(
     return not is_number or label_bytes(labels, GPU_MEMORY_LABEL) is not None
 
 
-def _add(
-    pool: _Pool, offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
-) -> None:
+def _share(
+    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> _Share | None:
+    """None for a node that states what cannot be."""
+    if not _is_possible(offer, labels, gpu_resources):
+        return None
     capacity = _amounts(offer.capacity)
     offered = tuple(_offered(offer, capacity).items())
     gpus = physical_gpus(capacity.items(), labels, gpu_resources)
-    others = accelerators(capacity.items(), gpu_resources, labels)
-    usable = accelerators(offered, gpu_resources, labels)
+    others = Counter(accelerators(capacity.items(), gpu_resources, labels))
+    if not offer.is_ready or offer.is_cordoned:
+        return _Share(gpus, Fraction(0), Counter(), others, 0)
+    usable = Counter(accelerators(offered, gpu_resources, labels))
+    lost = missing_gpus(_missing(capacity, dict(offered)), labels, gpu_resources)
+    unusable = Counter({kind: count - usable[kind] for kind, count in others.items()})
+    return _Share(gpus, lost, usable, unusable, _memory_bytes(offered, labels, gpu_resources))
+
+
+def _add(pool: _Pool, offer: NodeOffer, share: _Share) -> None:
+    gpus, lost = share.gpus, share.lost
+    pool.accelerators.update(share.usable)
+    pool.unusable_accelerators.update(share.unusable)
     if not offer.is_ready or offer.is_cordoned:
         (pool.cordoned if offer.is_ready else pool.unreachable).add(gpus)
-        pool.unusable_accelerators.update(others)
         return
-    lost = missing_gpus(_missing(capacity, dict(offered)), labels, gpu_resources)
     pool.lost.add(lost)
     pool.usable.add(None if gpus is None or lost is None else gpus - lost)
-    pool.accelerators.update(usable)
-    pool.unusable_accelerators.update(
-        {kind: count - usable.get(kind, 0) for kind, count in others.items()}
-    )
-    size = _memory_bytes(offered, labels, gpu_resources)
-    known = pool.memory_bytes
+    known, size = pool.memory_bytes, share.memory_bytes
     pool.memory_bytes = None if known is None or size is None else known + size
 
 
