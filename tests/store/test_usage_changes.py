@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import record, upsert, workload
+from tests.fixtures.usage_sums import assert_sums_are_those_of_the_days
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.kinds.derive import Derived
 from watchbill.prices import Prices
@@ -417,6 +418,7 @@ class Life:
                 self.is_connected = False
             case "accounted":
                 await usage_account(self.db, 1, self.now)
+                await assert_sums_are_those_of_the_days(self.db)
             case "returns":
                 await self.returns()
             case _:
@@ -475,4 +477,7 @@ async def test_whatever_happens_the_days_add_up_to_what_was_held(db: Database) -
             expected = {key: value for key, value in life.used.items() if value}
             assert minutes == expected, (seed, when)
             assert round(page.totals.gap_gpu_hours * 60, 1) == life.gap, (seed, when)
+        await assert_sums_are_those_of_the_days(db)
         await usage_rebuild(db, 1)
+    await usage_purge(db, 1, keep=timedelta(days=7), now=end)
+    await assert_sums_are_those_of_the_days(db)
