@@ -14,7 +14,7 @@ from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0001_first imp
 from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0010_usage import MONTH_TRIGGERS
 
 revision = "0062"
-down_revision = "0063"
+down_revision = "0061"
 branch_labels = None
 depends_on = None
 
