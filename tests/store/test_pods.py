@@ -408,6 +408,12 @@ async def test_an_agent_that_starts_hears_which_pods_stand_for_others(
     (root,) = reply.pod_groups
     assert (root.id, root.name, root.created_at) == (UUID(int=1), group.name, group.created_at)
     assert set(root.pods) == {UUID(int=2), UUID(int=3)}
+    with (
+        mock.patch.object(pods_module, "_MIN_GROUPED", 1),
+        mock.patch.object(pods_module, "_MAX_GROUPED_IN_ALL", 1),
+    ):  # of very many groups fewer pods each
+        reply = await stream_open(db, agent.identity, request, START + SECOND)
+    assert [len(each.pods) for each in reply.pod_groups] == [1]
     again = replace(request, previous_stream_id=reply.stream_id)
     assert (await stream_open(db, agent.identity, again, START + SECOND)).pod_groups == ()
 

@@ -68,6 +68,14 @@ def test_an_event_finds_its_workload(log: EventLog) -> None:
     assert len(log) == 0
 
 
+def test_no_part_of_an_event_shows_an_address_with_a_password(log: EventLog) -> None:
+    address = "https://ada:a1B2@h.example.com"
+    log.put(uid(1), "vision", event(type=address, reason=address, source={"component": address}))
+    (result,) = log.take(lambda _: True)
+    shown = "https://***@h.example.com"
+    assert (result.type, result.reason, result.source) == (shown, shown, shown)
+
+
 def test_another_namespace_s_object_is_not_its_own(log: EventLog) -> None:
     log.put(uid(1), "speech", event())
     assert log.take(lambda _: True) == ()

@@ -278,6 +278,16 @@ def test_a_secret_at_the_cut_does_not_show() -> None:
     assert "a1B2" not in (result.conditions[0].message or "")
 
 
+def test_no_part_of_a_condition_or_container_shows_an_address_with_a_password() -> None:
+    address = "https://ada:a1B2@h.example.com"
+    stated = condition("Ready", address) | {"type": address, "reason": address}
+    waiting = {"name": "main", "image": "x", "state": {"waiting": {"reason": address}}}
+    pods = [pod(0, "pulling", status_containerStatuses=[waiting])]
+    said = repr(derived(job({"conditions": [stated]}), pods))
+    assert "***@h.example.com" in said
+    assert "a1B2" not in said
+
+
 def test_a_root_without_templates_has_its_children_s() -> None:
     child = deployment(2)
     child["metadata"] |= {

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerTree
 from watchbill.kinds.derivation.elements import element_id
-from watchbill.kinds.derivation.presentation import printable, sanitized_message
+from watchbill.kinds.derivation.presentation import presented_word, printable, sanitized_message
 from watchbill.kinds.objects.json_access import at, instant, metadata, text, whole
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.workload import InvolvedObject, WorkloadEvent
@@ -125,10 +125,10 @@ class EventLog:
         return WorkloadEvent(
             id=element_id(uid, settings.cluster_id),
             workload_id=_NOWHERE,
-            type=printable(text(obj.get("type")) or "Normal"),
-            reason=printable(text(obj.get("reason"))),
+            type=presented_word(text(obj.get("type")) or "Normal", settings.redaction),
+            reason=presented_word(text(obj.get("reason")), settings.redaction),
             message=sanitized_message(text(obj.get("message")), settings.redaction) or "",
-            source=printable(source),
+            source=presented_word(source, settings.redaction),
             count=min(max(1, count), 2**31 - 1),
             first_at=min(first_at, last_at),
             last_at=last_at,

@@ -34,7 +34,12 @@ from watchbill.cluster_node import (
 )
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.placement import node_pool_of
-from watchbill.kinds.derivation.presentation import bounded, printable, sanitized_message
+from watchbill.kinds.derivation.presentation import (
+    bounded,
+    presented_word,
+    printable,
+    sanitized_message,
+)
 from watchbill.kinds.objects.gpu_units import (
     GPU_MEMORY_LABEL,
     accelerators,
@@ -173,9 +178,9 @@ def _conditions(details: NodeDetails, settings: DeriveSettings) -> list[NodeCond
         message = sanitized_message(each.message, settings.redaction)
         nodes.append(
             NodeCondition(
-                type=printable(each.type),
-                reason=printable(each.reason),
-                status=printable(each.status),
+                type=presented_word(each.type, settings.redaction),
+                reason=presented_word(each.reason, settings.redaction),
+                status=presented_word(each.status, settings.redaction),
                 message=bounded(message, CONDITION_CHARACTERS) if message else None,
                 last_transition_time=instant(each.last_transition_time),
             )

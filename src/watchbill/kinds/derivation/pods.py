@@ -12,7 +12,12 @@ from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.phase import created_at
 from watchbill.kinds.derivation.placement import pod_node_pool
-from watchbill.kinds.derivation.presentation import presented_image, printable, sanitized_message
+from watchbill.kinds.derivation.presentation import (
+    presented_image,
+    presented_word,
+    printable,
+    sanitized_message,
+)
 from watchbill.kinds.derivation.totals import PodResources
 from watchbill.kinds.objects.containers import Container
 from watchbill.kinds.objects.pod import ContainerProblem, Pod
@@ -124,7 +129,7 @@ def _pod(pod: Pod, view: WorkloadView, resources: PodResources) -> WorkloadPod:
         ip=_optional(pod.ip),
         node_affinity=None if pod.node_affinity is None else _presented(pod.node_affinity),
         is_terminating=pod.is_terminating,
-        reason=printable(reason) if reason else None,
+        reason=presented_word(reason, settings.redaction) if reason else None,
         message=sanitized_message(message, settings.redaction),
     )
 
@@ -137,11 +142,11 @@ def _container(container: Container, mode: Redaction) -> PodContainer:
         started_at=container.started_at,
         is_init=container.is_init,
         state=container.state,
-        reason=_optional(container.reason),
+        reason=_reason(container.reason, mode),
         exit_code=container.exit_code,
         finished_at=container.finished_at,
         restarts=min(container.restarts, 2**31 - 1),
-        last_reason=_optional(last.reason) if last is not None else None,
+        last_reason=_reason(last.reason, mode) if last is not None else None,
         last_exit_code=last.exit_code if last is not None else None,
         last_finished_at=last.at if last is not None else None,
     )
@@ -159,6 +164,10 @@ def _toleration(toleration: Toleration) -> Toleration:
 
 def _optional(text: str) -> str | None:
     return printable(text) if text else None
+
+
+def _reason(reason: str, mode: Redaction) -> str | None:
+    return presented_word(reason, mode) if reason else None
 
 
 def _requested_pools(pod: Pod, key: str) -> Iterator[str]:

@@ -63,6 +63,11 @@ def sanitized_message(message: str | None, mode: Redaction) -> str | None:
     return bounded(redact_text(_printable(plain), mode), MESSAGE_LENGTH) or None
 
 
+def presented_word(value: str, mode: Redaction) -> str:
+    """What somebody called a state or a reason: mostly a word, but nothing keeps an address with a password out."""
+    return printable(redact_text(value[: _MARGIN * NAME_LENGTH], mode))
+
+
 def bounded(value: str, length: int) -> str:
     return value if len(value) <= length else value[: length - 1] + "…"
 
@@ -199,10 +204,10 @@ def presented_conditions(
 ) -> tuple[Condition, ...]:
     return tuple(
         Condition(
-            type=printable(text(condition.get("type"))),
-            status=printable(text(condition.get("status"))),
+            type=presented_word(text(condition.get("type")), mode),
+            status=presented_word(text(condition.get("status")), mode),
             message=sanitized_message(message_of(condition), mode),
-            reason=printable(text(condition.get("reason"))) or None,
+            reason=presented_word(text(condition.get("reason")), mode) or None,
             last_transition_time=instant(condition.get("lastTransitionTime")),
         )
         for condition in islice(conditions, MAX_CONDITIONS)
@@ -216,7 +221,7 @@ def presented_reasons(
     return tuple(
         msgspec.structs.replace(
             reason,
-            reason=printable(reason.reason),
+            reason=presented_word(reason.reason, mode),
             message=sanitized_message(reason.message, mode) or "",
             user_message=sanitized_message(reason.user_message, mode) or "",
             node_pool=printable(reason.node_pool) if reason.node_pool else None,

@@ -168,14 +168,15 @@ _PLACES = tuple(
         r"(\b(?:echo|printf|cat\s{1,4}<<<)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)(?![\"']?\$\{?\w{1,128}+\}?[\"']?\s{0,4}>)"
         r"[^|;&\n>]{1,256}+(?=(?:\|\s{0,4}base64\b[^|;&\n>]{0,32}+)?>{1,2}\s{0,4}[^\s|;&>]{0,128}"
         r"(?:token|passw|secret|credential|api[_-]?key|netrc|pgpass|id_rsa))",
-        r"(\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
-        r"((?:auth(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']\s{0,4},\s{0,4})"
+        r"(-dsonar\.login=|\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
+        r"((?:(?:(?:auth|credentials)(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']"
+        r"|\bjwt\.(?:en|de)code\(\s{0,4}(?:\w{1,64}+|\{[^{}\n]{0,256}+\}))\s{0,4},\s{0,4})"
         r"[\"'][^\"'\n]{1,256}+[\"']",  # requests' auth=("ada", "x") and HTTPBasicAuth
         r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bpass\b|\bkeyring\b|\bconfig\s{1,4}set\b"
         r"|\bsudo\s{1,4}-S|\bsu\s|\bcryptsetup\b)[^<>\n]{0,64}<<<\s{0,4})"
         r"(?![\"']?\$)\S++",
         r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+(?::[0-9]{1,5}\b|/[\w.-]))",
-        r"(\blftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?-u\s{1,4}[^\s,]{1,64}+,)\S++",
+        r"(\b(?:lftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?|open\s{1,4})-u\s{1,4}[^\s,]{1,64}+,)\S++",
         r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
         *map(_substitution, "/|#,@"),
         # DuckDB's and Snowflake's options
@@ -188,7 +189,6 @@ _PLACES = tuple(
         r"((?:assw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"
         r"[^\"'\n]{1,256}?(?=\\[rn])",
         r"(\b(?:invalid\s{1,2}api[ _-]?key|api[ _-]?key\s{1,2}provided):\s{1,2})\S++",
-        r"(-dsonar\.login=)\S++",
         # host:port:database:user:password of a .pgpass
         r"((?<![^\s\"'])(?=[\w.-]{0,252}[A-Za-z*])[\w.*-]{1,253}+:(?:[0-9]{1,5}|\*):[^:\s]{1,64}+:[^:\s/]{1,64}+:)[^:\s\"']{1,256}+(?![:\w])",
     )

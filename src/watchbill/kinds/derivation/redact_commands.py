@@ -32,6 +32,8 @@ _PASSWORD_OPTIONS = {
                 "sql",
                 "rdesktop",
                 "ncftpput",
+                "ncftpget",
+                "poetry",
             ),
         }
     ),
@@ -58,7 +60,16 @@ _PASSWORD_OPTIONS = {
     "-t": frozenset({"doctl", "influx"}),
     "-s": frozenset({"ldappasswd"}),
     "-w": frozenset(
-        ["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd", "kadmin"]
+        [
+            "ldapsearch",
+            "ldapadd",
+            "ldapmodify",
+            "ldapdelete",
+            "ldapwhoami",
+            "ldappasswd",
+            "kadmin",
+            "ktutil",
+        ]
     ),
     "-pw": frozenset(["plink", "pscp", "psftp", "putty"]),
     "-xp": frozenset({"sendemail", "sendEmail"}),
@@ -95,7 +106,7 @@ _ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
 }
 _ATTACHED = re.compile(r"(?:--[a-z]{1,16}+=|/p:|..)(?=.)", re.DOTALL)
 """The option at the beginning of a word with its value in it."""
-_LOGINS = frozenset({"wandb", "vault", "cargo"})
+_LOGINS = frozenset({"wandb", "vault", "bao", "cargo"})
 """Commands that take the secret itself after `login`."""
 _SECRET_FOLLOWS = {
     "authtoken": None,
@@ -133,6 +144,7 @@ _PLACED = (
     (frozenset({"rabbitmqctl", "change_password"}), 3),
     (frozenset({"net", "user"}), 3),
     (frozenset({"wpa_passphrase"}), 2),
+    (frozenset({"radtest"}), 2),
     (frozenset({"mkpasswd", "-m"}), 2),
     (frozenset({"salt", "shadow.set_password"}), 4),
     (frozenset({"sentinel", "auth-pass"}), 3),
@@ -144,6 +156,8 @@ _PLACED = (
 _STORES = (
     frozenset({"vault", "kv", "put"}),
     frozenset({"vault", "kv", "patch"}),
+    frozenset({"bao", "kv", "put"}),
+    frozenset({"bao", "kv", "patch"}),
     frozenset({"nomad", "var", "put"}),
     frozenset({"secrets", "set"}),
 )
@@ -157,6 +171,9 @@ _SECRET_FORMAT = re.compile(
     re.IGNORECASE,
 )
 """`printf 'password=%s' x`."""
+_WRITERS = (frozenset({"vault", "write"}), frozenset({"bao", "write"}))
+_WRITTEN = frozenset({"value", "plaintext"})
+"""What is secret of what these write; the others have names that tell."""
 _SETTERS = frozenset(
     [
         "set",
@@ -176,6 +193,10 @@ _LETTERS = re.compile(r"-[a-zA-Z]{1,8}")
 """`htpasswd -bc FILE NAME x`, with an n among them without a file; behind a C stands a number."""
 _ORACLE = frozenset(["sqlplus", "sqlldr", "rman", "expdp", "impdp"])
 _USER_SLASH_SECRET = re.compile(r"[\w$.]{1,128}+/(?=[^/\s])")
+_LOGIN_AT_HOST = re.compile(r"[\w.-]{1,64}+:(?=[^\s@]{1,128}+@[\w.-])")
+_MOUNT = frozenset({"mount", "mount.cifs"})
+_MOUNTED_AS = re.compile(r"(?<![^,\s])user(?:name)?=[^\s,=%]{1,128}+%")
+"""`mount -o username=ada%x`."""
 _INNER_COMMAND = re.compile(r"""\A(?:proxycommand=)?["']{0,2}""", re.IGNORECASE)
 """Before a command within an option: `ssh -o ProxyCommand="sshpass -p x ssh jump"`."""
 _HEADER = re.compile(
@@ -282,6 +303,10 @@ class Command:
         is_certificate = self._previous in ("--cert", "-E") and "curl" in self._words
         if ":" in word and (is_certificate or {"etcdctl", "user", "add"} <= self._words):
             return word.index(":") + 1
+        known = _LOGIN_AT_HOST.match(word) if self._words & {"sftp", "ftp"} else None
+        known = known or (_MOUNTED_AS.search(word) if self._has(_MOUNT) else None)
+        if known is not None:
+            return known.end()
         for option in _USER_OPTIONS:
             if word.startswith(option) and not self._has(_NO_USER_AND_SECRET):
                 start = len(option) + word[len(option) :].startswith("=")
@@ -309,7 +334,8 @@ class Command:
         name, equals, value = word.partition("=")
         if equals and value and not word.startswith("-"):
             is_literal = self._previous == "--from-literal" and "secret" in self._words
-            if is_literal or any(words <= self._words for words in _STORES):
+            stores = (*_STORES, *(_WRITERS if name in _WRITTEN else ()))
+            if is_literal or any(words <= self._words for words in stores):
                 return len(name) + 1
         match = _LITERAL.match(word) if "secret" in self._words else None
         return match.end() if match else None

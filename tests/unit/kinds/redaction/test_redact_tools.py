@@ -109,6 +109,14 @@ volume "db-creds" : secret "x" not found
 printf 'user=%s\n' ada
 jq -n --arg name ada '$name'
 curl -sSLo out https://h.example.com
+vault write auth/kubernetes/role/x policies=default ttl=1h
+sftp ada@host.example.com:/models
+sftp -P 2222 host.example.com
+mount -t nfs -o vers=4.2,rw nas:/models /mnt
+mount -t cifs //files/share /mnt -o username=ada,vers=3.0
+https://h.example.com/?username=ada%40example.com
+jwt.decode(token, options={"verify_signature": False})
+poetry run python t.py
 echo don't wait; mysql -h db models; echo won't
 """.strip().splitlines()
 
