@@ -62,4 +62,7 @@ async def test_ranges(shared: Served) -> None:
     early = await shared.get("/api/v1/fleet?start=1970-01-01T00:00:00Z&end=1970-01-02T00:00:00Z")
     assert (early.status, early.json["series"]) == (200, [])
     assert_is_error(await shared.get(f"/api/v1/fleet?start={far}&end={far}"), 400)
-    assert_is_error(await shared.get("/api/v1/fleet?start=yesterday"), 400)
+    for refused in ("start=yesterday", "end=0001-01-01T00:00:00Z", "end=9999-12-31T23:59:59Z"):
+        assert_is_error(await shared.get(f"/api/v1/fleet?{refused}"), 400)
+    edge = "metricType=GPU_QUOTA&start=9999-12-31T23:59:58Z&end=9999-12-31T23:59:59Z"
+    assert_is_error(await shared.get(f"/api/v1/org-unit/departments/1/metrics?{edge}"), 400)

@@ -202,6 +202,7 @@ async def test_every_day_is_counted_at_its_own_prices(
         ("start=2028-02-01T00:00:00Z&end=2028-02-01T00:00:00Z", "start must lie before end"),
         ("start=2001-01-01T00:00:00Z", "at most 3660 days"),
         ("start=9999-06-01T00:00:00Z&end=9999-12-31T23:30:00Z", "before the year 3000"),
+        ("end=0001-01-01T00:00:00Z", "before the year 1970"),
         ("groupBy=project,owner,day,type", "groupBy"),
         ("groupBy=project,project", "groupBy"),
         ("groupBy=team", "groupBy"),

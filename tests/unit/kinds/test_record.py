@@ -283,9 +283,9 @@ def test_no_part_of_a_condition_or_container_shows_an_address_with_a_password() 
     stated = condition("Ready", address) | {"type": address, "reason": address}
     waiting = {"name": "main", "image": "x", "state": {"waiting": {"reason": address}}}
     pods = [pod(0, "pulling", status_containerStatuses=[waiting])]
-    said = repr(derived(job({"conditions": [stated]}), pods))
-    assert "***@h.example.com" in said
-    assert "a1B2" not in said
+    shown = repr(derived(job({"conditions": [stated]}), pods))
+    assert "***@h.example.com" in shown
+    assert "a1B2" not in shown
 
 
 def test_a_root_without_templates_has_its_children_s() -> None:

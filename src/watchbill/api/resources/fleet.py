@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
+from watchbill.api.resources.metrics import check_years
 from watchbill.errors import Invalid
 from watchbill.responses.fleet import Fleet
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
@@ -12,6 +13,7 @@ DEFAULT_RANGE = timedelta(hours=24)
 
 
 async def get_fleet(call: Call) -> Answer:
+    check_years(start=call.values["start"], end=call.values["end"])
     end = call.values["end"] or call.now
     start = call.values["start"] or end - DEFAULT_RANGE
     if start >= end:

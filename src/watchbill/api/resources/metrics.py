@@ -38,6 +38,8 @@ from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, see
 from watchbill.tabular import CsvCell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
+FIRST_YEAR = 1970
+END_OF_YEARS = 3000
 RETRY_AFTER_SECONDS = 5
 UTILIZATION_RANGE = timedelta(hours=3)
 UTILIZATION_SAMPLES = 36
@@ -104,6 +106,7 @@ def _rounded(figures: Utilization | None) -> Utilization | None:
 def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
     """Raises Invalid where the range is empty or too long."""
     start, end = values["start"], values["end"]
+    check_years(start=start, end=end)
     if start >= end:
         raise Invalid("start must lie before end.")
     if end - start > MAX_RANGE:
@@ -114,6 +117,15 @@ def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
         end=end,
         number_of_samples=values["numberOfSamples"],
     )
+
+
+def check_years(**times: datetime | None) -> None:
+    """Raises Invalid near the ends of the calendar, where a step, a week or a month further is no date."""
+    for name, at in times.items():
+        if at is not None and at.year >= END_OF_YEARS:
+            raise Invalid(f"{name} must lie before the year {END_OF_YEARS}.")
+        if at is not None and at.year < FIRST_YEAR:
+            raise Invalid(f"{name} must not lie before the year {FIRST_YEAR}.")
 
 
 def _nothing(failed: Sequence[FailedType]) -> Unavailable:

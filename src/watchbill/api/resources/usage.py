@@ -10,6 +10,7 @@ import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.api.resources.metrics import check_years
 from watchbill.errors import Invalid
 from watchbill.query import UsageQuery, parse_usage_filters
 from watchbill.responses.usage import UsageReport, usage_header
@@ -18,8 +19,6 @@ from watchbill.tabular import rows_as_csv
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 3660
-END_OF_YEARS = 3000
-"""Dates end with the year 9999, and a report's months and weeks may reach beyond its days."""
 MAX_CSV_ROWS = 100_000
 _CSV_HEADERS = ((b"content-disposition", b'attachment; filename="usage.csv"'),)
 
@@ -72,9 +71,8 @@ def _written(page: UsagePage) -> bytes:
 
 def _days(start: datetime | None, end: datetime | None, now: datetime) -> dict[str, date]:
     """Whole days: the first, and the one after the last. Raises Invalid."""
+    check_years(start=start, end=end)
     last = (end or now + timedelta(days=1)).astimezone(UTC)
-    if last.year >= END_OF_YEARS:
-        raise Invalid(f"end must lie before the year {END_OF_YEARS}.")
     end_day = last.date() + timedelta(days=0 if last.time() == time() or end is None else 1)
     start_day = (
         end_day - timedelta(days=DEFAULT_DAYS) if start is None else start.astimezone(UTC).date()

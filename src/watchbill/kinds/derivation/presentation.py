@@ -64,7 +64,7 @@ def sanitized_message(message: str | None, mode: Redaction) -> str | None:
 
 
 def presented_word(value: str, mode: Redaction) -> str:
-    """What somebody called a state or a reason: mostly a word, but nothing keeps an address with a password out."""
+    """What somebody called a state or a reason: mostly a word, but it may hold an address with a password."""
     return printable(redact_text(value[: _MARGIN * NAME_LENGTH], mode))
 
 
