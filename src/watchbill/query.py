@@ -247,6 +247,11 @@ UsageGroup = Literal[
     "week",
     "month",
 ]
+UsageSort = Literal[
+    "allocatedGpuHours", "requestedGpuHours", "idleGpuHours", "pendingGpuHours", "cost"
+]
+"""By which figure the groups of a usage report are sorted, the most first."""
+USAGE_SORTS: tuple[UsageSort, ...] = get_args(UsageSort)
 USAGE_GROUPS: tuple[UsageGroup, ...] = get_args(UsageGroup)
 """What a usage report may be grouped by, and narrowed by."""
 _USAGE_ITEM = re.compile(r"([A-Za-z]+)(==|!=|=@)(.*)", re.DOTALL)
@@ -260,6 +265,7 @@ class UsageQuery:
     end: date
     groups: tuple[str, ...] = ()
     predicates: tuple[Predicate, ...] = ()
+    sort_by: UsageSort = "allocatedGpuHours"
     offset: int = 0
     limit: int = 1000
 

@@ -14,7 +14,7 @@ from tests.fixtures.records import record, upsert, workload
 from watchbill import maintenance
 from watchbill.prices import Prices
 from watchbill.protocol import Delete
-from watchbill.query import Scope, UsageQuery, parse_usage_filters
+from watchbill.query import USAGE_SORTS, Scope, UsageQuery, parse_usage_filters
 from watchbill.responses.usage import usage_table
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage import accounting, day_limits, rounds
@@ -331,21 +331,22 @@ async def test_filters_and_pages(db: Database) -> None:
         )
         return await usage_report(db, ALL, query, None, END)
 
-    named = await asked("project==vision", "project==nlp")
-    assert {row.group["project"] for row in named.rows} == {"vision", "nlp"}
-    assert {row.group["project"] for row in (await asked("project!=vision")).rows} == {
-        "nlp",
-        "speech",
-    }
+    two = await asked("project==vision", "project==nlp")
+    assert {row.group["project"] for row in two.rows} == {"vision", "nlp"}
+    others = await asked("project!=vision")
+    assert {row.group["project"] for row in others.rows} == {"nlp", "speech"}
     assert (await asked("owner=@EXAMPLE")).totals == (await asked()).totals
     first = await asked(limit=2)
     rest = await asked(limit=2, offset=first.next_offset)
-    assert [row.group["project"] for row in (*first.rows, *rest.rows)] == [
-        "vision",
-        "speech",
-        "nlp",
-    ]
+    named = [row.group["project"] for row in (*first.rows, *rest.rows)]
+    assert named == ["vision", "speech", "nlp"]
     assert rest.next_offset is None
+    pending = await asked(sort_by="pendingGpuHours")
+    assert [row.group["project"] for row in pending.rows] == ["vision", "nlp", "speech"]
+    for figure in USAGE_SORTS:
+        name = figure.replace("GpuHours", "_gpu_hours")
+        values = [getattr(row, name) or 0 for row in (await asked(sort_by=figure)).rows]
+        assert values == sorted(values, reverse=True), figure
 
 
 async def test_a_scope_sees_its_own_alone(db: Database) -> None:

@@ -23,6 +23,7 @@ from watchbill.client.selection import (
 )
 from watchbill.client.transport import Parameters, Reply, StreamEvent, Transport, decoded, events
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
+from watchbill.query import UsageSort
 from watchbill.responses.access import Health, Me, TokenGrant
 from watchbill.responses.contract import (
     ElementCounts,
@@ -331,14 +332,15 @@ class Client:
         end: datetime | None = None,
         groups: Sequence[str] = (),
         filters: Sequence[str] = (),
+        sort_by: UsageSort = "allocatedGpuHours",
     ) -> UsageReport:
-        """A report of usage by day, all of its rows."""
+        """A report of usage by day, all of its rows, the most of `sort_by` first."""
         bounds = (("start", start), ("end", end))
         parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
         if groups:
             parameters.append(("groupBy", ",".join(groups)))
         parameters += [("filterBy", item) for item in filters]
-        parameters.append(("limit", str(_USAGE_ROWS)))
+        parameters += [("sortBy", sort_by), ("limit", str(_USAGE_ROWS))]
         report = await self._get("/api/v1/usage", UsageReport, parameters)
         rows = list(report.rows)
         offset = report.next_offset

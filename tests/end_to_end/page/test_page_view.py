@@ -226,6 +226,8 @@ async def test_a_pending_workload_leads_to_the_pending_hours_of_its_project(tab:
     await expect(page.locator(".lead")).to_contain_text("No workload is pending now.")
     await page.get_by_role("link", name="Not project visoin alone").click()
     await expect(page).to_have_url(re.compile("/usage\\?show=pending$"))
+    await page.get_by_role("navigation", name="GPU-hours").get_by_role("link", name="idle").click()
+    await expect(page).to_have_title("Idle GPU-hours · Watchbill")
 
 
 async def test_the_title_names_what_is_shown(tab: Tab) -> None:

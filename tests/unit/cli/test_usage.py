@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.command_line import FakeServer, cluster
 from watchbill.cli.commands.usage import NOT_COMPLETE, NOT_YET, _change, _period_before
+from watchbill.query import USAGE_SORTS
 
 FIGURES: dict[str, Any] = {
     "requestedGpuHours": 120.0,
@@ -155,6 +156,14 @@ async def test_csv_is_for_spreadsheets_and_runs_nothing() -> None:
     assert [row["project"] for row in rows] == ["vision", "'=cmd()"]
     assert rows[0]["allocatedGpuHours"] == "100.0"
     assert rows[1]["idleGpuHours"] == ""
+
+
+async def test_the_largest_of_any_figure_come_first() -> None:
+    async with FakeServer(usage=answer()).running() as watchbill:
+        for figure in ("allocated", "requested", "idle", "pending", "cost"):
+            await watchbill("usage", "--by", "owner", "--sort-by", figure)
+        asked = watchbill.asked("/api/v1/usage")
+    assert {each.query["sortBy"] for each in asked} == set(USAGE_SORTS)
 
 
 async def test_every_page_is_read() -> None:

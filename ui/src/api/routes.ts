@@ -252,12 +252,14 @@ export interface UsageQuery {
   readonly groups: readonly string[];
   /** Only what has these values: a group and its value, "" for what has none. */
   readonly only?: readonly (readonly [string, string])[];
+  readonly sortBy?: "allocatedGpuHours" | "idleGpuHours" | "pendingGpuHours";
 }
 
-function usageUrl({ bounds, groups, only = [] }: UsageQuery, format: "json" | "csv"): string {
+function usageUrl({ bounds, groups, only = [], sortBy }: UsageQuery, format: "json" | "csv"): string {
   const [start, end] = bounds.map((at) => new Date(at).toISOString()) as [string, string];
   const query = new URLSearchParams({ start, end, format, limit: "10000" });
   if (groups.length > 0) query.set("groupBy", groups.join(","));
+  if (sortBy !== undefined) query.set("sortBy", sortBy);
   for (const [group, value] of only) query.append("filterBy", `${group}==${value}`);
   return `/api/v1/usage?${query}`;
 }

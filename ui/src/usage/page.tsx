@@ -57,15 +57,16 @@ interface Question {
 async function fetchUsage({ period, group, measure, only, pendingFilters }: Question, signal: AbortSignal) {
   const bounds = period.bounds(serverNow());
   const isOfPending = measure.word === "pending" && pendingFilters !== undefined;
+  const asked = { groups: [group.word], only, sortBy: measure.sortBy };
   const [report, days, pending] = await Promise.all([
-    getUsage({ bounds, groups: [group.word], only }, signal),
-    getUsage({ bounds, groups: [group.word, "day"], only }, signal),
+    getUsage({ bounds, ...asked }, signal),
+    getUsage({ bounds, ...asked, groups: [group.word, "day"] }, signal),
     isOfPending ? countWorkloads(viewOf(pendingFilters), [], signal) : undefined,
   ]);
   const whole = wholeDays(bounds, report.accountedUntil);
   const [over, previous] = await Promise.all([
-    whole && getUsage({ bounds: whole, groups: [group.word], only }, signal),
-    whole && getUsage({ bounds: before(whole, period), groups: [group.word], only }, signal),
+    whole && getUsage({ bounds: whole, ...asked }, signal),
+    whole && getUsage({ bounds: before(whole, period), ...asked }, signal),
   ]);
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
   const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
@@ -149,11 +150,11 @@ function Report({ query, question }: ReportProps) {
       <UsageTable report={report} rows={rows} totals={totals} question={question} named={named} query={query} />
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
-        {report.next !== undefined && "There are more groups than one answer holds: those with the fewest allocated GPU-hours are left out. "}
+        {report.next !== undefined && `There are more groups than one answer holds: those with the fewest ${measure.label} GPU-hours are left out. `}
         {data.compared !== undefined && `Before: ${daysOf(data.compared.previous)}, beside the complete days ${daysOf(data.compared.whole)}. `}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
-        <a href={usageCsvUrl({ bounds, groups: [group.word], only })} download>
+        <a href={usageCsvUrl({ bounds, groups: [group.word], only, sortBy: measure.sortBy })} download>
           CSV
         </a>{" "}
         ·{" "}
@@ -375,14 +376,16 @@ type Figures = Omit<UsageRow, "group">;
 /** The columns of numbers with their labels: what was asked for comes first, so that a narrow screen shows it. */
 function numbersOf(row: Figures, measure: Measure, currency: string | null): (readonly [string, string])[] {
   const share = idleShare(row);
-  const pending = ["Pending GPU-hours", gpuHours(row.pendingGpuHours)] as const;
-  const isOfPending = measure.word === "pending";
+  const figures: Record<string, readonly [string, string]> = {
+    allocated: ["Allocated GPU-hours", gpuHours(row.allocatedGpuHours)],
+    idle: ["Idle", row.idleGpuHours === null ? "not measured" : gpuHours(row.idleGpuHours)],
+    share: ["Idle %", share === undefined ? "–" : percent(share)],
+    pending: ["Pending GPU-hours", gpuHours(row.pendingGpuHours)],
+  };
+  const { [measure.word]: first, ...others } = figures;
   return [
-    ...(isOfPending ? [pending] : []),
-    ["Allocated GPU-hours", gpuHours(row.allocatedGpuHours)],
-    ["Idle", row.idleGpuHours === null ? "not measured" : gpuHours(row.idleGpuHours)],
-    ["Idle %", share === undefined ? "–" : percent(share)],
-    ...(isOfPending ? [] : [pending]),
+    first!,
+    ...Object.values(others),
     ["CPU core-hours", gpuHours(row.cpuCoreHours)],
     ...(currency === null ? [] : [[currency, row.cost === null ? "–" : decimal(row.cost)] as const]),
   ];

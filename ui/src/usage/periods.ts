@@ -1,5 +1,6 @@
 /** What a usage report is about: whole UTC days, a group, what it is narrowed to, and the same number of days before. */
 
+import type { UsageQuery } from "../api/routes";
 import type { UsageRow } from "../api/shapes";
 
 const DAY_MS = 86_400_000;
@@ -61,12 +62,15 @@ export const USAGE_GROUPS: readonly UsageGroup[] = [
 export interface Measure {
   readonly word: string;
   readonly label: string;
+  /** The API's name of the figure. */
+  readonly sortBy: NonNullable<UsageQuery["sortBy"]>;
   readonly of: (row: Omit<UsageRow, "group">) => number;
 }
 
 export const MEASURES: readonly Measure[] = [
-  { word: "allocated", label: "allocated", of: (row) => row.allocatedGpuHours },
-  { word: "pending", label: "pending", of: (row) => row.pendingGpuHours },
+  { word: "allocated", label: "allocated", sortBy: "allocatedGpuHours", of: (row) => row.allocatedGpuHours },
+  { word: "idle", label: "idle", sortBy: "idleGpuHours", of: (row) => row.idleGpuHours ?? 0 },
+  { word: "pending", label: "pending", sortBy: "pendingGpuHours", of: (row) => row.pendingGpuHours },
 ];
 
 const DEFAULT_MEASURE = MEASURES[0]!;
@@ -109,9 +113,11 @@ export function narrowed([word, value]: Narrowing[number]): string {
   return value === "" ? `no ${label}` : `${label} ${value}`;
 }
 
+const TITLES: Readonly<Record<string, string>> = { idle: "Idle GPU-hours", pending: "Pending GPU-hours" };
+
 /** What a report is named, in the browser's tab too. */
 export function usageTitle(query: URLSearchParams): string {
-  const title = query.get("show") === "pending" ? "Pending GPU-hours" : "Usage";
+  const title = TITLES[query.get("show") ?? ""] ?? "Usage";
   const names = narrowing(query).map((each) => (each[0] === "project" && each[1] !== "" ? each[1] : narrowed(each)));
   return names.length === 0 ? title : `${title} of ${names.join(", ")}`;
 }

@@ -29,6 +29,7 @@ async def get_usage(call: Call) -> Answer:
         **_days(values["start"], values["end"], call.now),
         groups=tuple(values["groupBy"] or ()),
         predicates=parse_usage_filters(list(values["filterBy"] or ())),
+        sort_by=values["sortBy"],
         offset=0 if is_csv else values["offset"],
         limit=MAX_CSV_ROWS if is_csv else values["limit"],
     )

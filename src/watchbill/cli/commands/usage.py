@@ -20,6 +20,7 @@ from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_l
 from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
+    from watchbill.query import UsageSort
     from watchbill.responses.usage import UsageFigures, UsageReport, UsageRow
 
 TABLE_ROWS = 50
@@ -30,6 +31,25 @@ NOT_COMPLETE = (
     "Usage is being counted, for the first time or again: these figures are not complete."
 )
 _TIMES = frozenset({"day", "week", "month"})
+
+
+class SortBy(StrEnum):
+    """The figure of which the groups with the most come first."""
+
+    ALLOCATED = "allocated"
+    REQUESTED = "requested"
+    IDLE = "idle"
+    PENDING = "pending"
+    COST = "cost"
+
+
+_SORTS: dict[SortBy, "UsageSort"] = {
+    SortBy.ALLOCATED: "allocatedGpuHours",
+    SortBy.REQUESTED: "requestedGpuHours",
+    SortBy.IDLE: "idleGpuHours",
+    SortBy.PENDING: "pendingGpuHours",
+    SortBy.COST: "cost",
+}
 
 
 class UsageFormat(StrEnum):
@@ -101,6 +121,13 @@ async def usage(
             show_default=False,
         ),
     ] = None,
+    sort_by: Annotated[
+        SortBy,
+        typer.Option(
+            "--sort-by",
+            help="The figure whose largest come first; days, weeks and months stay in order.",
+        ),
+    ] = SortBy.ALLOCATED,
     compare: Annotated[
         bool,
         typer.Option(
@@ -126,7 +153,9 @@ async def usage(
         _check_comparison(groups, output)
     start = _moment("--since", since)
     end = None if until is None else _moment("--until", until)
-    report = await session.client.usage(start=start, end=end, groups=groups, filters=filters or ())
+    report = await session.client.usage(
+        start=start, end=end, groups=groups, filters=filters or (), sort_by=_SORTS[sort_by]
+    )
     is_compared = compare and report.accounted_until is not None
     comparison = (
         await _compare(session, report, groups, filters or (), by_months=parse_span(since) is None)

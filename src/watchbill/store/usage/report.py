@@ -9,7 +9,7 @@ import msgspec
 
 from watchbill.accounting import MILLIONTH_MS_PER_HOUR, SUMS, UsageKey
 from watchbill.prices import PriceList, Prices
-from watchbill.query import Predicate, Scope, UsageQuery
+from watchbill.query import Predicate, Scope, UsageQuery, UsageSort
 from watchbill.responses.usage import UsageFigures, UsageRow
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.usage.accounting import SETTLED_AFTER
@@ -43,6 +43,13 @@ listed without the others."""
 _OF_WORKLOADS = frozenset({"workload", "namespace"})
 """Groups that only the sums of single workloads know."""
 _TIMES = frozenset({"day", "week", "month"})
+_SORTS: Mapping[UsageSort, str] = {
+    "allocatedGpuHours": "allocated_gpu",
+    "requestedGpuHours": "requested_gpu",
+    "idleGpuHours": "idle_gpu",
+    "pendingGpuHours": "pending_gpu",
+    "cost": "cost",
+}
 _WINDOWED = frozenset({"day", "week"})
 _FIRST_WINDOW_DAYS = 7
 _JOINS = {
@@ -119,7 +126,7 @@ class UsagePage:
 async def usage_report(
     db: Database, scope: Scope, query: UsageQuery, prices: Prices | None, now: datetime
 ) -> UsagePage:
-    """Rows by most allocated GPU-hours, or in order of time where a group is one of time."""
+    """Rows by the most of `sort_by`, or in order of time where a group is one of time."""
     totals = _summed(scope, replace(query, groups=()), prices, now)
     sql = (
         f"SELECT {_AMOUNTS} FROM (SELECT {totals.sums} FROM {totals.source} "
@@ -309,7 +316,8 @@ def _order(query: UsageQuery, names: list[str]) -> str:
         for group, name in zip(query.groups, names, strict=False)
         if group in _TIMES
     ]
-    return ", ".join([*times, "allocated_gpu DESC", *(f"{name} NULLS LAST" for name in names)])
+    most = f"{_SORTS[query.sort_by]} DESC NULLS LAST"
+    return ", ".join([*times, most, *(f"{name} NULLS LAST" for name in names)])
 
 
 def _figures(row: Row) -> dict[str, Any]:
