@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.stream.derive_turns import (
+    AT_ONCE,
     BURST_SECONDS,
     BUSY_SHARE,
     LONG_SECONDS,
     MAX_REMEMBERED,
     WINDOW_SECONDS,
     DeriveTurns,
+    DueWorkloads,
 )
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.tracker import Tracker
@@ -110,6 +112,27 @@ def test_a_namespace_that_takes_much_time_is_reported() -> None:
     assert list(turns.seconds) == [name]
     assert (turns.busy(WINDOW_SECONDS) or "").endswith(f": {name}")
     assert turns.busy(2 * WINDOW_SECONDS) is None
+
+
+def test_a_look_at_what_waits_costs_as_much_as_there_are_namespaces() -> None:
+    """With a hundred thousand objects of one that paused each look held the loop for 0.12 s."""
+    waiting, asked = DueWorkloads(), []
+    for number in range(50_000):
+        waiting.put(f"a/{number}", "a", float(number))
+    waiting.put("b/0", "b", 7.0)
+
+    def may_begin(namespace: str) -> bool:
+        asked.append(namespace)
+        return True
+
+    assert waiting.due(7.5, may_begin) == [*(f"a/{number}" for number in range(8)), "b/0"]
+    assert len(waiting.due(60_000.0, may_begin)) == AT_ONCE + 1
+    assert waiting.due(60_000.0, lambda namespace: namespace == "b") == ["b/0"]
+    assert asked == ["a", "b"] * 2
+    for root in ("a/0", "b/0", "c/0"):
+        waiting.discard(root)
+    assert list(waiting.soonest()) == [("a", 1.0)]
+    assert ("b/0" in waiting, "a/1" in waiting, len(waiting)) == (False, True, 49_999)
 
 
 class Deriving:

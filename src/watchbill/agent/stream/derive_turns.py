@@ -5,8 +5,9 @@ to derive, and for half of the time at most. Pure: times are given.
 """
 
 import heapq
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 LONG_SECONDS = 0.1
 """A derivation that takes longer than this is followed by a pause of its namespace, as long as itself."""
@@ -19,6 +20,56 @@ BUSY_SHARE = 0.2
 MAX_REMEMBERED = 1_000
 """Namespaces, before those that took little are forgotten."""
 _SHOWN_NAMESPACES = 10
+AT_ONCE = 100
+"""Of a namespace's workloads that are due: as many as a round of some milliseconds each has time for."""
+
+
+class DueWorkloads:
+    """Workloads that wait to be derived, by namespace in the order of due times.
+
+    A look at them costs as much as there are namespaces, however many of one of them wait.
+    """
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, str] = {}
+        self._queues: dict[str, OrderedDict[str, float]] = {}
+
+    def __contains__(self, root: str) -> bool:
+        return root in self._namespaces
+
+    def __len__(self) -> int:
+        return len(self._namespaces)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._namespaces)
+
+    def put(self, root: str, namespace: str, at: float) -> None:
+        """One that does not wait yet. Times come in ascending order."""
+        self._namespaces[root] = namespace
+        self._queues.setdefault(namespace, OrderedDict())[root] = at
+
+    def discard(self, root: str) -> None:
+        namespace = self._namespaces.pop(root, None)
+        if namespace is not None:
+            queue = self._queues[namespace]
+            del queue[root]
+            if not queue:
+                del self._queues[namespace]
+
+    def due(self, until: float, may_begin: Callable[[str], bool]) -> list[str]:
+        """The oldest of each namespace that may begin."""
+        return [
+            root
+            for namespace, queue in self._queues.items()
+            if may_begin(namespace)
+            for root, at in islice(queue.items(), AT_ONCE)
+            if at <= until
+        ]
+
+    def soonest(self) -> Iterator[tuple[str, float]]:
+        """Each namespace, and when its first workload is due."""
+        for namespace, queue in self._queues.items():
+            yield namespace, next(iter(queue.values()))
 
 
 class DeriveTurns:

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from watchbill.agent.stream.derive_turns import DeriveTurns
+from watchbill.agent.stream.derive_turns import DeriveTurns, DueWorkloads
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.background import TimeSlice
 from watchbill.kinds.derive import Derived
@@ -69,7 +69,7 @@ class Tracker:
         self._clock = clock
         self._processor_seconds = processor_seconds
         self._source: RecordSource | None = None
-        self._dirty: dict[str, float] = {}
+        self._dirty = DueWorkloads()
         self._wake = asyncio.Event()
         self._aside: dict[str, asyncio.Task[None]] = {}
         """Workloads that a thread derives; one that is derived or deleted meanwhile is taken out."""
@@ -80,7 +80,8 @@ class Tracker:
 
     def on_change(self, root: str) -> None:
         if root not in self._dirty:
-            self._dirty[root] = asyncio.get_running_loop().time() + self._debounce_seconds
+            due_at = asyncio.get_running_loop().time() + self._debounce_seconds
+            self._dirty.put(root, self._namespace_of(root), due_at)
             self._wake.set()
 
     def before_delete(self, root: str) -> None:
@@ -167,25 +168,18 @@ class Tracker:
         await self._derive_roots([root for root in self._dirty if is_known(root)])
 
     async def _derive_due(self) -> None:
-        """The oldest of each namespace come first: the queue is in the order of due times."""
         now = asyncio.get_running_loop().time()
         soon = now + TOGETHER_SHARE * self._debounce_seconds
-        due = [
-            root
-            for root, at in self._dirty.items()
-            if at <= soon and self.turns.resumes_at(self._namespace_of(root)) <= now
-        ]
+        due = self._dirty.due(soon, lambda namespace: self.turns.resumes_at(namespace) <= now)
         await self._derive_roots(due, most_seconds=ROUND_SECONDS)
 
     def _seconds_until_due(self) -> float:
-        """0 where something is due; what is due later waits in the order of due times."""
-        now = asyncio.get_running_loop().time()
-        soonest = inf
-        for root, at in self._dirty.items():
-            soonest = min(soonest, max(at, self.turns.resumes_at(self._namespace_of(root))))
-            if at > now or soonest <= now:
-                break
-        return max(0.0, soonest - now)
+        """0 where something is due."""
+        soonest = min(
+            (max(at, self.turns.resumes_at(namespace)) for namespace, at in self._dirty.soonest()),
+            default=inf,
+        )
+        return max(0.0, soonest - asyncio.get_running_loop().time())
 
     async def _derive_roots(self, roots: Sequence[str], *, most_seconds: float = inf) -> None:
         """Those that nobody else has derived meanwhile, namespaces in turns."""
@@ -210,7 +204,7 @@ class Tracker:
             self.changed.set()
 
     def _begin_aside(self, root: str) -> None:
-        del self._dirty[root]
+        self._dirty.discard(root)
         if root in self._aside:
             self.on_change(root)
         else:
@@ -251,7 +245,7 @@ class Tracker:
         return self._aside.get(root) is asyncio.current_task()
 
     def _drop(self, root: str) -> None:
-        self._dirty.pop(root, None)
+        self._dirty.discard(root)
         self._aside.pop(root, None)
 
 
