@@ -1,5 +1,8 @@
 """What a round of accounting meets: silences, deletions just before them, and rounds that were cut off."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
 from uuid import UUID
 
 import pytest
@@ -10,9 +13,10 @@ from tests.store.test_usage_changes import FIRST, at, held, hours_by, observed, 
 from watchbill import maintenance
 from watchbill.protocol import Delete, Heartbeat
 from watchbill.store.ingest.stream import heartbeat_apply
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.usage import accounting
 from watchbill.store.usage.accounting import usage_account
+from watchbill.store.usage.rounds import usage_finish, usage_rebuild
 
 
 async def test_who_was_deleted_just_before_days_of_silence_is_accounted_to_the_end(
@@ -77,3 +81,31 @@ async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed
     await usage_account(db, 1, at(10 + 1 / 6))
     page = await report(db, "cluster")
     assert [(row.allocated_gpu_hours, row.gap_gpu_hours) for row in page.rows] == [(80, 0)]
+
+
+class RoundsBetween:
+    """A database on which another server finishes a round before each transaction of this one."""
+
+    def __init__(self, db: Database, now: datetime) -> None:
+        self.db = db
+        self.now = now
+        self.acquire = db.acquire
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: int) -> AsyncIterator[Connection]:
+        await usage_finish(self.db, tenant_id, self.now, None)
+        async with self.db.transaction(tenant_id) as connection:
+            yield connection
+
+
+async def test_a_round_that_ends_while_all_is_marked_does_not_pass_for_all(db: Database) -> None:
+    """What ended long before is accounted to its end, day by day."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(60)), now=at(60))
+    await observed(db, 240)
+    await usage_account(db, 1, at(240))
+    await usage_rebuild(RoundsBetween(db, at(240)), 1)  # type: ignore[arg-type]
+    assert (await report(db)).accounted_until is None
+    await usage_account(db, 1, at(240))
+    assert (await report(db)).totals.allocated_gpu_hours == 8 * 60

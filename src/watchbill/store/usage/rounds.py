@@ -12,6 +12,7 @@ _MARK = datetime(1970, 1, 1, tzinfo=UTC)
 _MARK_ROWS = 1000
 _LAST_ROUND = "SELECT last_at FROM upkeep WHERE task = $1"
 ACCOUNTING_LOCK = 0x777573  # any number that only this uses
+_LOCK = "SELECT pg_advisory_xact_lock($2, $1)"
 _IS_MARKED = "EXISTS (SELECT 1 FROM usage_state WHERE tenant_id = $1 AND rewind_at <= $2)"
 
 
@@ -38,7 +39,8 @@ async def usage_finish(db: Database, tenant_id: int, now: datetime, last: dateti
     Unless since `last`, the round before, another one was finished, or all was to be accounted anew.
     """
     task = f"usage {tenant_id}"
-    async with db.acquire(tenant_id) as connection:
+    async with db.transaction(tenant_id) as connection:
+        await connection.execute(_LOCK, tenant_id, ACCOUNTING_LOCK)
         if last is not None:
             await connection.execute(
                 "UPDATE upkeep SET last_at = $2 WHERE task = $1 AND last_at = $3", task, now, last
@@ -57,14 +59,12 @@ async def usage_rebuild(db: Database, tenant_id: int) -> int:
     comes its sums stay as they were; those of workloads that are gone altogether stay for good. Returns how
     many workloads are to be accounted.
     """
-    async with db.acquire(tenant_id) as connection:
-        await connection.execute("DELETE FROM upkeep WHERE task = $1", f"usage {tenant_id}")
     marked, after = 0, UUID(int=0)
     while True:
         async with db.transaction(tenant_id) as connection:
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock($1, $2)", ACCOUNTING_LOCK, tenant_id
-            )
+            await connection.execute(_LOCK, tenant_id, ACCOUNTING_LOCK)
+            # A round that saw none of these marks may have been finished since the ones before.
+            await connection.execute("DELETE FROM upkeep WHERE task = $1", f"usage {tenant_id}")
             ids = [
                 row["workload_id"]
                 for row in await connection.fetch(
