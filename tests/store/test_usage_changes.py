@@ -299,6 +299,10 @@ async def test_who_has_the_id_of_another_clusters_workload_changes_nothing_of_it
     await observed(db, 40)
     await usage_account(db, 1, at(40))
     assert await hours_by(db, "cluster") == {("cluster-1",): 80}
+    await seen(hostile, 41, 4)
+    await observed(db, 50)
+    await usage_account(db, 1, at(50))
+    await assert_sums_are_those_of_the_days(db)
 
 
 class Life:
