@@ -41,6 +41,7 @@ _PASSWORD_OPTIONS = {
         [
             "zip",
             "unzip",
+            "p4",
             "sqlcmd",
             "bcp",
             "ipmitool",
