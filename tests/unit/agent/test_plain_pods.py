@@ -180,14 +180,30 @@ def test_an_agent_that_starts_anew_knows_a_group_by_a_first_pod_that_is_gone(is_
     assert not filled.cache.owner_tree.entries
 
 
-def test_a_first_pod_that_is_there_stays_the_first_after_a_restart_though_it_is_not_the_oldest() -> (
-    None
-):
-    filled = Filled()
-    filled.cache.restore_pod_groups([known(member(1), member(0), member(2))])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_first_pod_that_is_there_stays_the_first_after_a_restart_though_it_is_not_the_oldest(
+    is_late: bool,
+) -> None:
+    filled = listed() if is_late else Filled()
+    if not is_late:
+        filled.cache.restore_pod_groups([known(member(1), member(0), member(2))])
     filled.put(member(0), member(1), member(2))
+    if is_late:
+        filled.cache.restore_pod_groups([known(member(1), member(0), member(2))])
     filled.cache.mark_listed(POD)
     assert list(filled.cache.owner_tree.groups) == [root_uid(member(1))]
+
+
+def test_a_first_pod_that_went_before_the_server_could_be_reached_stays_the_first() -> None:
+    filled = listed()
+    filled.put(*(member(number) for number in range(3)))
+    filled.remove(member(0))
+    filled.cache.restore_pod_groups([])
+    filled.put(member(1, reason="Seen again"))
+    assert list(filled.cache.owner_tree.groups) == [root_uid(member(0))]
+    assert filled.listener.deleted == []
+    filled.cache.restore_pod_groups([known(member(5), member(1))])
+    assert list(filled.cache.owner_tree.groups) == [root_uid(member(5))], "the server knows better"
 
 
 def test_a_first_pod_stands_for_one_group_and_for_none_that_it_has_left() -> None:

@@ -53,11 +53,11 @@ class PlainPods:
         self._known = {str(pod): root for root in known for pod in (root.id, *root.pods)}
 
     def arrange(self, alive: Container[str]) -> tuple[tuple[str, ...], list[Pod]]:
-        """All pods are known: those that stand below another from now on, and firsts that are gone.
+        """All pods are known: those that stand elsewhere from now on, and firsts that are gone.
 
         The first is who the server knows as such, else the oldest. `alive`: all objects that are there.
         """
-        self._is_listed = True
+        was_listed, self._is_listed = self._is_listed, True
         known = self._known_roots()
         moved: list[str] = []
         gone: list[Pod] = []
@@ -68,7 +68,10 @@ class PlainPods:
             elif root is not None and str(root.id) not in alive:
                 first = _Age(root.created_at, root.name, str(root.id))
                 gone.append(_read_gone(first, group.namespace))
+            elif was_listed:
+                continue  # below the first that it had then, which may have gone since
             if first.uid != members.root or len(members.parents) < len(members.ages) - 1:
+                moved += [first.uid] if first.uid in members.parents else []
                 moved += members.place_below(first)
         return tuple(moved), gone
 
