@@ -2,9 +2,10 @@
 
 import { useState } from "preact/hooks";
 import { getPods, PODS_SHOWN } from "../api/routes";
-import type { Pod, PodContainer, Workload } from "../api/shapes";
+import type { Pod, Workload } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { count } from "../model/format";
+import { lastExit, podStatus, troubledFirst } from "../model/pods";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
 import { Age, Instant } from "../components/instant";
@@ -42,7 +43,7 @@ export function Pods({ workload }: { readonly workload: Workload }) {
             </tr>
           </thead>
           <tbody>
-            {data.pods.map((pod) => (
+            {troubledFirst(data.pods).map((pod) => (
               <PodRow key={pod.id} pod={pod} />
             ))}
           </tbody>
@@ -101,22 +102,4 @@ function PodRow({ pod }: { readonly pod: Pod }) {
       <td>{pod.deletedAt === undefined ? <Age since={pod.createdAt} /> : <Instant at={pod.deletedAt} />}</td>
     </tr>
   );
-}
-
-/** The reason where something is wrong, else the phase, as kubectl has it. */
-export function podStatus(pod: Pod): string {
-  if (pod.isTerminating === true && pod.deletedAt === undefined) return "Terminating";
-  return pod.reason ?? pod.k8sPhase;
-}
-
-/** How a container ended, a failed one first; that of a container that runs is of the time before. */
-export function lastExit(containers: readonly PodContainer[]): string {
-  const ends = containers.map((container) =>
-    container.state === "terminated"
-      ? { code: container.exitCode, reason: container.reason }
-      : { code: container.lastExitCode, reason: container.lastReason },
-  );
-  const known = ends.filter((end) => end.code !== undefined);
-  const end = known.find((each) => each.code !== 0) ?? known[0];
-  return end === undefined ? "–" : `${end.reason ?? "Error"} (${end.code})`;
 }
