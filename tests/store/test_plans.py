@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,6 +13,7 @@ from bench.rows import fill_million
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.records import START
 from watchbill.query import POD_FIELDS, PodQuery, Scope, WorkloadQuery, parse_pod_filters
+from watchbill.store.fleet.fleet import AT_INSTANTS, COUNTS
 from watchbill.store.workloads.page import page_statement
 from watchbill.store.workloads.pods import pod_count_statement, pod_page_statement
 from watchbill.store.workloads.search import trigrams
@@ -115,6 +117,35 @@ async def test_pods_are_counted_without_reading_them(
     plan = await explained(connection, *pod_count_statement(SCOPE, query, START))
     assert re.search(r"Index Only Scan using \w+ on workload_pod p", plan), plan
     assert "Heap Scan" not in plan, plan
+
+
+SERIES = """
+INSERT INTO fleet_cluster (tenant_id, at, cluster_id)
+SELECT 1, $1::timestamptz + n * interval '5 minutes', md5(k::text)::uuid
+FROM generate_series(1, 300) AS n, generate_series(1, 2) AS k
+"""
+SERIES_OF_PROJECTS = f"""
+INSERT INTO fleet_project (tenant_id, at, cluster_id, project_id, department_id, failed_in_day,
+    {", ".join(COUNTS)})
+SELECT tenant_id, at, cluster_id, n, 1, 0{", 0" * len(COUNTS)}
+FROM fleet_cluster, generate_series(1, 8) AS n
+"""
+
+
+async def test_an_instant_of_the_series_is_looked_up(connection: asyncpg.Connection) -> None:
+    """Before the tables are analyzed: row security lets no condition into an index that it knows nothing of."""
+    async with connection.transaction():
+        await connection.execute(SERIES, START)
+        await connection.execute(SERIES_OF_PROJECTS)
+        await connection.execute(
+            "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+        )
+        instants = [START + number * timedelta(minutes=5) for number in range(1, 289)]
+        sql = f"SELECT count(*) FROM {AT_INSTANTS} WHERE c.tenant_id = $1 AND c.at = ANY($2)"
+        plan = await explained(connection, sql, [1, instants])
+    condition = re.search(r"fleet_project w .*\n\s+Index Cond: .*", plan)
+    assert condition is not None, plan
+    assert "at = CASE" in condition.group(), plan
 
 
 async def explained(connection: asyncpg.Connection, sql: str, parameters: list[Any]) -> str:

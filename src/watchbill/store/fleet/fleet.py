@@ -18,7 +18,7 @@ import msgspec
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.responses.fleet import FleetGpus, FleetMoment, FleetPending
-from watchbill.store.organisation.series import quota_record
+from watchbill.store.organisation.series import COUNTED_AT, quota_record
 from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
 from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
 from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
@@ -132,7 +132,7 @@ ROWS_PER_INSTANT = 1_000
 LONGEST_STEP = timedelta(days=1)
 AT_INSTANTS = (
     "fleet_cluster c JOIN fleet_project w ON w.tenant_id = c.tenant_id "
-    "AND w.at = coalesce(c.counted_at, c.at) AND w.cluster_id = c.cluster_id"
+    f"AND w.at = {COUNTED_AT} AND w.cluster_id = c.cluster_id"
 )
 """The rows of projects that count at an instant `c.at`."""
 WRITE_TIMEOUT_SECONDS = 60

@@ -31,6 +31,9 @@ _PURGE = (
     "DELETE FROM queue_quota q WHERE q.tenant_id = $1 AND q.at < $2 AND EXISTS (SELECT FROM queue_quota n "
     "WHERE n.tenant_id = $1 AND n.unit = q.unit AND n.id = q.id AND n.at > q.at AND n.at <= $2)"
 )
+COUNTED_AT = "CASE WHEN c.counted_at IS NULL THEN c.at ELSE c.counted_at END"
+"""When the projects of an instant `c.at` were counted. Not coalesce: row security keeps it out of conditions on
+an index, and every row of the series would be read for every instant."""
 _READ = (
     "SELECT n.at, min(q.gpu_quota) AS gpu_quota, min(q.cpu_quota) AS cpu_quota, "
     "min(q.memory_quota) AS memory_quota, coalesce(sum(f.allocated_gpu), 0) AS allocated_gpu, "
@@ -41,7 +44,7 @@ _READ = (
     "JOIN fleet_cluster c ON c.tenant_id = $1 AND c.at = n.at AND c.cluster_id = $3 "
     "LEFT JOIN LATERAL (SELECT * FROM queue_quota h WHERE h.tenant_id = $1 AND h.unit = '{unit}' "
     "AND h.id = $4 AND h.at <= n.at ORDER BY h.at DESC LIMIT 1) AS q ON true "
-    "LEFT JOIN fleet_project f ON f.tenant_id = $1 AND f.at = coalesce(c.counted_at, c.at) "
+    f"LEFT JOIN fleet_project f ON f.tenant_id = $1 AND f.at = {COUNTED_AT} "
     "AND f.cluster_id = $3 AND f.{unit}_id = ANY($5::int[]) GROUP BY n.at ORDER BY n.at"
 )
 
