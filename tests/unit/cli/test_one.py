@@ -354,10 +354,15 @@ async def test_clusters() -> None:
     async with FakeServer(clusters=[cluster(), troubled]).running() as watchbill:
         outcome = await watchbill("clusters")
         names = await watchbill("clusters", "-o", "name")
+        wide = await watchbill("clusters", "-o", "wide")
         administered = await watchbill("admin", "cluster", "list")
         as_json = await watchbill("clusters", "-o", "json")
     lines = outcome.out.splitlines()
     assert lines[1].split()[:2] == ["west", "connected"]
+    assert [text.splitlines()[0].split()[-1] for text in (outcome.out, wide.out)] == [
+        "PROBLEMS",
+        "ID",
+    ]
     assert lines[2].split()[:2] == ["east", "disconnected"]
     assert outcome.err.splitlines() == [
         "note: cluster east: cannot be read (forbidden): RayJob, RayCluster. no\\x1b right",

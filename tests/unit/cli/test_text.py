@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watchbill.cli.commands.why import pending_lines
 from watchbill.cli.output.terminal import Cell, Terminal, padded, safe, table_lines, visible, width
 
 
@@ -87,3 +88,17 @@ def test_colour_is_outside_the_padding_and_never_in_plain_output() -> None:
         "Ok       y",
     ]
     assert table_lines(None, rows, Terminal())[0] == "Failed   x"
+
+
+def test_a_reason_that_does_not_fit_stands_below_its_line() -> None:
+    rows = [["llama-sft-1", "vision", "Too few GPUs are free in pool a100"], ["b", "c", "No quota"]]
+    headers = ["NAME", "PROJECT", "REASON"]
+    assert list(pending_lines(headers, rows, Terminal(columns=30))) == [
+        "NAME          PROJECT",
+        "llama-sft-1   vision",
+        "    Too few GPUs are free in …",
+        "b             c",
+        "    No quota",
+    ]
+    assert list(pending_lines(None, rows[1:], Terminal(columns=30))) == ["b   c   No quota"]
+    assert list(pending_lines(None, rows, Terminal())) == table_lines(None, rows, Terminal())

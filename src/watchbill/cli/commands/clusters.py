@@ -48,7 +48,7 @@ class ClusterFormat(StrEnum):
 
 _COLUMNS = (
     *("name", "state", "lastContactAt", "workloads", "nodes", "gpus", "kubernetesVersion"),
-    *("agentVersion", "problems", "id"),
+    *("agentVersion", "problems"),
 )
 
 
@@ -102,8 +102,12 @@ async def clusters(
         note_no_cluster(session.terminal, registered)
         return
     now = session.now()
-    rows = [_row(cluster, now) for cluster in registered]
-    for line in table_lines(None if no_headers else header_row(*_COLUMNS), rows, session.terminal):
+    is_wide = output is ClusterFormat.WIDE
+    columns = (*_COLUMNS, "id") if is_wide else _COLUMNS
+    rows = [
+        [*_row(cluster, now), *([str(cluster.id)] if is_wide else [])] for cluster in registered
+    ]
+    for line in table_lines(None if no_headers else header_row(*columns), rows, session.terminal):
         session.terminal.print(line)
     for cluster in registered:
         for problem in (*_problems(cluster, now), *_capacity_notes(cluster)):
@@ -122,7 +126,6 @@ def _row(cluster: "Cluster", now: datetime) -> list[Cell | str]:
         cluster.kubernetes_version or NONE,
         cluster.agent_version or NONE,
         format_count(len(_problems(cluster, now))),
-        str(cluster.id),
     ]
 
 

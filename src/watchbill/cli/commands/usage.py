@@ -341,11 +341,11 @@ def _print_notes(
         _print_comparison(session, report, comparison)
     if report.price_note is not None:
         session.terminal.note(f"Prices: {report.price_note}")
-    if report.currency is not None and totals.unpriced_gpu_hours:
+    if report.currency is not None and round(totals.unpriced_gpu_hours, 1):
         session.terminal.note(f"{totals.unpriced_gpu_hours:,.1f} GPU-hours have no price.")
-    if totals.unmeasured_gpu_hours:
+    if round(totals.unmeasured_gpu_hours, 1):
         session.terminal.note(f"{totals.unmeasured_gpu_hours:,.1f} GPU-hours were not measured.")
-    if totals.gap_gpu_hours:
+    if round(totals.gap_gpu_hours, 1):
         session.terminal.note(
             f"Not counted: {totals.gap_gpu_hours:,.1f} GPU-hours in times when no agent observed the cluster."
         )

@@ -4,7 +4,7 @@ Without a name: everything that is pending and the reason of each, the longest p
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from watchbill.cli.output.terminal import (
     Terminal,
     safe,
     table_lines,
+    width,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def why(
 ) -> None:
     """Explain why a workload is pending, with the evidence; or show its status.
 
-    Without a name: all pending workloads, one line each with the reason, the longest pending first.
+    Without a name: all pending workloads, each with the reason, the longest pending first.
     """
     import asyncio
 
@@ -146,12 +147,30 @@ async def print_pending(
         for workload in workloads
     ]
     headers = [HEADERS[member] for member in _TABLE] if has_headers else None
-    for line in table_lines(headers, rows, terminal):
+    for line in pending_lines(headers, rows, terminal):
         terminal.print(line)
     note_stale_clusters(terminal, view, workloads)
     if len(workloads) >= shown and (count := await client.workload_count(selection)) > shown:
         terminal.note(f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)")
     terminal.note("hint: `watchbill why NAME` shows the evidence")
+
+
+def pending_lines(
+    headers: list[str] | None, rows: Sequence[Row], terminal: Terminal
+) -> Iterator[str]:
+    """The reason, which stands last, goes below its row where a terminal has no room for it beside: cut to a
+    few letters it says nothing."""
+    whole = table_lines(headers, rows, Terminal())
+    if terminal.columns is None or max(map(width, whole)) <= terminal.columns:
+        yield from table_lines(headers, rows, terminal)
+        return
+    lines = table_lines(headers and headers[:-1], [row[:-1] for row in rows], terminal)
+    if headers is not None:
+        yield lines.pop(0)
+    reasons = table_lines(None, [row[-1:] for row in rows], terminal, indent="    ")
+    for line, reason in zip(lines, reasons, strict=True):
+        yield line
+        yield reason
 
 
 def evidence(workload: "WorkloadResponse") -> dict[str, Any]:
