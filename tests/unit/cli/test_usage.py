@@ -5,6 +5,7 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -114,11 +115,13 @@ async def test_days_without_gpus_are_told_in_one_sentence() -> None:
     async with FakeServer(usage=answer(totals=nothing)).running() as watchbill:
         none = (await watchbill("usage")).err.splitlines()
         compared = (await watchbill("usage", "--compare")).err
+        by_id = (await watchbill("usage", "--filter", f"workload=={UUID(int=1)}")).err
     async with FakeServer(
         usage=answer(totals=nothing | {"pendingGpuHours": 2.0})
     ).running() as watchbill:
         pending = (await watchbill("usage")).err.splitlines()
     assert none[0].startswith("No GPU was allocated or requested from 2026-11-")
+    assert "hint: usage finds workloads by name, not by id" in by_id
     assert pending[0].startswith("No GPU was allocated from 2026-11-")
     assert not any("0.0 GPU-hours" in line for line in (*none, *pending, compared))
     assert ": none.\n" in compared

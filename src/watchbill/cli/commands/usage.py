@@ -1,5 +1,6 @@
 """`usage`: GPU-hours over days, by project, owner or any other group."""
 
+import re
 from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from watchbill.responses.usage import UsageFigures, UsageReport, UsageRow
 
 TABLE_ROWS = 50
+_WORKLOAD_ID = re.compile(r"workload==[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DAY = timedelta(days=1)
 _HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
 NOT_YET = "No usage is recorded yet; the first figures appear within 15 minutes."
@@ -175,7 +177,7 @@ async def usage(
         return
     is_wide = output is UsageFormat.WIDE
     _print_table(session, report, groups, comparison, no_headers=no_headers, is_wide=is_wide)
-    _print_notes(session, report, comparison)
+    _print_notes(session, report, comparison, filters or ())
     await _note_silent_clusters(session, report)
 
 
@@ -321,7 +323,10 @@ def _change(now: float, before: float) -> list[str]:
 
 
 def _print_notes(
-    session: CommandContext, report: "UsageReport", comparison: Comparison | None
+    session: CommandContext,
+    report: "UsageReport",
+    comparison: Comparison | None,
+    filters: Sequence[str],
 ) -> None:
     """Of all rows together, and of what is not counted. Before all is accounted no sum is known: no 0."""
     if report.accounted_until is None:
@@ -337,6 +342,11 @@ def _print_notes(
     else:
         held = "allocated" if totals.pending_gpu_hours else "allocated or requested"
         session.terminal.note(f"No GPU was {held} {days}.")
+        if any(_WORKLOAD_ID.fullmatch(each) for each in filters):
+            session.terminal.note(
+                "hint: usage finds workloads by name, not by id; "
+                "`--by workload,project,cluster` distinguishes those of one name"
+            )
     if comparison is not None:
         _print_comparison(session, report, comparison)
     if report.price_note is not None:
