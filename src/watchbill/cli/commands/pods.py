@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec.structs import replace
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
@@ -138,7 +137,11 @@ def failing_first(listed: "PodsResponse", most: int | None) -> "PodsResponse":
     """What has not gone well before the rest, each by creation: in a workload of thousands it may come last."""
     ordered = sorted(listed.pods, key=lambda pod: not is_failing(pod))
     is_cut = most is not None and len(ordered) > most
-    return replace(listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None)
+    import msgspec
+
+    return msgspec.structs.replace(
+        listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None
+    )
 
 
 def is_failing(pod: "PodResponse") -> bool:
