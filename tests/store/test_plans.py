@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -13,7 +14,8 @@ from bench.rows import fill_million
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.records import START
 from watchbill.query import POD_FIELDS, PodQuery, Scope, WorkloadQuery, parse_pod_filters
-from watchbill.store.fleet.fleet import AT_INSTANTS, COUNTS
+from watchbill.store.fleet.fleet import _RECORD_CLUSTERS, AT_INSTANTS, COUNTS
+from watchbill.store.usage.accounting import _PHASES, _STEPS
 from watchbill.store.workloads.page import page_statement
 from watchbill.store.workloads.pods import pod_count_statement, pod_page_statement
 from watchbill.store.workloads.search import trigrams
@@ -146,6 +148,31 @@ async def test_an_instant_of_the_series_is_looked_up(connection: asyncpg.Connect
     condition = re.search(r"fleet_project w .*\n\s+Index Cond: .*", plan)
     assert condition is not None, plan
     assert "at = CASE" in condition.group(), plan
+
+
+@pytest.mark.parametrize(("history", "begins"), [(_STEPS, "at >="), (_PHASES, "number >=")])
+async def test_a_round_of_accounting_reads_no_more_of_a_life_than_is_new(
+    connection: asyncpg.Connection, history: str, begins: str
+) -> None:
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+        )
+        plan = await explained(connection, history, [1, [UUID(int=1)], [START], [START], 100])
+    conditions = re.findall(r"Index Cond: .*", plan)
+    assert any(begins in each for each in conditions), plan
+
+
+async def test_recording_an_instant_reads_no_others(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
+        )
+        parameters = [1, START, [UUID(int=1)], [0], [START]]
+        plan = await explained(connection, _RECORD_CLUSTERS, parameters)
+    condition = re.search(r"fleet_project w.*\n\s+Index Cond: .*", plan)
+    assert condition is not None, plan
+    assert "at =" in condition[0], plan
 
 
 async def explained(connection: asyncpg.Connection, sql: str, parameters: list[Any]) -> str:

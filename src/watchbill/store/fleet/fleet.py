@@ -325,7 +325,8 @@ def _step_of(project_rows: int) -> timedelta:
 _RECORD_CLUSTERS = (
     "INSERT INTO fleet_cluster (tenant_id, at, cluster_id, gpu, counted_at, project_rows) "
     "SELECT $1, $2, n.id, n.gpu, n.counted_at, (SELECT count(*) FROM fleet_project w "
-    "WHERE w.tenant_id = $1 AND w.at = coalesce(n.counted_at, $2) AND w.cluster_id = n.id) "
+    "WHERE w.tenant_id = $1 AND w.cluster_id = n.id "
+    "AND w.at = CASE WHEN n.counted_at IS NULL THEN $2 ELSE n.counted_at END) "  # as `COUNTED_AT`
     "FROM unnest($3::uuid[], $4::bigint[], $5::timestamptz[]) AS n(id, gpu, counted_at)"
 )
 

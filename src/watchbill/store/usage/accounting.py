@@ -77,17 +77,19 @@ WHERE tenant_id = $1 AND is_silence AND to_at > $2
 _STEPS = """
 SELECT u.* FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 CROSS JOIN LATERAL (SELECT * FROM usage_step u WHERE u.tenant_id = $1 AND u.workload_id = n.id
-    AND u.at < n.stop AND u.at >= coalesce((SELECT max(at) FROM usage_step
-    WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start), n.start)
+    AND u.at < n.stop AND u.at >= (SELECT coalesce(max(at), n.start) FROM usage_step
+    WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start)
     ORDER BY u.at LIMIT $5) AS u
 ORDER BY u.workload_id, u.at LIMIT $5
 """
+"""From the step in force at the start on. Around the inner query a coalesce would be no condition on the index,
+because of row security, and each round would read all steps of a life."""
 _PHASES = """
 SELECT n.id AS workload_id, t.at, t.phase
 FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 CROSS JOIN LATERAL (SELECT at, phase, number FROM phase_transition t WHERE t.tenant_id = $1
-    AND t.workload_id = n.id AND t.at < n.stop AND t.number >= coalesce((SELECT max(number)
-    FROM phase_transition WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start), 0)
+    AND t.workload_id = n.id AND t.at < n.stop AND t.number >= (SELECT coalesce(max(number), 0)
+    FROM phase_transition WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start)
     ORDER BY t.number LIMIT $5) AS t
 ORDER BY n.id, t.number LIMIT $5
 """
