@@ -19,7 +19,7 @@ from watchbill.cli.output.humanize import (
     plural,
     sparkline,
 )
-from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, safe, table_lines
+from watchbill.cli.output.terminal import TABLE_DOCUMENTS, TableFormat, safe, table_lines
 from watchbill.errors import NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def end_of_use(workload: "WorkloadResponse | PodResponse") -> datetime:
 async def top_workload(
     session: CommandContext,
     name: str,
-    output: AnswerFormat,
+    output: TableFormat,
     *,
     pod_name: str | None = None,
     scope: LookupScope,
@@ -151,8 +151,8 @@ async def top_workload(
     pod_id = None if pod is None else pod.id
     end = end_of_use(shown)
     usage = await usage_series(client, workload.id, types, end=end, pod_id=pod_id)
-    if output in DOCUMENTS:
-        terminal.write(DOCUMENTS[output](_last_values(shown, usage)))
+    if output in TABLE_DOCUMENTS:
+        terminal.write(TABLE_DOCUMENTS[output](_last_values(shown, usage)))
         return
     terminal.print(_headline(workload) if pod is None else _pod_headline(pod))
     if not any(is_known(values) for values in usage.values()):

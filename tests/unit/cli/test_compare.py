@@ -1,5 +1,7 @@
 """`compare`: workloads side by side, for people and for programs."""
 
+import csv
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -61,6 +63,11 @@ async def test_programs_get_the_api_s_names() -> None:
     assert first["use"] == {"GPU_UTILIZATION": 45.0}
     assert first["usage"]["pendingGpuHours"] == 8.0
     assert (second["name"], second["usage"]) == ("llama-sft-2", None)
+    async with server().running() as watchbill:
+        outcome = await watchbill("compare", "llama-sft-1", str(UUID(int=2)), "-o", "csv")
+    first, second = csv.DictReader(io.StringIO(outcome.out))
+    assert (first["phaseSeconds.Running"], first["usage.pendingGpuHours"]) == ("3600", "8.0")
+    assert (second["name"], second["usage"]) == ("llama-sft-2", "")
 
 
 @pytest.mark.parametrize("names", [["one"], [str(n) for n in range(6)]])

@@ -1,11 +1,16 @@
 """`events`: Kubernetes' events of a workload, and its phases."""
 
+import csv
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from tests.fixtures.command_line import CLUSTER_ID, FakeServer, aged, document
+from watchbill.cli.output.terminal import csv_document
 
 
 def ago(minutes: int) -> str:
@@ -71,3 +76,44 @@ async def test_describe_shows_the_sections_that_are_chosen() -> None:
     assert "FailedScheduling" in chosen.out
     assert "It waits." not in chosen.out.split("Events\n")[1]
     assert sections(without.out) == {"Phase", "Resources"}
+
+
+def test_a_document_as_csv_has_a_column_for_each_member() -> None:
+    first = {
+        "id": 1,
+        "name": "=x",
+        "a": {"b": 1.5},
+        "tags": ["p", "q"],
+        "many": [{"k": 1}],
+        "ok": True,
+    }
+    second = {"id": 2, "name": None, "more": "2026-11-30T08:00:00Z", "tags": []}
+    assert csv_document({"rows": [first, second]}).decode().splitlines() == [
+        "id,name,a.b,tags,many,ok,more",
+        """1,'=x,1.5,"p, q","[{""k"":1}]",true,""",
+        "2,,,,,,2026-11-30T08:00:00Z",
+    ]
+    assert csv_document(second).decode().splitlines() == [
+        "id,name,more,tags",
+        "2,,2026-11-30T08:00:00Z,",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "member"),
+    [
+        ("events llama-sft-1", "records"),
+        ("why", "workloads"),
+        ("top", "workloads"),
+        ("clusters", "clusters"),
+    ],
+)
+async def test_csv_has_the_rows_of_the_json(command: str, member: str) -> None:
+    records = [event(2), phase(131, "Pending", "It waits.")]
+    server = FakeServer(live=[document(aged(1)), document(aged(2))], records=records, counts=[2])
+    async with server.running() as watchbill:
+        as_json = await watchbill(*command.split(), "-o", "json")
+        as_csv = await watchbill(*command.split(), "-o", "csv")
+    rows = list(csv.DictReader(io.StringIO(as_csv.out)))
+    assert len(rows) == len(json.loads(as_json.out)[member]) > 0
+    assert None not in rows[0]

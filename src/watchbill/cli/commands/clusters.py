@@ -23,7 +23,7 @@ from watchbill.cli.output.humanize import (
     format_number,
     plural,
 )
-from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, Cell, safe, table_lines
+from watchbill.cli.output.terminal import PHASE_COLOURS, TABLE_DOCUMENTS, Cell, safe, table_lines
 
 if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster, HeldDeletions
@@ -43,6 +43,7 @@ class ClusterFormat(StrEnum):
     WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
+    CSV = "csv"
     NAME = "name"
 
 
@@ -91,8 +92,8 @@ async def clusters(
 ) -> None:
     """List clusters: connection state, workloads, capacity, and what their agents cannot read."""
     registered = await session.client.clusters()
-    if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output]({"clusters": registered}))
+    if output in TABLE_DOCUMENTS:
+        session.terminal.write(TABLE_DOCUMENTS[output]({"clusters": registered}))
         return
     if output is ClusterFormat.NAME:
         for cluster in registered:

@@ -27,7 +27,13 @@ from watchbill.cli.output.humanize import (
     format_known,
     format_number,
 )
-from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, AnswerFormat, Cell, table_lines
+from watchbill.cli.output.terminal import (
+    PHASE_COLOURS,
+    TABLE_DOCUMENTS,
+    Cell,
+    TableFormat,
+    table_lines,
+)
 from watchbill.cli.workload_use import (
     USE_METRICS,
     USE_TYPES,
@@ -75,7 +81,7 @@ class Compared:
 async def compare(
     session: CommandContext,
     names: Names,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -98,9 +104,9 @@ async def compare(
     compared = await asyncio.gather(
         *(_load(session.client, document.workload, view.now) for document in documents)
     )
-    if output in DOCUMENTS:
+    if output in TABLE_DOCUMENTS:
         session.terminal.write(
-            DOCUMENTS[output]({"workloads": [_document(each) for each in compared]})
+            TABLE_DOCUMENTS[output]({"workloads": [_document(each) for each in compared]})
         )
         return
     headers = [*header_row("name"), *(each.workload.name for each in compared)]

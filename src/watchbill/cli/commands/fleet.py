@@ -21,10 +21,10 @@ from watchbill.cli.output.humanize import (
     sparkline,
 )
 from watchbill.cli.output.terminal import (
-    DOCUMENTS,
     PHASE_COLOURS,
-    AnswerFormat,
+    TABLE_DOCUMENTS,
     Cell,
+    TableFormat,
     table_lines,
 )
 
@@ -59,7 +59,7 @@ _SERIES = (
 @server_command
 async def fleet(
     session: CommandContext,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     hours: Annotated[
         int, typer.Option(min=1, max=MAX_HOURS, help="How many hours the series goes back.")
     ] = 24,
@@ -70,8 +70,10 @@ async def fleet(
     """
     end = datetime.now(UTC)
     answer = await session.client.fleet(start=end - timedelta(hours=hours), end=end)
-    if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](answer))
+    if output in TABLE_DOCUMENTS:
+        is_csv = output is TableFormat.CSV
+        document = {"series": answer.series} if is_csv else answer
+        session.terminal.write(TABLE_DOCUMENTS[output](document))
         return
     _print_now(session, answer)
     _print_series(session, answer, end, hours)

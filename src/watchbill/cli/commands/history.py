@@ -17,11 +17,11 @@ from watchbill.cli.output.humanize import (
     format_time,
 )
 from watchbill.cli.output.terminal import (
-    DOCUMENTS,
     PHASE_COLOURS,
-    AnswerFormat,
+    TABLE_DOCUMENTS,
     Cell,
     Row,
+    TableFormat,
     safe,
     table_lines,
 )
@@ -40,7 +40,7 @@ PHASE_COLUMNS = ("phase", "startedAt", "lasted", "message")
 async def history(
     session: CommandContext,
     name: options.Named,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -50,8 +50,8 @@ async def history(
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = (await find_workload(session.client, name, scope)).workload
     answer = await session.client.history(workload.id)
-    if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](answer))
+    if output in TABLE_DOCUMENTS:
+        session.terminal.write(TABLE_DOCUMENTS[output](answer))
         return
     now = session.now()
     headers = None if no_headers else header_row(*PHASE_COLUMNS)
@@ -103,7 +103,7 @@ EVENT_COLUMNS = ("age", "type", "reason", "object", "count", "message")
 async def events(
     session: CommandContext,
     name: options.Named,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -118,10 +118,10 @@ async def events(
 
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = (await find_workload(session.client, name, scope)).workload
-    most = limit or (PAGE if output in DOCUMENTS else SHOWN_EVENTS)
+    most = limit or (PAGE if output in TABLE_DOCUMENTS else SHOWN_EVENTS)
     answer = await session.client.event_history(workload.id, most=most)
-    if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output]({"records": answer.records}))
+    if output in TABLE_DOCUMENTS:
+        session.terminal.write(TABLE_DOCUMENTS[output]({"records": answer.records}))
     else:
         rows = [event_row(record, session.now()) for record in answer.records]
         headers = None if no_headers else header_row(*EVENT_COLUMNS)
@@ -150,7 +150,7 @@ def event_row(record: "HistoryRecord", now: datetime) -> Row:
 async def tree(
     session: CommandContext,
     name: options.Named,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -163,8 +163,8 @@ async def tree(
     elements, counts = await asyncio.gather(
         session.client.elements(workload.id), session.client.element_count(workload.id)
     )
-    if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output]({"elements": elements}))
+    if output in TABLE_DOCUMENTS:
+        session.terminal.write(TABLE_DOCUMENTS[output]({"elements": elements}))
         return
     session.terminal.print(f"{safe(workload.name)} ({safe(workload.type)})")
     for line in tree_lines(elements):

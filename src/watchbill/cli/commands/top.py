@@ -21,7 +21,7 @@ from watchbill.cli.output.humanize import (
     format_number,
     format_significant,
 )
-from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, table_lines
+from watchbill.cli.output.terminal import TABLE_DOCUMENTS, TableFormat, table_lines
 from watchbill.cli.workload_use import (
     CONTACT_LAG,
     Series,
@@ -52,7 +52,7 @@ _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 async def top_list(
     session: CommandContext,
     narrowing: tuple[str, ...],
-    output: AnswerFormat,
+    output: TableFormat,
     *,
     limit: int | None,
     has_headers: bool,
@@ -68,7 +68,7 @@ async def top_list(
     )
     shown = limit or SHOWN_WORKLOADS
     workloads = await client.workloads(with_gpus, most=shown)
-    if not workloads and output not in DOCUMENTS:
+    if not workloads and output not in TABLE_DOCUMENTS:
         terminal.note("No workloads with GPUs visible to you.")
         return
     slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
@@ -80,9 +80,9 @@ async def top_list(
 
     loaded = await asyncio.gather(*(load(workload) for workload in workloads[:MEASURED_ROWS]))
     series = [*loaded, *({} for _ in workloads[MEASURED_ROWS:])]
-    if output in DOCUMENTS:
+    if output in TABLE_DOCUMENTS:
         usage = [_usage(*pair) for pair in zip(workloads, series, strict=True)]
-        terminal.write(DOCUMENTS[output]({"workloads": usage}))
+        terminal.write(TABLE_DOCUMENTS[output]({"workloads": usage}))
         await _note_cut(session, with_gpus, shown, len(workloads))
         return
     rows = [_row(*pair) for pair in zip(workloads, series, strict=True)]
@@ -185,7 +185,7 @@ async def top(
     ] = None,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -224,9 +224,9 @@ async def top(
         answers = await _sums_by_owner(client, narrowing)
     else:
         answers = await _telemetry(client, fields)
-    if output in DOCUMENTS:
+    if output in TABLE_DOCUMENTS:
         sums = _sums_of_groups(by, *answers)
-        session.terminal.write(DOCUMENTS[output]({"groups": sums[:limit]}))
+        session.terminal.write(TABLE_DOCUMENTS[output]({"groups": sums[:limit]}))
         return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS

@@ -31,10 +31,10 @@ from watchbill.cli.output.humanize import (
 )
 from watchbill.cli.output.kubectl import kubectl_lines
 from watchbill.cli.output.terminal import (
-    DOCUMENTS,
     PHASE_COLOURS,
-    AnswerFormat,
+    TABLE_DOCUMENTS,
     Row,
+    TableFormat,
     Terminal,
     safe,
     table_lines,
@@ -66,7 +66,7 @@ _SOURCES = {
 async def why(
     session: CommandContext,
     name: options.MaybeNamed = None,
-    output: options.Output = AnswerFormat.TABLE,
+    output: options.TableOutput = TableFormat.TABLE,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
@@ -87,8 +87,8 @@ async def why(
         await print_pending(session, scope, output, limit=limit, has_headers=not no_headers)
         return
     workload = (await find_workload(session.client, name, scope)).workload
-    if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](evidence(workload)))
+    if output in TABLE_DOCUMENTS:
+        session.terminal.write(TABLE_DOCUMENTS[output](evidence(workload)))
         return
     view, elements = await asyncio.gather(
         load_view(session), session.client.elements(workload.id, most=KUBECTL_ELEMENTS)
@@ -108,7 +108,7 @@ async def why(
 async def print_pending(
     session: CommandContext,
     scope: LookupScope,
-    output: AnswerFormat,
+    output: TableFormat,
     *,
     limit: int | None,
     has_headers: bool,
@@ -124,10 +124,10 @@ async def print_pending(
     client, terminal = session.client, session.terminal
     filters = ("phase==Pending", *await scope_filters(client, scope))
     selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
-    if output in DOCUMENTS:
+    if output in TABLE_DOCUMENTS:
         pending = await client.workloads(selection, most=limit)
         terminal.write(
-            DOCUMENTS[output]({"workloads": [evidence(workload) for workload in pending]})
+            TABLE_DOCUMENTS[output]({"workloads": [evidence(workload) for workload in pending]})
         )
         return
     shown = limit or TABLE_ROWS
