@@ -75,6 +75,14 @@ async def test_a_backup_holds_every_row_and_comes_back_as_it_was(
     restored = await empty_database(engine)
     assert await restore_backup(restored, file) == counts
     assert await rows(restored) == before
+    connection = await asyncpg.connect(restored)
+    try:
+        known = await connection.fetchval(
+            "SELECT reltuples FROM pg_class WHERE relname = 'workload'"
+        )
+    finally:
+        await connection.close()
+    assert known == 30, "the planner knows what was restored"
     with pytest.raises(Conflict, match="already holds"):
         await restore_backup(restored, file)
 

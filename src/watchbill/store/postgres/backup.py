@@ -162,6 +162,8 @@ async def restore_backup(
     if restored != expected:
         raise Conflict(f"The restored database is incomplete: {_difference(expected, restored)}.")
     await migrate(database_url)
+    async with translated(), _connection(database_url) as connection:
+        await connection.execute("ANALYZE")  # else the first questions are planned blind
     return restored
 
 
