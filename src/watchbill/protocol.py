@@ -179,6 +179,8 @@ class HelloRequest(Wire, frozen=True):
     capabilities: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)] = ()
     cluster_uid: Annotated[str, msgspec.Meta(max_length=64)] = ""
     previous_stream_id: StreamId = ""
+    previous_seq: Sequence = 0
+    """The last batch of that stream which was acknowledged: a server that has fewer has lost some."""
 
 
 class IdleHours(Wire, frozen=True):

@@ -358,6 +358,36 @@ async def test_a_silence_is_recorded_as_a_gap(db: Database) -> None:
     assert (last.state, last.since) == ("disconnected", START + minutes(15))
 
 
+@pytest.mark.parametrize("lost_minutes", [0.5, 10])
+@pytest.mark.parametrize("first", ["heartbeat", "hello", "another stream"])
+async def test_what_a_backup_did_not_hold_is_a_gap(
+    db: Database, lost_minutes: float, first: str
+) -> None:
+    """The agent observed on and has nothing to tell again: it was told that all was stored."""
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START)
+    now, acknowledged = START + minutes(lost_minutes), agent.seq + 7
+    if first == "heartbeat":
+        beat = Heartbeat(stream_id=agent.stream_id, seq=acknowledged, unbroken_seconds=3600)
+        assert (await heartbeat_apply(db, agent.identity, beat, now)).resync
+    previous = "made since then" if first == "another stream" else agent.stream_id
+    request = HelloRequest(
+        protocol=1,
+        agent_version="test",
+        previous_stream_id=previous,
+        previous_seq=acknowledged,
+    )
+    agent.stream_id = (await stream_open(db, agent.identity, request, now)).stream_id
+    beat = Heartbeat(stream_id=agent.stream_id, seq=0, unbroken_seconds=3600)
+    await heartbeat_apply(db, agent.identity, beat, now)
+    async with db.acquire(1) as connection:
+        gaps = await connection.fetch(
+            "SELECT from_at, coalesce(observed_from, to_at) FROM cluster_gap"
+        )
+    is_known = first != "another stream" or lost_minutes > 1  # else it may have been taken over
+    assert [tuple(gap) for gap in gaps] == ([(START, now)] if is_known else [])
+
+
 async def test_k8s_phase_keeps_its_own_time(db: Database) -> None:
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START)

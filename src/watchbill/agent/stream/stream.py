@@ -183,6 +183,7 @@ class Stream:
             kubernetes_version=self._cluster.kubernetes_version(),
             cluster_uid=cluster_uid,
             previous_stream_id=self._stream_id,
+            previous_seq=self._seq,
         )
         reply: HelloReply = await self._call(
             lambda: self._client.hello(request), with_heartbeats=False

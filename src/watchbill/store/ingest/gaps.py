@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import DEGRADED_AFTER_SECONDS, Heartbeat, Unobserved
-from watchbill.store.postgres.database import Connection
+from watchbill.store.postgres.database import Connection, Row
 
 SILENCE = timedelta(seconds=DEGRADED_AFTER_SECONDS)
 SHORTEST = timedelta(seconds=1)
@@ -36,6 +36,10 @@ _OBSERVED = (
     "UPDATE cluster_gap SET observed_from = greatest(from_at, $3) WHERE tenant_id = $1 AND cluster_id = $2 "
     "AND is_silence AND observed_from IS NULL AND to_at > $3 RETURNING observed_from"
 )
+_LOSE = (
+    "UPDATE cluster_gap SET observed_from = to_at WHERE tenant_id = $1 AND cluster_id = $2 "
+    "AND is_silence AND observed_from IS NULL AND to_at > $3::timestamptz + $4::interval"
+)
 _REWIND = (
     "UPDATE usage_state s SET rewind_at = least(s.rewind_at, $3) FROM workload w "
     "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND s.tenant_id = $1 AND s.workload_id = w.id "
@@ -58,6 +62,24 @@ async def restart_record(
     """An agent has just started: since the last contact of the one before it nobody may have observed."""
     if last_contact_at is not None and SHORTEST <= now - last_contact_at < SILENCE:
         await _note(connection, agent, [(last_contact_at, now)], is_silence=False)
+
+
+def has_lost(cluster: Row, stream_id: str, seq: int, now: datetime) -> bool:
+    """Whether a batch of this stream was acknowledged that is not stored, or the stream itself is not: that of
+    an agent that was taken over is not either, but then another one has been in contact since."""
+    if cluster["stream_id"] == stream_id:
+        return bool(seq > cluster["last_seq"])
+    before: datetime | None = cluster["last_contact_at"]
+    return before is not None and now - before >= SILENCE
+
+
+async def loss_record(
+    connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
+) -> None:
+    """The agent has reported more than is stored, as after a restore from a backup: what came and went since
+    the last stored contact is lost, whatever the agent observed of it."""
+    await restart_record(connection, agent, last_contact_at, now)
+    await connection.execute(_LOSE, agent.tenant_id, agent.cluster_id, last_contact_at, SAME)
 
 
 async def reported_record(

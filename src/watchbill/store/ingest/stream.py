@@ -36,7 +36,13 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.store.ingest.digest import digest_compare
-from watchbill.store.ingest.gaps import reported_record, restart_record, silence_record
+from watchbill.store.ingest.gaps import (
+    has_lost,
+    loss_record,
+    reported_record,
+    restart_record,
+    silence_record,
+)
 from watchbill.store.ingest.left_out import KeptReasons, LeftOut, kept_reasons, with_left_out
 from watchbill.store.ingest.node_write import NodeResult, node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
@@ -97,6 +103,8 @@ async def stream_open(
         await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
         if not request.previous_stream_id:
             await restart_record(connection, agent, cluster["last_contact_at"], observed_until)
+        elif has_lost(cluster, request.previous_stream_id, request.previous_seq, now):
+            await loss_record(connection, agent, cluster["last_contact_at"], observed_until)
         idle = await _idle_hours(connection, agent, now)
         groups = await _pod_groups(connection, agent, request)
         await connection.execute(
@@ -221,6 +229,8 @@ async def heartbeat_apply(
         age = beat.observed_seconds_ago
         observed_until = _reported_until(cluster, age, now)
         await silence_record(connection, agent, cluster["last_contact_at"], observed_until)
+        if has_lost(cluster, beat.stream_id, beat.seq, now):
+            await loss_record(connection, agent, cluster["last_contact_at"], observed_until)
         await reported_record(connection, agent, beat, now)
         is_in_step = beat.seq == cluster["last_seq"]
         differs = (
