@@ -79,22 +79,9 @@ def _served_documents() -> tuple[Document, Document, tuple[Operation, ...]]:
 
 def build_app(services: Services) -> ASGIApp:
     """Raises RuntimeError where an operation has no handler or a handler no operation."""
-    contract, merged, served = _served_documents()
-    base_path = services.settings.base_path
-    if base_path:
-        merged = merged | {"servers": [{"url": base_path}]}
     meters = ServerMetrics(services.background, services.standby)
-    handlers = _by_name(
-        *(resource.HANDLERS for resource in RESOURCES),
-        workloads.ELEMENT_HANDLERS,
-        server_handlers(contract=contract, merged=merged, meters=meters),
-        page_handlers(read_page(base_path=base_path)),
-        device_login.PAGES,
-    )
-    check_complete(served, handlers)
-    routes = _routes(served, handlers, services)
     return Gate(
-        Router(routes, redirect_slashes=False, default=_no_route),
+        Router(routes(services, meters), redirect_slashes=False, default=_no_route),
         meters=meters,
         proxies=Proxies(
             services.settings.trusted_proxies,
@@ -103,8 +90,25 @@ def build_app(services: Services) -> ASGIApp:
         audit=services.audit,
         tracing=services.tracing,
         allowed_hosts=services.settings.allowed_hosts,
-        base_path=base_path,
+        base_path=services.settings.base_path,
     )
+
+
+def routes(services: Services, meters: ServerMetrics) -> list[Route]:
+    """All that is served. Raises RuntimeError as `build_app`."""
+    contract, merged, served = _served_documents()
+    base_path = services.settings.base_path
+    if base_path:
+        merged = merged | {"servers": [{"url": base_path}]}
+    handlers = _by_name(
+        *(resource.HANDLERS for resource in RESOURCES),
+        workloads.ELEMENT_HANDLERS,
+        server_handlers(contract=contract, merged=merged, meters=meters),
+        page_handlers(read_page(base_path=base_path)),
+        device_login.PAGES,
+    )
+    check_complete(served, handlers)
+    return _routes(served, handlers, services)
 
 
 def check_complete(served: Iterable[Operation], handlers: Mapping[str, Handler]) -> None:

@@ -23,8 +23,9 @@ from tests.fixtures.serving import Answer
 from tests.fixtures.statements import take_unbound
 from tests.fixtures.store_modules import store_modules
 from watchbill.access.roles import SCOPED
-from watchbill.api.app import build_app
+from watchbill.api.app import routes
 from watchbill.api.http.contract import LoginRequirement, Operation
+from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.query import Scope
 from watchbill.store.workloads.select import Statement
 
@@ -431,7 +432,9 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
 
 
 def test_nothing_is_served_that_no_document_names(made: Estate) -> None:
-    served = {route.path for route in build_app(made.served.services).routes}
+    services = made.served.services
+    meters = ServerMetrics(services.background, services.standby)
+    served = {route.path for route in routes(services, meters)}
     assert served == {operation.path for operation in OPERATIONS.values()} | PAGES.keys()
 
 
