@@ -20,22 +20,43 @@ from watchbill.cli.output.humanize import (
     sparkline,
 )
 from watchbill.cli.output.terminal import TABLE_DOCUMENTS, TableFormat, safe, table_lines
-from watchbill.errors import NotFound, TooMany, Unavailable
+from watchbill.errors import Forbidden, NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from watchbill.client import Client
     from watchbill.responses.contract import MetricSample, PodResponse, WorkloadResponse
+    from watchbill.responses.usage import UsageFigures
 
 SAMPLES = 24
 HOUR = timedelta(hours=1)
 CONTACT_LAG = timedelta(seconds=40)
 """Nothing is known past a cluster's last contact; by then every connected one has made contact again."""
+LONGEST_REPORT = timedelta(days=3650)
 
 Series = list[float | None]
 UsageSeries = dict[tuple[str, str], Series]
 """By metric type and GPU; the empty GPU is the whole workload."""
+
+
+async def life_usage(
+    client: "Client", workload: "WorkloadResponse", now: datetime
+) -> "tuple[UsageFigures | None, str | None]":
+    """What a workload has used in all its days, and the currency of its cost. None while these are being
+    counted anew, and to whoever may not see it."""
+    try:
+        report = await client.usage(
+            start=max(workload.created_at, now - LONGEST_REPORT),
+            groups=["workload"],
+            filters=[f"workload=={workload.name}"],
+        )
+    except Forbidden:
+        return None, None
+    if report.accounted_until is None:
+        return None, report.currency
+    own = (row for row in report.rows if row.group.get("workloadId") == str(workload.id))
+    return next(own, None), report.currency
 
 
 async def usage_series(

@@ -8,8 +8,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.fixtures.command_line import FakeServer, aged, cluster, document
+from tests.fixtures.command_line import NOT_COUNTED, FakeServer, aged, cluster, document
 from watchbill.cli.commands.history import tree_lines
+from watchbill.responses.usage import NO_USAGE
 from watchbill.workload import Condition, Element, Phase
 
 SINCE = datetime.now(UTC) - timedelta(days=2, hours=3, minutes=30)
@@ -383,3 +384,20 @@ async def test_no_cluster_yet() -> None:
         outcome = await watchbill("clusters")
     assert (outcome.code, outcome.out) == (0, "")
     assert "watchbill admin cluster create NAME" in outcome.err
+
+
+async def test_a_life_has_its_hours_and_its_cost() -> None:
+    row = msgspec.structs.replace(
+        NO_USAGE,
+        group={"workload": "llama-sft-1", "workloadId": str(UUID(int=1))},
+        allocated_gpu_hours=12.5,
+        idle_gpu_hours=2.5,
+        cost=31.25,
+    )
+    report = msgspec.structs.replace(
+        NOT_COUNTED, accounted_until=NOT_COUNTED.end, currency="EUR", rows=(row,)
+    )
+    server = FakeServer(live=[document(aged(1))], usage=msgspec.to_builtins(report))
+    async with server.running() as watchbill:
+        outcome = await watchbill("describe", "llama-sft-1")
+    assert "12.5 allocated, 2.5 idle, 31.25 EUR" in outcome.out

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,9 +41,9 @@ from watchbill.cli.workload_use import (
     end_of_use,
     is_known,
     last_value,
+    life_usage,
     usage_series,
 )
-from watchbill.errors import Forbidden
 
 if TYPE_CHECKING:
     from watchbill.client import Client
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 MAX_COMPARED = 5
 _SHOWN_AS_PODS = "RUNNING_POD_COUNT"
-LONGEST_REPORT = timedelta(days=3650)
 Names = Annotated[
     list[str],
     typer.Argument(
@@ -122,28 +121,10 @@ async def _load(client: "Client", workload: "WorkloadResponse", now: datetime) -
     history, use, (usage, currency) = await asyncio.gather(
         client.history(workload.id),
         usage_series(client, workload.id, USE_TYPES, end=end_of_use(workload)),
-        _usage(client, workload, now),
+        life_usage(client, workload, now),
     )
     end = workload.deleted_at or now
     return Compared(workload, _phase_seconds(history.history, end), use, usage, currency)
-
-
-async def _usage(
-    client: "Client", workload: "WorkloadResponse", now: datetime
-) -> "tuple[UsageFigures | None, str | None]":
-    """Of all its days. None while they are being counted anew."""
-    try:
-        report = await client.usage(
-            start=max(workload.created_at, now - LONGEST_REPORT),
-            groups=["workload"],
-            filters=[f"workload=={workload.name}"],
-        )
-    except Forbidden:
-        return None, None
-    if report.accounted_until is None:
-        return None, report.currency
-    own = (row for row in report.rows if row.group.get("workloadId") == str(workload.id))
-    return next(own, None), report.currency
 
 
 def _phase_seconds(phases: "Sequence[PhaseInterval]", end: datetime) -> Mapping[str, float]:

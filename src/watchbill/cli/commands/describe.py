@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,12 +44,14 @@ from watchbill.cli.output.terminal import (
     safe,
     table_lines,
 )
+from watchbill.cli.workload_use import life_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from watchbill.client import Client
     from watchbill.responses.contract import PodsResponse, WorkloadResponse
+    from watchbill.responses.usage import UsageFigures
     from watchbill.responses.workloads import HistoryResponse, PhaseInterval
     from watchbill.workload import Element, Endpoint, Topology
 
@@ -127,7 +130,7 @@ async def print_description(
     note_stale_clusters(terminal, view, [workload])
     parts: dict[str, Callable[[], Iterator[str]]] = {
         "general": lambda: _general(workload, details, view, terminal),
-        "compute": lambda: _section("Resources", _resources(workload), terminal),
+        "compute": lambda: _section("Resources", _resources(workload, details), terminal),
         "networks": lambda: _endpoints(details, terminal),
         "pods": lambda: _parts(workload, details, view, terminal),
         "events": lambda: _events(workload, details, view, terminal),
@@ -221,7 +224,7 @@ def _phase(workload: "WorkloadResponse", view: ColumnView) -> Facts:
     }
 
 
-def _resources(workload: "WorkloadResponse") -> Facts:
+def _resources(workload: "WorkloadResponse", details: "WorkloadDetails") -> Facts:
     requested, allocated = workload.workload_requested_resources, workload.allocated_resources
     pods, idle = workload.requested_pods.number, idle_gpus(workload)
     cpu = requested.cpu and requested.cpu.request
@@ -230,6 +233,7 @@ def _resources(workload: "WorkloadResponse") -> Facts:
         "Pods running": f"{workload.running_pods}" + (f" of {pods}" if pods is not None else ""),
         "GPUs": f"{requested_gpus(workload)} requested, {allocated_gpus(workload)} allocated",
         "Idle GPUs": "not measured" if idle == "?" else idle,
+        "GPU-hours so far": _hours(details.usage, details.currency),
         "CPU cores": _amounts(format_number(cpu), allocated.cpu),
         "Memory": _amounts(memory or NONE, allocated.cpu_memory),
         "Other resources": ", ".join(
@@ -239,6 +243,19 @@ def _resources(workload: "WorkloadResponse") -> Facts:
         "Current node pools": ", ".join(workload.current_node_pools),
         "Topology": _topology(workload.topology) if workload.topology else "",
     }
+
+
+def _hours(usage: "UsageFigures | None", currency: str | None) -> str:
+    """Of its whole life, as in `watchbill usage`, whose newest ten minutes are not counted yet."""
+    if usage is None:
+        return NONE
+    idle = (
+        "idle not measured" if usage.idle_gpu_hours is None else f"{usage.idle_gpu_hours:,.1f} idle"
+    )
+    parts = [f"{usage.allocated_gpu_hours:,.1f} allocated", idle]
+    parts += [f"{usage.pending_gpu_hours:,.1f} pending"] if usage.pending_gpu_hours else []
+    parts += [f"{usage.cost:,.2f} {currency}"] if usage.cost is not None else []
+    return ", ".join(parts)
 
 
 def _amounts(requested: str, allocated: float | str | None) -> str:
@@ -337,6 +354,8 @@ class WorkloadDetails:
     element_count: int
     pods: "PodsResponse"
     records: "HistoryResponse"
+    usage: "UsageFigures | None"
+    currency: str | None
 
 
 async def load_details(
@@ -344,13 +363,17 @@ async def load_details(
 ) -> WorkloadDetails:
     import asyncio
 
-    endpoints, history, elements, counts, pods, records = await asyncio.gather(
+    stored = asyncio.gather(
         client.endpoints(workload.id),
         client.history(workload.id),
         client.elements(workload.id, most=max_elements),
         client.element_count(workload.id),
         client.pods(workload.id, is_deleted=workload.deleted_at is not None),
         client.event_history(workload.id, most=max_events),
+    )
+    usage = life_usage(client, workload, datetime.now(UTC))
+    (endpoints, history, elements, counts, pods, records), used = await asyncio.gather(
+        stored, usage
     )
     return WorkloadDetails(
         endpoints.endpoints,
@@ -359,6 +382,7 @@ async def load_details(
         counts.total_elements_count,
         failing_first(pods, SHOWN_PODS),
         records,
+        *used,
     )
 
 
