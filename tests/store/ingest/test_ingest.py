@@ -363,7 +363,7 @@ async def test_a_silence_is_recorded_as_a_gap(db: Database) -> None:
 async def test_what_a_backup_did_not_hold_is_a_gap(
     db: Database, lost_minutes: float, first: str
 ) -> None:
-    """The agent observed on and has nothing to tell again: it was told that all was stored."""
+    """The agent observed on and has nothing to repeat, since all was acknowledged."""
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START)
     now, acknowledged = START + minutes(lost_minutes), agent.seq + 7
