@@ -71,7 +71,7 @@ test("the idle share is of what was measured, and unknown where nothing was", ()
 });
 
 test("an address that names no period or group asks for none", () => {
-  expect([periodOf("7days"), usageGroupOf("team"), measureOf("idle")]).toEqual([undefined, undefined, undefined]);
+  expect([periodOf("7days"), usageGroupOf("team"), measureOf("wasted")]).toEqual([undefined, undefined, undefined]);
   expect([periodOf(null)?.word, usageGroupOf(null)?.word]).toEqual(["30d", "project"]);
 });
 
