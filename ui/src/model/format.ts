@@ -40,6 +40,13 @@ export function decimal(value: number): string {
   return TWO.format(value);
 }
 
+const CENTS = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+/** An amount of money without its currency, as the command line writes it. */
+export function amount(value: number): string {
+  return CENTS.format(value);
+}
+
 const SUFFIXES: Readonly<Record<string, number>> = {
   "": 1,
   m: 1e-3,

@@ -8,7 +8,7 @@ import { NoClusters } from "../clusters/no_clusters";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useLiveQuery } from "../hooks/live_query";
 import { staleClusters } from "../model/cluster_health";
-import { count, decimal, gpuHours } from "../model/format";
+import { amount, count, gpuHours } from "../model/format";
 import { DEFAULT_VIEW, listUrl, type View } from "../model/view";
 import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
@@ -387,7 +387,7 @@ function numbersOf(row: Figures, measure: Measure, currency: string | null): (re
     first!,
     ...Object.values(others),
     ["CPU core-hours", gpuHours(row.cpuCoreHours)],
-    ...(currency === null ? [] : [[currency, row.cost === null ? "–" : decimal(row.cost)] as const]),
+    ...(currency === null ? [] : [[currency, row.cost === null ? "–" : amount(row.cost)] as const]),
   ];
 }
 
@@ -456,5 +456,5 @@ function change({ now, before: previous }: Pair): string {
 }
 
 function money(value: number, currency: string): string {
-  return `${decimal(value)} ${currency}`;
+  return `${amount(value)} ${currency}`;
 }
