@@ -61,50 +61,16 @@ FROM generate_series(0, $2::int - 1) n, generate_series(0, $3::int - 1) k
 """
 _YEAR = f"start={FIRST}T00:00:00Z&end={LAST}T00:00:00Z"
 _MONTH = "start=2026-11-01T00:00:00Z&end=2026-12-01T00:00:00Z"
+_GROUPS_OF_400_DAYS = """
+    project department owner type gpuModel nodePool namespace cluster
+    project,month department,month owner,month type,month gpuModel,month namespace,month
+    department,project,month project,owner,month project,type,gpuModel
+    day month project,day department,day owner,day type,day project,week workload project,owner,week
+"""
+_GROUPS_OF_A_MONTH = "project owner project,day owner,day workload project,owner,day"
 QUESTIONS = {
-    **{
-        f"400 days by {groups}": f"{_YEAR}&groupBy={groups}"
-        for groups in (
-            *(
-                "project",
-                "department",
-                "owner",
-                "type",
-                "gpuModel",
-                "nodePool",
-                "namespace",
-                "cluster",
-            ),
-            *("project,month", "department,month", "owner,month", "type,month", "gpuModel,month"),
-            *(
-                "namespace,month",
-                "department,project,month",
-                "project,owner,month",
-                "project,type,gpuModel",
-            ),
-            *(
-                "day",
-                "month",
-                "project,day",
-                "department,day",
-                "owner,day",
-                "type,day",
-                "project,week",
-            ),
-            *("workload", "project,owner,week"),
-        )
-    },
-    **{
-        f"a month by {groups}": f"{_MONTH}&groupBy={groups}"
-        for groups in (
-            "project",
-            "owner",
-            "project,day",
-            "owner,day",
-            "workload",
-            "project,owner,day",
-        )
-    },
+    **{f"400 days by {by}": f"{_YEAR}&groupBy={by}" for by in _GROUPS_OF_400_DAYS.split()},
+    **{f"a month by {by}": f"{_MONTH}&groupBy={by}" for by in _GROUPS_OF_A_MONTH.split()},
     "400 days of a project by day": f"{_YEAR}&groupBy=day&filterBy=project==project-7",
     "400 days of a project by workload": f"{_YEAR}&groupBy=workload&filterBy=project==project-7",
     "400 days of a department by project, month": (

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 CsvCell = str | int | float | Decimal | datetime | None
 
 _FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
@@ -28,9 +30,19 @@ def cell_at(document: Mapping[str, Any], path: Sequence[str]) -> CsvCell:
     value: Any = document
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
+    return cell_of(value)
+
+
+def cell_of(value: Any) -> CsvCell:
+    """A member that is no object as a cell. A list of anything but texts and numbers is JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        cell: CsvCell = value
+        return cell
+    if any(isinstance(item, Mapping | list) for item in value):
+        return msgspec.json.encode(value).decode()
+    return ", ".join(str(item) for item in value)
 
 
 def instant(at: datetime) -> str:

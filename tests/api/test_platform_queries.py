@@ -118,7 +118,9 @@ async def test_parameters_take_what_the_contract_permits_and_nothing_else(
 def conditions(operation_id: str) -> list[str]:
     """The fields that a list or count is filtered by, from the pattern of its conditions."""
     pattern = schema_of(named(operation_id, "filterBy"))["pattern"]
-    return re.fullmatch(r"\^\(([^)]+)\)\(.*", pattern)[1].split("|")  # type: ignore[index]
+    match = re.fullmatch(r"\^\(([^)]+)\)\(.*", pattern)
+    assert match is not None, pattern
+    return match[1].split("|")
 
 
 def fitting(field: str) -> tuple[str, frozenset[str]]:

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Pod } from "../src/api/shapes";
-import { lastExit, podStatus, troubledFirst } from "../src/model/pods";
+import { lastExit, podStatus, failingFirst } from "../src/model/pods";
 
 const pod = (name: string, k8sPhase: string, more: object = {}): Pod =>
   ({ name, k8sPhase, containers: [], ...more }) as unknown as Pod;
@@ -14,7 +14,7 @@ it("begins with the pods that failed or cannot run, each by creation", () => {
     pod("failed", "Failed"),
     pod("no-image", "Pending", { reason: "ImagePullBackOff" }),
   ];
-  expect(troubledFirst(pods).map((each) => each.name)).toEqual(["crashes", "failed", "no-image", "ran", "runs", "waits"]);
+  expect(failingFirst(pods).map((each) => each.name)).toEqual(["crashes", "failed", "no-image", "ran", "runs", "waits"]);
 });
 
 it("says of a pod what kubectl says", () => {

@@ -108,7 +108,7 @@ def routes(services: Services, meters: ServerMetrics) -> list[Route]:
         device_login.PAGES,
     )
     check_complete(served, handlers)
-    return _routes(served, handlers, services)
+    return _one_a_path(served, handlers, services)
 
 
 def check_complete(served: Iterable[Operation], handlers: Mapping[str, Handler]) -> None:
@@ -147,7 +147,7 @@ def _page_operations(routes: Mapping[str, str]) -> list[Operation]:
     ]
 
 
-def _routes(
+def _one_a_path(
     served: Iterable[Operation], handlers: Mapping[str, Handler], services: Services
 ) -> list[Route]:
     """One route a path, in the order of the operations, so that fixed paths come before templated ones."""

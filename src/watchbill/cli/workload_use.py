@@ -44,14 +44,14 @@ async def life_usage(
     client: "Client", workload: "WorkloadResponse", now: datetime
 ) -> "tuple[UsageFigures | None, str | None]":
     """What a workload has used in all its days, and the currency of its cost. None while these are being
-    counted anew, and to whoever may not see it."""
+    counted anew, where the answer comes too late, and to whoever may not see it."""
     try:
         report = await client.usage(
             start=max(workload.created_at, now - LONGEST_REPORT),
             groups=["workload"],
             filters=[f"workload=={workload.name}"],
         )
-    except Forbidden:
+    except (Forbidden, Unavailable, TooMany):
         return None, None
     if report.accounted_until is None:
         return None, report.currency

@@ -5,7 +5,7 @@ import { getPods, PODS_SHOWN } from "../api/routes";
 import type { Pod, Workload } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { count } from "../model/format";
-import { lastExit, podStatus, troubledFirst } from "../model/pods";
+import { lastExit, podStatus, failingFirst } from "../model/pods";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
 import { Age, Instant } from "../components/instant";
@@ -43,7 +43,7 @@ export function Pods({ workload }: { readonly workload: Workload }) {
             </tr>
           </thead>
           <tbody>
-            {troubledFirst(data.pods).map((pod) => (
+            {failingFirst(data.pods).map((pod) => (
               <PodRow key={pod.id} pod={pod} />
             ))}
           </tbody>

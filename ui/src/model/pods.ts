@@ -3,11 +3,11 @@
 import type { Pod, PodContainer } from "../api/shapes";
 
 /** What failed or cannot run before the rest, each by creation, as the command line has it. */
-export function troubledFirst(pods: readonly Pod[]): readonly Pod[] {
-  return [...pods.filter(isInTrouble), ...pods.filter((pod) => !isInTrouble(pod))];
+export function failingFirst(pods: readonly Pod[]): readonly Pod[] {
+  return [...pods.filter(isFailing), ...pods.filter((pod) => !isFailing(pod))];
 }
 
-function isInTrouble(pod: Pod): boolean {
+function isFailing(pod: Pod): boolean {
   return pod.k8sPhase !== "Succeeded" && (pod.k8sPhase === "Failed" || pod.reason !== undefined);
 }
 

@@ -24,6 +24,8 @@ _UUID = re.compile(
 )
 _FORMAT_BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _SHOWN_CHARACTERS = 60
+FIRST_YEAR = 1970
+END_OF_YEARS = 3000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,15 @@ def decode_pairs(query_string: bytes) -> dict[str, list[str]]:
             name, _, value = pair.partition(b"=")
             pairs.setdefault(_text(name), []).append(_text(value))
     return pairs
+
+
+def check_years(**times: datetime | None) -> None:
+    """Raises Invalid near the ends of the calendar, where a step, a week or a month further is no date."""
+    for name, at in times.items():
+        if at is not None and at.year >= END_OF_YEARS:
+            raise Invalid(f"{name} must lie before the year {END_OF_YEARS}.")
+        if at is not None and at.year < FIRST_YEAR:
+            raise Invalid(f"{name} must not lie before the year {FIRST_YEAR}.")
 
 
 def quoted(text: str) -> str:

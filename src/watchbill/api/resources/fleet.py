@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from watchbill.api.http.call import Call
+from watchbill.api.http.parameters import check_years
 from watchbill.api.http.reply import Answer, json_reply
-from watchbill.api.resources.metrics import check_years
 from watchbill.errors import Invalid
 from watchbill.responses.fleet import Fleet
 from watchbill.store.fleet.fleet import fleet_now, fleet_series

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from watchbill.api.http.call import Call
+from watchbill.api.http.parameters import check_years
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, NotFound, Unavailable
@@ -38,8 +39,6 @@ from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, see
 from watchbill.tabular import CsvCell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
-FIRST_YEAR = 1970
-END_OF_YEARS = 3000
 RETRY_AFTER_SECONDS = 5
 UTILIZATION_RANGE = timedelta(hours=3)
 UTILIZATION_SAMPLES = 36
@@ -117,15 +116,6 @@ def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
         end=end,
         number_of_samples=values["numberOfSamples"],
     )
-
-
-def check_years(**times: datetime | None) -> None:
-    """Raises Invalid near the ends of the calendar, where a step, a week or a month further is no date."""
-    for name, at in times.items():
-        if at is not None and at.year >= END_OF_YEARS:
-            raise Invalid(f"{name} must lie before the year {END_OF_YEARS}.")
-        if at is not None and at.year < FIRST_YEAR:
-            raise Invalid(f"{name} must not lie before the year {FIRST_YEAR}.")
 
 
 def _nothing(failed: Sequence[FailedType]) -> Unavailable:

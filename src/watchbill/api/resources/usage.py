@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from watchbill.api.http.call import Call
+from watchbill.api.http.parameters import check_years
 from watchbill.api.http.reply import Answer, Reply, json_reply
-from watchbill.api.resources.metrics import check_years
 from watchbill.errors import Invalid
 from watchbill.query import UsageQuery, parse_usage_filters
 from watchbill.responses.usage import UsageReport, usage_header

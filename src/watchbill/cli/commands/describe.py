@@ -248,7 +248,7 @@ def _resources(workload: "WorkloadResponse", details: "WorkloadDetails") -> Fact
 def _hours(usage: "UsageFigures | None", currency: str | None) -> str:
     """Of its whole life, as in `watchbill usage`, whose newest ten minutes are not counted yet."""
     if usage is None:
-        return NONE
+        return "not known"
     idle = (
         "idle not measured" if usage.idle_gpu_hours is None else f"{usage.idle_gpu_hours:,.1f} idle"
     )

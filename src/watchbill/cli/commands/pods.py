@@ -135,10 +135,10 @@ def _is_from_environment(typed: typer.Context, option: str) -> bool:
 
 def failing_first(listed: "PodsResponse", most: int | None) -> "PodsResponse":
     """What has not gone well before the rest, each by creation: in a workload of thousands it may come last."""
-    ordered = sorted(listed.pods, key=lambda pod: not is_failing(pod))
-    is_cut = most is not None and len(ordered) > most
     import msgspec
 
+    ordered = sorted(listed.pods, key=lambda pod: not is_failing(pod))
+    is_cut = most is not None and len(ordered) > most
     return msgspec.structs.replace(
         listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None
     )

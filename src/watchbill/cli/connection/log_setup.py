@@ -94,8 +94,9 @@ def _rendering(*, is_terminal: bool) -> list[structlog.typing.Processor]:
 
 def _json(event: structlog.typing.EventDict, *, default: Callable[[Any], Any]) -> str:
     """One line of ASCII: a name in an event must not move a terminal's cursor, nor write from right to left."""
-    try:
+    # Half a surrogate pair or a number of many digits is for the slower encoder, too.
+    with contextlib.suppress(ValueError, OverflowError):
         line = msgspec.json.encode(event, enc_hook=default)
-    except (ValueError, OverflowError):  # half a surrogate pair, a number of many digits
-        line = b"\x80"
-    return line.decode() if line.isascii() else json.dumps(event, default=default)
+        if line.isascii():
+            return line.decode()
+    return json.dumps(event, default=default)

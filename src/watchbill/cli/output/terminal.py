@@ -18,7 +18,6 @@ from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
     from watchbill.responses.access import Credential
-    from watchbill.tabular import CsvCell
 
 _ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
 """Controls (ESC and C1 among them), formats (bidi, zero width, tags), unassigned, lone surrogates, breaks."""
@@ -328,32 +327,26 @@ def yaml_document(document: Any) -> bytes:
 
 def csv_document(document: Any) -> bytes:
     """A column for each member, named by its path. A document that is one list has a row for each of its items,
-    any other is one row. Lists of texts are joined, lists of anything else are JSON."""
+    any other is one row."""
     import msgspec
 
-    from watchbill.tabular import rows_as_csv
+    from watchbill.tabular import cell_of, rows_as_csv
 
     plain = msgspec.json.decode(msgspec.json.encode(document))
     members = list(plain.values())
     is_list = len(members) == 1 and isinstance(members[0], list)
-    rows = [dict(_cells(item, ())) for item in (members[0] if is_list else [plain])]
+    rows = [dict(_members(item)) for item in (members[0] if is_list else [plain])]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return rows_as_csv([names, *([row.get(name) for name in names] for row in rows)])
+    return rows_as_csv([names, *([cell_of(row.get(name)) for name in names] for row in rows)])
 
 
-def _cells(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, "CsvCell"]]:
-    """The members below a path, each with its own."""
-    import msgspec
-
-    if isinstance(value, dict):
-        for name, member in value.items():
-            yield from _cells(member, (*path, name))
-    elif isinstance(value, list) and not all(isinstance(item, str) for item in value):
-        yield ".".join(path), msgspec.json.encode(value).decode()
-    elif isinstance(value, list):
-        yield ".".join(path), ", ".join(value)
-    else:
-        yield ".".join(path), str(value).lower() if isinstance(value, bool) else value
+def _members(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """All that is no object, by its path."""
+    if not isinstance(value, dict):
+        yield ".".join(path), value
+        return
+    for name, member in value.items():
+        yield from _members(member, (*path, name))
 
 
 class AnswerFormat(StrEnum):
@@ -378,3 +371,4 @@ class TableFormat(StrEnum):
 DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {"json": json_document, "yaml": yaml_document}
 """By the word of `--output`."""
 TABLE_DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {**DOCUMENTS, "csv": csv_document}
+"""The same with CSV, where no columns of its own are made for it."""

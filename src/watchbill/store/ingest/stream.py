@@ -8,9 +8,10 @@ state; it never holds up the rest.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -80,6 +81,8 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 MAX_REFUSED_ITEMS = 1_000
 """Kept of a cluster, the newest: an agent that was taken over has ever new ids."""
 
+Extra = TypeVar("Extra")
+
 log = structlog.get_logger(__name__)
 
 _IS_TAKEOVER = "stream_id IS NOT NULL AND $4 <> '' AND $4 <> stream_id"
@@ -105,8 +108,7 @@ async def stream_open(
             await restart_record(connection, agent, cluster["last_contact_at"], observed_until)
         elif has_lost(cluster, request.previous_stream_id, request.previous_seq, now):
             await loss_record(connection, agent, cluster["last_contact_at"], observed_until)
-        idle = await _idle_hours(connection, agent, now)
-        groups = await _pod_groups(connection, agent, request)
+        known = await _known(connection, agent, request, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             f"takeovers = takeovers + ({_IS_TAKEOVER})::int, "
@@ -125,33 +127,32 @@ async def stream_open(
             request.cluster_uid,
             now,
         )
-    name = cluster["name"]
-    return HelloReply(stream_id, agent.cluster_id, name, HEARTBEAT_SECONDS, idle, groups)
+    return HelloReply(stream_id, agent.cluster_id, cluster["name"], HEARTBEAT_SECONDS, *known)
 
 
-async def _idle_hours(
-    connection: Connection, agent: AgentIdentity, now: datetime
-) -> tuple[IdleHours, ...]:
-    """An extra of the handshake: where it fails, the agent counts anew instead of being locked out."""
-    try:
-        async with connection.transaction():
-            return await idle_hours_list(connection, agent.tenant_id, agent.cluster_id, now)
-    except Exception:
-        log.exception("no idle GPU-hours for the agent", cluster_id=str(agent.cluster_id))
-        return ()
-
-
-async def _pod_groups(
-    connection: Connection, agent: AgentIdentity, request: HelloRequest
-) -> tuple[PodGroupRoot, ...]:
-    """An extra of the handshake, too: without it a group whose first pod is gone is a new workload."""
+async def _known(
+    connection: Connection, agent: AgentIdentity, request: HelloRequest, now: datetime
+) -> tuple[tuple[IdleHours, ...], tuple[PodGroupRoot, ...]]:
+    """What an agent that has just started cannot know; who was here before knows its groups."""
+    key = (connection, agent.tenant_id, agent.cluster_id)
+    idle = await _extra(connection, agent, "idle GPU-hours", partial(idle_hours_list, *key, now))
     if request.previous_stream_id:
-        return ()
+        return idle, ()
+    return idle, await _extra(connection, agent, "pod groups", partial(pod_group_roots_list, *key))
+
+
+async def _extra(
+    connection: Connection,
+    agent: AgentIdentity,
+    name: str,
+    read: Callable[[], Awaitable[tuple[Extra, ...]]],
+) -> tuple[Extra, ...]:
+    """Of the handshake: where it fails, the agent does without it instead of being locked out."""
     try:
         async with connection.transaction():
-            return await pod_group_roots_list(connection, agent.tenant_id, agent.cluster_id)
+            return await read()
     except Exception:
-        log.exception("no pod groups for the agent", cluster_id=str(agent.cluster_id))
+        log.exception(f"no {name} for the agent", cluster_id=str(agent.cluster_id))
         return ()
 
 

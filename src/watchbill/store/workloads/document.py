@@ -125,8 +125,7 @@ def _member(name: str, value: object) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _observed_until(seconds: float) -> bytes:
-    """The same for all workloads of a cluster. A time as a key would be
-    hashed for longer than all the rest takes."""
+    """The same for all workloads of a cluster. A number is the key, since hashing a time takes too long."""
     return _member("observedUntil", datetime.fromtimestamp(seconds, UTC))
 
 
