@@ -302,8 +302,8 @@ def haproxy(root: Path, port: int, servers: Sequence[int]) -> Child:
     configuration.write_text(
         "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n"
         f"frontend in\n  bind 127.0.0.1:{port}\n  default_backend watchbill\n"
-        "backend watchbill\n  balance leastconn\n  option httpchk GET /readyz\n  option redispatch\n"
-        "  retries 3\n"
+        "backend watchbill\n  balance leastconn\n  option httpchk GET /readyz\n  timeout check 5s\n"
+        "  option redispatch\n  retries 3\n"
         "  retry-on conn-failure empty-response response-timeout\n" + lines
     )
     return Child(["/usr/sbin/haproxy", "-db", "-f", configuration], root / "haproxy.log")

@@ -163,7 +163,7 @@ def test_proxies_are_configured_as_the_drills_have_them(tmp_path: Path) -> None:
             assert all(other.endswith(options) for other in drilled if other.startswith("server "))
         else:
             assert line in drilled
-    directives = [span for span in INLINE.findall(page) if re.match(r"proxy_\w+ .*;$", span)]
-    assert len(directives) >= 3
+    directives = [span for span in INLINE.findall(page) if re.match(r"\w+ .*;$|max_fails=", span)]
+    assert len(directives) >= 6
     for directive in directives:
         assert directive in (tmp_path / "nginx.conf").read_text()
