@@ -152,12 +152,21 @@ async def took(session: aiohttp.ClientSession, at: Place) -> list[float]:
 
 
 def peak_mebibytes(pid: int) -> int | None:
-    """The most memory that the process ever held; None where the system does not say."""
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
+    """The most memory that a server and the process of its agents' messages ever held, added up; None where the
+    system does not say."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    if not children.exists():
         return None
-    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024
+    return (
+        sum(_peak_kibibytes(each) for each in (pid, *map(int, children.read_text().split())))
+        // 1024
+    )
+
+
+def _peak_kibibytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM"))
+    return int(line.split()[1])
 
 
 def p99(seconds: list[float]) -> float:

@@ -42,16 +42,6 @@ def before(folder: Path, point: str, function: Function) -> Function:
     return killed
 
 
-def after(folder: Path, point: str, function: Function) -> Function:
-    @functools.wraps(function)
-    async def killed(*arguments: Any, **options: Any) -> Any:
-        result = await function(*arguments, **options)
-        die_at(folder, point)
-        return result
-
-    return killed
-
-
 def harm_agent(folder: Path) -> None:
     import aiohttp
 
@@ -87,10 +77,21 @@ def harm_agent(folder: Path) -> None:
 def harm_server(folder: Path) -> None:
     from alembic.operations import Operations
 
-    from watchbill.api.resources import ingest
+    from watchbill.store.ingest.messages import AgentMessage, MessageSize
+    from watchbill.store.ingest.process import IngestProcess
 
-    ingest.batch_apply = after(folder, BATCH_COMMITTED, ingest.batch_apply)
-    ingest.inventory_entries = after(folder, INVENTORY_READ, ingest.inventory_entries)
+    apply = IngestProcess.apply
+    points = {"batch": BATCH_COMMITTED, "inventory entries": INVENTORY_READ}
+
+    async def apply_and_die(
+        process: IngestProcess, message: AgentMessage, size: MessageSize
+    ) -> bytes:
+        answer = await apply(process, message, size)
+        if message.operation in points:
+            die_at(folder, points[message.operation])
+        return answer
+
+    IngestProcess.apply = apply_and_die  # type: ignore[method-assign]
     execute = Operations.execute
     statements = itertools.count(1)
 

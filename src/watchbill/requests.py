@@ -5,11 +5,14 @@ What agents send is in `protocol`; forms and tokens' members in any case, which 
 described in the API's document alone.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from watchbill.errors import Invalid
 from watchbill.responses.contract import Instant
+
+Body = TypeVar("Body")
 
 ClusterName = Annotated[
     str,
@@ -110,3 +113,17 @@ ROOTS = (
     TenantCreation,
     AccessApplication,
 )
+
+
+def decode_json(body: bytes, kind: type[Body]) -> Body:
+    """Raises Invalid; its details name the member by its path."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid_shape(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("The body is not JSON.") from error
+
+
+def invalid_shape(reason: str) -> Invalid:
+    return Invalid("The body does not have the expected shape.", details=reason[:300])

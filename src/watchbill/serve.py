@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,11 +18,13 @@ from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.listen import Certificate, listening_on, open_listener, open_unix_listener
+from watchbill.api.limits import agents_share
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
 from watchbill.maintenance import start_maintenance, start_reloading, start_standby_checks
 from watchbill.settings.server import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
+from watchbill.store.ingest.process import IngestProcess, IngestSettings
 from watchbill.store.postgres.database import Database, check_pooler
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.errors import naming_database
@@ -70,9 +72,11 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[Started], None],
     administrator: str | None = None,
+    ingest_command: Sequence[str] = (),
     tracing: Tracing = NO_TRACING,
 ) -> None:
     """Run until `stop` is set. `administrator`: make an account of that name at this start too.
+    `ingest_command`: what applies agents' messages, in a process of its own; empty = this one does.
 
     Raises Unavailable when the port or the database cannot be had.
     """
@@ -87,7 +91,8 @@ async def serve(
         await _rebuild(db, settings)
         login = await _login(db, administrator)
         standby = await _standby(stack, db, settings, tracing)
-        services = services_of(db, settings, standby=standby, tracing=tracing)
+        ingest = await _ingest(stack, database_url, settings, ingest_command)
+        services = services_of(db, settings, standby=standby, ingest=ingest, tracing=tracing)
         await (
             services.keyring.signing()
         )  # a key that cannot be opened stops the start, not every request
@@ -169,7 +174,12 @@ async def _first_of(task: asyncio.Task[None], stop: asyncio.Event) -> None:
     stopping.cancel()
 
 
-def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) -> None:
+def run_server(
+    settings: ServerSettings,
+    *,
+    ready: Callable[[Started], None],
+    ingest_command: Sequence[str] = (),
+) -> None:
     """`serve` as a process of its own: ends on SIGINT and SIGTERM, also while it is still starting."""
     has_started = False
     tracing = tracing_of(os.environ, service="watchbill-server")
@@ -186,7 +196,11 @@ def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) ->
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        serving = asyncio.create_task(serve(settings, stop=stop, ready=settled, tracing=tracing))
+        serving = asyncio.create_task(
+            serve(
+                settings, stop=stop, ready=settled, ingest_command=ingest_command, tracing=tracing
+            )
+        )
         await _first_of(serving, stop)
         if not has_started:
             serving.cancel()
@@ -264,6 +278,28 @@ async def _standby(
     standby = Standby(db, read_db, max_staleness_seconds=settings.read_staleness_seconds)
     stack.push_async_callback(standby.close)
     return standby
+
+
+async def _ingest(
+    stack: contextlib.AsyncExitStack,
+    database_url: str,
+    settings: ServerSettings,
+    command: Sequence[str],
+) -> IngestProcess | None:
+    if not command:
+        return None
+    process = IngestProcess(
+        command,
+        IngestSettings(
+            database_url=database_url,
+            pool_size=agents_share(settings.pool_size),
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+            most_bytes=settings.cluster_stored_bytes,
+        ),
+    )
+    stack.push_async_callback(process.close)
+    await process.start()
+    return process
 
 
 async def _rebuild(db: Database, settings: ServerSettings) -> None:

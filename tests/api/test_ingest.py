@@ -16,10 +16,11 @@ from tests.fixtures.records import upsert, workload
 from tests.fixtures.samples import OPERATIONS, SAMPLES, of_login
 from tests.fixtures.serving import Answer, Served, serving
 from watchbill.api.http import guard
-from watchbill.api.http.call import AGENT_BATCH_BYTES, AGENT_BODY_BYTES, inflate
+from watchbill.api.http.call import AGENT_BODY_BYTES
 from watchbill.api.http.contract import LoginRequirement
 from watchbill.errors import Invalid, TooLarge
 from watchbill.protocol import Batch, Heartbeat, KindState
+from watchbill.store.ingest.messages import BATCH_BYTES, inflate
 
 JSON = {"Content-Type": "application/json"}
 
@@ -151,7 +152,7 @@ async def test_bodies_that_are_no_whole_gzip(agent: AgentOverHttp) -> None:
 
 async def test_bodies_that_are_too_large(agent: AgentOverHttp) -> None:
     assert_is_error(await agent.post("batch", b" " * (AGENT_BODY_BYTES + 1)), 413)
-    bomb = gzip.compress(b" " * (AGENT_BATCH_BYTES + 1), compresslevel=1)
+    bomb = gzip.compress(b" " * (BATCH_BYTES + 1), compresslevel=1)
     assert len(bomb) < AGENT_BODY_BYTES
     assert_is_error(await agent.post("batch", bomb, Content_Encoding="gzip"), 413)
 

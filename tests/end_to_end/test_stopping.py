@@ -61,3 +61,22 @@ async def test_a_start_that_waits_for_a_lock_says_so_and_can_be_ended(
     assert await asyncio.to_thread(process.wait) == 0
     process.stderr.close()
     await other.close()
+
+
+async def test_no_process_outlives_a_server_that_was_killed(embedded_engine: Engine) -> None:
+    url = await fresh_database(embedded_engine)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "watchbill", "server", "--port", "0", "--database-url", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert b"answers at" in await process.stdout.readline()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (child,) = (Path("/proc") / pid for pid in children)
+    assert b"watchbill.ingest_process" in (child / "cmdline").read_bytes()
+    process.kill()
+    await process.wait()
+    while child.exists() and " Z " not in (child / "stat").read_text():
+        await asyncio.sleep(0.01)

@@ -8,8 +8,8 @@ import msgspec
 from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.kube_api import kube_api
 from tests.fixtures.receiver import receiver
-from watchbill.api.resources.ingest import HeartbeatEnvelope, decode_heartbeat
 from watchbill.protocol import Heartbeat
+from watchbill.store.ingest.messages import HeartbeatEnvelope, decode_heartbeat
 
 
 async def test_a_clock_that_is_ahead_is_reported_with_the_heartbeat(tmp_path: Path) -> None:

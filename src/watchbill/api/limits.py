@@ -15,6 +15,7 @@ from cachetools import LRUCache
 
 from watchbill.errors import Invalid, TooLarge, TooMany, Unauthenticated, Unavailable
 from watchbill.identity import AgentIdentity
+from watchbill.store.ingest.messages import SMALL_MESSAGE_BYTES, MessageSize
 
 MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
@@ -27,8 +28,9 @@ AGENT_QUEUE_SECONDS = 15.0
 MAX_AGENT_QUEUED = 4
 AGENT_BYTES_PER_SECOND = 1024 * 1024
 AGENT_BYTES_BURST = 4 * 1024**3
-SMALL_MESSAGE_BYTES = 64 * 1024
-"""Once inflated: it is decoded at once, and costs little where it is refused."""
+AGENT_STARTS_PER_SECOND = 0.2
+AGENT_STARTS_BURST = 60
+"""What an agent that starts needs to know is searched for among all that its cluster ever had."""
 REFUSED_MESSAGE_SECONDS = 0.5
 MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
@@ -68,15 +70,23 @@ class TokenBuckets:
     def take(self, principal: Hashable, cost: float = 1.0) -> None:
         """Raises TooMany, with the seconds until there is one again. One that costs more than is left is let
         through, and paid off afterwards."""
-        now = self._clock()
-        level, at = self._levels.get(principal, (self._burst, now))
-        level = min(self._burst, level + (now - at) * self._per_second)
+        level, now = self._level(principal)
         if level < 1.0:
             level = min(level, max(level - REFUSAL_COST, -self._per_second))
             self._levels[principal] = (level, now)
             wait = math.ceil((1.0 - level) / self._per_second)
             raise TooMany("Too many requests.", retry_after_seconds=max(1, wait))
         self._levels[principal] = (level - cost, now)
+
+    def pay(self, principal: Hashable, cost: float) -> None:
+        """For what was let through before anybody knew what it costs."""
+        level, now = self._level(principal)
+        self._levels[principal] = (level - cost, now)
+
+    def _level(self, principal: Hashable) -> tuple[float, float]:
+        now = self._clock()
+        level, at = self._levels.get(principal, (self._burst, now))
+        return min(self._burst, level + (now - at) * self._per_second), now
 
 
 class RefusalDelay:
@@ -276,13 +286,19 @@ class _Queue:
     present: int = 0
 
 
+def agents_share(connections: int) -> int:
+    """How many messages of all agents are in work at a time, each with a connection."""
+    return max(1, connections // 2)
+
+
 class AgentLimiter:
     """What agents may have of the server: one message at a time each, and a share of the connections to the
     database, of which one tenant's have half. Nothing is decoded before its turn, so memory is bounded too."""
 
     def __init__(self, connections: int) -> None:
-        share = max(1, connections // 2)
+        share = agents_share(connections)
         self._bytes = TokenBuckets(AGENT_BYTES_PER_SECOND, AGENT_BYTES_BURST)
+        self._starts = TokenBuckets(AGENT_STARTS_PER_SECOND, AGENT_STARTS_BURST)
         self._messages = ConcurrencyLimiter(
             1,
             "messages of an agent",
@@ -296,9 +312,16 @@ class AgentLimiter:
             share, "messages of agents", queue_seconds=AGENT_QUEUE_SECONDS, max_queued=1_000
         )
 
+    def admit(self, agent: AgentIdentity, operation: str) -> None:
+        """Raises TooMany for who sent too much before, or starts too often; who waits as long as that says
+        loses nothing."""
+        if operation == "hello":
+            self._starts.take(agent.cluster_id)
+        self._bytes.take(agent.cluster_id, 0.0)
+
     def charge(self, agent: AgentIdentity, size_bytes: int) -> None:
-        """Count what an agent sent, inflated. Raises TooMany; who waits as long as that says loses nothing."""
-        self._bytes.take(agent.cluster_id, size_bytes)
+        """Count what an agent sent, inflated."""
+        self._bytes.pay(agent.cluster_id, size_bytes)
 
     @asynccontextmanager
     async def message(self, agent: AgentIdentity) -> AsyncIterator[None]:
@@ -307,7 +330,7 @@ class AgentLimiter:
             yield
 
     @asynccontextmanager
-    async def slow_refusal(self) -> AsyncIterator["MessageSize"]:
+    async def slow_refusal(self) -> AsyncIterator[MessageSize]:
         """Within `message`: whoever sent much that cannot be taken waits before its next message is read."""
         size = MessageSize()
         try:
@@ -322,13 +345,6 @@ class AgentLimiter:
         """Around what takes memory and a connection: decoding and applying. Raises TooMany."""
         async with self._tenants.hold(agent.tenant_id), self._all.hold(None):
             yield
-
-
-@dataclass(slots=True)
-class MessageSize:
-    """Of an agent's message once inflated, as far as it came to that."""
-
-    bytes: int = 0
 
 
 class LogThrottle:

@@ -118,7 +118,10 @@ class ServerSettings:
     pool_size: Annotated[
         int,
         Meta(ge=2, le=1000),
-        Setting("WATCHBILL_POOL_SIZE", "connections to the database at most"),
+        Setting(
+            "WATCHBILL_POOL_SIZE",
+            "connections to the database at most; agents' messages have half as many of their own",
+        ),
     ] = 10
     system_user: Annotated[
         str | None,

@@ -13,7 +13,6 @@ import pytest
 
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.serving import DETAILED_ID, Served, detailed
-from watchbill.api.http.call import decode_json
 from watchbill.errors import WatchbillError
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
@@ -29,6 +28,7 @@ from watchbill.protocol import (
     Reading,
     Scrape,
 )
+from watchbill.requests import decode_json
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.postgres.database import Database

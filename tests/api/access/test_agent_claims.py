@@ -13,7 +13,6 @@ from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
 from tests.fixtures.records import node, record, upsert, workload
 from tests.fixtures.serving import Served
-from watchbill.api.resources import ingest
 from watchbill.errors import Invalid
 from watchbill.maintenance import record_fleets
 from watchbill.protocol import (
@@ -29,7 +28,7 @@ from watchbill.protocol import (
 from watchbill.query import Scope
 from watchbill.scheduler_queue import MAX_QUEUE_BYTES, SchedulerQueue
 from watchbill.store.fleet.clusters import cluster_list
-from watchbill.store.ingest import stream
+from watchbill.store.ingest import messages, stream
 from watchbill.store.ingest.left_out import MAX_REASON_CHARACTERS, MAX_REASONS, LeftOut
 from watchbill.store.workloads.validation import (
     MAX_BATCH_READINGS,
@@ -59,7 +58,7 @@ async def test_a_capacity_that_cannot_be_is_left_out_and_reported(
         NodePoolCapacity(node_pool="h100", nodes=1, gpus=8.0),
     )
     beat = Heartbeat(stream_id=agent.stream_id, seq=0, node_pools=pools)
-    assert ingest.decode_heartbeat(msgspec.json.encode(beat)).beat.node_pools == pools[1:]
+    assert messages.decode_heartbeat(msgspec.json.encode(beat)).beat.node_pools == pools[1:]
     await receive(server, agent, nodePools=json.loads(msgspec.json.encode(pools)))
     (shown,) = (await server.get("/api/v1/clusters")).json
     assert [pool["nodePool"] for pool in shown["nodePools"]] == ["h100"]
@@ -71,10 +70,10 @@ async def test_a_capacity_that_cannot_be_is_left_out_and_reported(
 
 def test_only_node_pools_are_left_out_of_a_heartbeat() -> None:
     fine = Heartbeat(stream_id="x", seq=3, backlog=2, observed_seconds_ago=1.5)
-    received = ingest.decode_heartbeat(msgspec.json.encode(fine))
+    received = messages.decode_heartbeat(msgspec.json.encode(fine))
     assert (received.beat, received.left_out) == (fine, LeftOut())
     with pytest.raises(Invalid):
-        ingest.decode_heartbeat(b'{"streamId":"x","seq":-1}')
+        messages.decode_heartbeat(b'{"streamId":"x","seq":-1}')
 
 
 async def test_a_capacity_that_was_stored_before_breaks_nobody(server: Served) -> None:
@@ -270,7 +269,7 @@ async def test_a_workload_has_so_many_node_pools(server: Served) -> None:
 def test_of_a_node_that_cannot_be_nothing_older_stays() -> None:
     """As of an agent of a later version, with a way to share GPUs that this server does not know."""
     other = json.loads(msgspec.json.encode(node("b"))) | {"gpuSharing": "by-lot"}
-    received = ingest.decode_heartbeat(
+    received = messages.decode_heartbeat(
         json.dumps(
             {
                 "streamId": "x",
@@ -297,7 +296,7 @@ def as_json(value: Any) -> Any:
 async def receive(server: Served, agent: Agent, **members: Any) -> dict[str, str]:
     """One heartbeat with these members as they travel; the messages of kinds that are shown then, by kind."""
     body = json.dumps({"streamId": agent.stream_id, "seq": agent.seq, **members}).encode()
-    received = ingest.decode_heartbeat(body)
+    received = messages.decode_heartbeat(body)
     await stream.heartbeat_apply(
         server.db, agent.identity, received.beat, NOW, left_out=received.left_out
     )

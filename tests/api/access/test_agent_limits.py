@@ -17,9 +17,8 @@ from tests.fixtures.large_items import NOW, flapping, nested
 from tests.fixtures.records import pod, upsert, workload
 from tests.fixtures.serving import Answer, Served
 from watchbill.api import limits
-from watchbill.api.http import call, guard
+from watchbill.api.http import guard
 from watchbill.api.limits import MAX_AGENT_QUEUED, AgentLimiter, ConcurrencyLimiter
-from watchbill.api.resources import ingest
 from watchbill.errors import Invalid, TooMany
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
@@ -36,8 +35,9 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.query import Scope
+from watchbill.requests import decode_json
 from watchbill.store.fleet.clusters import cluster_list
-from watchbill.store.ingest import stream
+from watchbill.store.ingest import messages, stream
 from watchbill.store.ingest.left_out import MESSAGES_CHARACTERS
 from watchbill.store.workloads import quotas
 from watchbill.store.workloads.quotas import MAX_RETRIES, MAX_RETRIES_AMONG_UNITS
@@ -107,9 +107,9 @@ async def test_whoever_sends_much_in_vain_waits_before_the_next(
 
 @pytest.mark.parametrize("mark", [b",", b"[", b"{"])
 def test_values_are_counted_across_pieces(mark: bytes) -> None:
-    text = mark + b" " * call._PIECE_BYTES + mark
-    assert call.has_more_values(text, 1)
-    assert not call.has_more_values(text, 2)
+    text = mark + b" " * messages._PIECE_BYTES + mark
+    assert messages.has_more_values(text, 1)
+    assert not messages.has_more_values(text, 2)
 
 
 def test_counts_stand_in_the_messages() -> None:
@@ -117,10 +117,10 @@ def test_counts_stand_in_the_messages() -> None:
     too_many = ",".join([entry] * 5_001)
     body = f'{{"streamId":"x","inventoryId":"{"0" * 8}-0000-0000-0000-{"0" * 12}","entries":[{too_many}]}}'
     with pytest.raises(Invalid):
-        call.decode_json(body.encode(), InventoryEntries)
+        decode_json(body.encode(), InventoryEntries)
     items = ",".join(["{}"] * (2 * BATCH_ITEMS + 1))
     with pytest.raises(Invalid):
-        ingest.decode_batch(f'{{"streamId":"x","seq":1,"items":[{items}]}}'.encode())
+        messages.decode_batch(f'{{"streamId":"x","seq":1,"items":[{items}]}}'.encode())
 
 
 def test_a_batch_decodes_to_what_was_sent() -> None:
@@ -130,24 +130,24 @@ def test_a_batch_decodes_to_what_was_sent() -> None:
     batch = Batch(
         stream_id="s", seq=7, items=(upsert(workload(1)), upsert(workload(2))), scrapes=(scrape,)
     )
-    assert ingest.decode_batch(msgspec.json.encode(batch)) == batch
+    assert messages.decode_batch(msgspec.json.encode(batch)) == batch
 
 
 async def test_large_messages_are_decoded_beside_the_event_loop(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[bool] = []
-    decode = ingest.decode_batch
+    decode = messages.decode_batch
 
     def recorded(body: bytes) -> Batch:
         threads.append(threading.current_thread() is threading.main_thread())
         return decode(body)
 
-    monkeypatch.setattr(ingest, "decode_batch", recorded)
+    monkeypatch.setattr(messages, "decode_batch", recorded)
     token = await credential(server)
     small = msgspec.json.encode(Batch(stream_id="x", seq=1, items=(upsert(workload(1)),)))
     await post(server, token, "batch", small)
-    await post(server, token, "batch", small + b" " * ingest.SMALL_MESSAGE_BYTES)
+    await post(server, token, "batch", small + b" " * messages.SMALL_MESSAGE_BYTES)
     assert threads == [True, False]
 
 
@@ -178,7 +178,7 @@ async def test_an_agent_has_one_message_at_a_time(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck = Stuck()
-    monkeypatch.setattr(ingest, "heartbeat_apply", stuck)
+    monkeypatch.setattr(messages, "heartbeat_apply", stuck)
     token = await credential(server)
     beats = [asyncio.create_task(post(server, token, "heartbeat", BEAT)) for _ in range(10)]
     await stuck.entered.acquire()
@@ -197,7 +197,7 @@ async def test_agents_leave_connections_to_everybody_else(
 ) -> None:
     """However many clusters of a tenant are stuck in the database, its users and other tenants go on."""
     stuck = Stuck()
-    monkeypatch.setattr(ingest, "heartbeat_apply", stuck)
+    monkeypatch.setattr(messages, "heartbeat_apply", stuck)
     tokens = [await credential(server, f"cluster-{number}") for number in range(8)]
     beats = [asyncio.create_task(post(server, token, "heartbeat", BEAT)) for token in tokens]
     await stuck.entered.acquire()
@@ -393,9 +393,20 @@ async def test_bytes_beyond_an_agents_rate_wait() -> None:
     limiter, agent = AgentLimiter(4), AgentIdentity(1, workload(1).id)
     limiter.charge(agent, limits.AGENT_BYTES_BURST + 10 * limits.AGENT_BYTES_PER_SECOND)
     with pytest.raises(TooMany) as refused:
-        limiter.charge(agent, 1)
+        limiter.admit(agent, "batch")
     assert refused.value.retry_after_seconds in (10, 11)
-    limiter.charge(AgentIdentity(1, workload(2).id), 1)
+    limiter.admit(AgentIdentity(1, workload(2).id), "batch")
+
+
+def test_an_agent_that_starts_again_and_again_waits() -> None:
+    """Each start has the server search all pods that the cluster ever had."""
+    limiter, agent = AgentLimiter(4), AgentIdentity(1, workload(1).id)
+    for _ in range(limits.AGENT_STARTS_BURST):
+        limiter.admit(agent, "hello")
+    with pytest.raises(TooMany):
+        limiter.admit(agent, "hello")
+    limiter.admit(agent, "batch")
+    limiter.admit(AgentIdentity(1, workload(2).id), "hello")
 
 
 async def test_so_many_refusals_of_a_cluster_are_kept(

@@ -16,11 +16,11 @@ from watchbill.agent.cache.nodes import NodePools
 from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import read_head
-from watchbill.api.resources import ingest
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import Heartbeat, NodePoolCapacity
+from watchbill.store.ingest import messages
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DEFINITIONS = load_definitions()
@@ -337,7 +337,7 @@ def test_a_node_that_states_what_cannot_be_counts_without_it_and_is_named(
     assert pool.gpu_memory_bytes == 8 * 81920 * 1024 * 1024
     message = NodePools(filled.cache.cluster, settings).impossible()
     assert message == "1 nodes state impossible GPUs, which are not counted: bad"
-    assert ingest.decode_heartbeat(
+    assert messages.decode_heartbeat(
         msgspec.json.encode(Heartbeat(stream_id="x", seq=0, node_pools=(pool,)))
     ).beat.node_pools == (pool,)
 

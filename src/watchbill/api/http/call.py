@@ -1,14 +1,12 @@
 """One request as a handler sees it, and what all handlers share."""
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
-import msgspec
 from cachetools import TTLCache
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
@@ -29,7 +27,6 @@ from watchbill.api.limits import (
     CONCURRENT_EXPORTS,
     CONCURRENT_METRICS_QUERIES,
     CONCURRENT_READS,
-    SMALL_MESSAGE_BYTES,
     AgentLimiter,
     ConcurrencyLimiter,
     DeviceLoginLimiter,
@@ -44,8 +41,10 @@ from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.workload import workload_metrics
 from watchbill.prices import Prices, read_prices
 from watchbill.query import Scope as AccessScope
+from watchbill.requests import decode_json
 from watchbill.settings.retention import Retention, RetentionDays, read_retention
 from watchbill.settings.server import ServerSettings
+from watchbill.store.ingest.messages import Ingest, MessageHandler
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.standby import Standby, StandbyRead
 from watchbill.store.workloads.document import DocumentCache
@@ -56,13 +55,6 @@ Body = TypeVar("Body")
 FORM_BYTES = 16 * 1024
 DOCUMENT_BYTES = 1024 * 1024
 AGENT_BODY_BYTES = 4 * 1024 * 1024
-AGENT_BATCH_BYTES = 12 * 1024 * 1024
-"""Of a batch once inflated: agents fill one with 8 MiB of records, and one more may not fit any better."""
-AGENT_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Of any other message once inflated."""
-MAX_JSON_VALUES = 750_000
-"""In a message: a value takes some sixty bytes of memory, whatever little it takes in the message."""
-_PIECE_BYTES = 64 * 1024
 READINESS_SECONDS = 1.0
 BODY_SECONDS = 30.0
 """A body that trickles in more slowly is given up."""
@@ -126,6 +118,7 @@ class Services:
     credential_limiter: UnverifiedCredentialLimiter
     device_login_limiter: DeviceLoginLimiter
     agent_limiter: AgentLimiter
+    ingest: MessageHandler
     export_limiter: RejectingConcurrencyLimiter
     read_limiter: ConcurrencyLimiter
     metrics_limiter: ConcurrencyLimiter
@@ -140,16 +133,18 @@ def services_of(
     settings: ServerSettings,
     *,
     standby: Standby | None = None,
+    ingest: MessageHandler | None = None,
     clock: Callable[[], datetime] = utc_now,
     tracing: Tracing = NO_TRACING,
 ) -> Services:
-    """The services over one database. Raises Invalid where the access configuration is not understood."""
+    """The services over one database. `ingest` None = agents' messages are applied in this process.
+
+    Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
     keyring = Keyring(db, clock, encryption=read_key_encryption(settings.key_file))
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
     users = UserDirectory(db, clock)
-    groups_seconds = settings.groups_lifetime_seconds
     return Services(
         db=db,
         standby=standby,
@@ -161,7 +156,7 @@ def services_of(
         retention=_retention(settings),
         roles=access.roles,
         accounts=Accounts(db, clock),
-        callers=CallerCache(db, access.roles, clock, groups_lifetime_seconds=groups_seconds),
+        callers=_callers(db, access.roles, clock, settings),
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
         keyring=keyring,
         tokens=tokens,
@@ -176,6 +171,7 @@ def services_of(
         credential_limiter=_credential_limiter(settings),
         device_login_limiter=DeviceLoginLimiter(),
         agent_limiter=AgentLimiter(settings.pool_size),
+        ingest=ingest or Ingest(db, most_bytes=settings.cluster_stored_bytes),
         read_limiter=ConcurrencyLimiter(CONCURRENT_READS, "reads"),
         metrics_limiter=ConcurrencyLimiter(CONCURRENT_METRICS_QUERIES, "metrics queries"),
         export_limiter=RejectingConcurrencyLimiter(CONCURRENT_EXPORTS, "exports"),
@@ -194,6 +190,13 @@ def _retention(settings: ServerSettings) -> Retention:
         usage=settings.usage_retention_days,
     )
     return read_retention(settings.retention_file, default)
+
+
+def _callers(
+    db: Database, roles: Roles, clock: Callable[[], datetime], settings: ServerSettings
+) -> CallerCache:
+    seconds = settings.groups_lifetime_seconds
+    return CallerCache(db, roles, clock, groups_lifetime_seconds=seconds)
 
 
 def _credential_limiter(settings: ServerSettings) -> UnverifiedCredentialLimiter:
@@ -289,24 +292,12 @@ class Call:
         self._expect("application/json")
         return await self._body(AGENT_BODY_BYTES)
 
-    async def inflate_agent_body(self, body: bytes, most_bytes: int) -> bytes:
-        """The JSON in a body. Raises Invalid, TooLarge."""
+    def is_gzip(self) -> bool:
+        """Whether the body of an agent's message is compressed, in the one way there is."""
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
-        if encoding == b"gzip":
-            body = await asyncio.to_thread(inflate, body, most_bytes)
-        elif encoding != b"identity":
+        if encoding not in (b"gzip", b"identity"):
             raise HTTPException(415, "The Content-Encoding must be gzip or identity.")
-        elif len(body) > most_bytes:
-            raise TooLarge(f"The body is larger than {most_bytes} bytes.")
-        await self._check_values(body)
-        return body
-
-    async def _check_values(self, body: bytes) -> None:
-        """Raises TooLarge before anything is made of more values than a message may hold."""
-        if len(body) <= SMALL_MESSAGE_BYTES:
-            return
-        if await asyncio.to_thread(has_more_values, body, MAX_JSON_VALUES):
-            raise TooLarge(f"The body holds more than {MAX_JSON_VALUES} values.")
+        return encoding == b"gzip"
 
     def _expect(self, media_type: str) -> None:
         sent = self.headers.get(b"content-type", media_type.encode()).decode("latin-1")
@@ -329,43 +320,3 @@ class Call:
                         return bytes(body)
         except TimeoutError as error:
             raise HTTPException(408, "The body was sent too slowly.") from error
-
-
-def has_more_values(body: bytes, most: int) -> bool:
-    """Whether a JSON text may hold more values than that, looked at piece by piece: other threads get their
-    turn in between."""
-    values = 0
-    for start in range(0, len(body), _PIECE_BYTES):
-        end = start + _PIECE_BYTES
-        values += sum(body.count(mark, start, end) for mark in (b",", b"[", b"{"))
-        if values > most:
-            return True
-    return False
-
-
-def decode_json(body: bytes, kind: type[Body]) -> Body:
-    """Raises Invalid; its details name the member by its path."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise invalid_shape(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid("The body is not JSON.") from error
-
-
-def invalid_shape(reason: str) -> Invalid:
-    return Invalid("The body does not have the expected shape.", details=reason[:300])
-
-
-def inflate(body: bytes, most: int) -> bytes:
-    """One gzip member, never more than `most` bytes of it. Raises Invalid, TooLarge."""
-    decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        inflated = decoder.decompress(body, most + 1)
-    except zlib.error as error:
-        raise Invalid("The body is not gzip.") from error
-    if len(inflated) > most:
-        raise TooLarge(f"The body is larger than {most} bytes once inflated.")
-    if not decoder.eof or decoder.unused_data:
-        raise Invalid("The body is not one whole gzip member.")
-    return inflated

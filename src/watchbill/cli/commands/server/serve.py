@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -115,7 +116,8 @@ def server(
         recounts=recount,
         rebuilds_usage=rebuild_usage,
     )
-    run_server(settings, ready=_announce)
+    ingest_command = (sys.executable, "-m", "watchbill.ingest_process", log_level)
+    run_server(settings, ready=_announce, ingest_command=ingest_command)
 
 
 def _warn_of_unknown_variables() -> None:

@@ -1,0 +1,303 @@
+"""Agents' messages in a process of their own, so that what one of them holds is never what users wait for.
+
+Python lets one thread of a process work at a time: a message of megabytes that is inflated, decoded and made
+into rows would keep everybody else waiting, however well it was cut. The server hands each message as it was
+sent to a child and gets back the bytes of the answer. They speak in frames, a length and MessagePack, over the
+child's standard input and output; end of input is its end. A child that dies, say of memory, takes with it only
+messages that agents send again, and the next message starts another.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Sequence
+from struct import Struct
+
+import msgspec
+import structlog
+
+from watchbill import errors
+from watchbill.errors import Unavailable, WatchbillError
+from watchbill.store.ingest.messages import AgentMessage, Ingest, MessageSize
+from watchbill.store.postgres.database import Database
+
+RESTART_SECONDS = 1.0
+"""Between two starts, at least: a child that cannot start must not take the machine."""
+END_SECONDS = 10.0
+"""For a child whose input has ended."""
+HANGING_SECONDS = 300.0
+"""No message takes so long: its statements have a limit each, and its agent asks again sooner."""
+_BUFFER_BYTES = 1024 * 1024
+_LENGTH = Struct(">I")
+
+log = structlog.get_logger(__name__)
+
+
+class IngestSettings(msgspec.Struct, frozen=True):
+    """What a child is given first; not as arguments, which others on the machine can see."""
+
+    database_url: str
+    pool_size: int
+    statement_timeout_seconds: float
+    most_bytes: int
+
+
+class _Request(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    message: AgentMessage
+
+
+class _Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An error of ours, by the name of its class."""
+
+    kind: str
+    message: str
+    details: str | None
+    retry_after_seconds: int | None
+
+
+class _Outcome(msgspec.Struct, frozen=True, array_like=True):
+    number: int
+    size_bytes: int
+    answer: bytes = b""
+    failure: _Failure | None = None
+
+
+class IngestProcess:
+    """Applies messages in a child, which it starts, and starts anew. `command` runs `serve_messages`."""
+
+    def __init__(self, command: Sequence[str], settings: IngestSettings) -> None:
+        self._command = command
+        self._settings = settings
+        self._starting = asyncio.Lock()
+        self._child: _Child | None = None
+        self._is_closed = False
+        self._may_start_at = 0.0
+
+    async def start(self) -> None:
+        """Before the first message, which would wait for it. Raises Unavailable."""
+        await self._running()
+
+    async def apply(self, message: AgentMessage, size: MessageSize) -> bytes:
+        """As `Ingest.apply`. Raises Unavailable where the child ends meanwhile, which may have applied it."""
+        child = await self._running()
+        outcome = await child.ask(message)
+        size.bytes = outcome.size_bytes
+        if outcome.failure is not None:
+            raise _error_of(outcome.failure)
+        return outcome.answer
+
+    async def close(self) -> None:
+        self._is_closed = True
+        if self._child is not None:
+            await self._child.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child that runs."""
+        return None if self._child is None or self._child.has_ended else self._child.pid
+
+    async def _running(self) -> "_Child":
+        async with self._starting:
+            if self._child is None or self._child.has_ended:
+                now = time.monotonic()
+                if self._is_closed or now < self._may_start_at:
+                    raise _interrupted()
+                self._may_start_at = now + RESTART_SECONDS
+                self._child = await _Child.start(self._command, self._settings)
+            return self._child
+
+
+class _Child:
+    """One process, and who waits for its answers."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[_Outcome]] = {}
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, command: Sequence[str], settings: IngestSettings) -> "_Child":
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_BUFFER_BYTES,
+        )
+        child = cls(process)
+        await child._send(settings)
+        return child
+
+    @property
+    def has_ended(self) -> bool:
+        return self._reading.done()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ask(self, message: AgentMessage) -> _Outcome:
+        number = next(self._numbers)
+        waiter: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiter
+        try:
+            async with asyncio.timeout(HANGING_SECONDS):
+                await self._send(_Request(number, message))
+                return await waiter
+        except TimeoutError as error:
+            log.error("the process of agents' messages hangs; it is killed")
+            self._process.kill()
+            raise _interrupted() from error
+        finally:
+            del self._waiting[number]
+
+    async def close(self) -> None:
+        assert self._process.stdin is not None, "it has a pipe"
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            log.warning("the process of agents' messages does not end; it is killed")
+            self._process.kill()
+            await self._process.wait()
+        await self._reading
+
+    async def _send(self, value: object) -> None:
+        """Raises Unavailable."""
+        assert self._process.stdin is not None, "it has a pipe"
+        if self.has_ended:
+            raise _interrupted()
+        try:
+            await write_frame(self._process.stdin, value)
+        except OSError as error:
+            raise _interrupted() from error
+
+    async def _read(self) -> None:
+        """Until it ends; then nobody is left waiting."""
+        assert self._process.stdout is not None, "it has a pipe"
+        try:
+            while (frame := await read_frame(self._process.stdout)) is not None:
+                outcome = msgspec.msgpack.decode(frame, type=_Outcome)
+                waiter = self._waiting.get(outcome.number)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(outcome)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            status = await self._process.wait()
+            if self._waiting:
+                log.error("the process of agents' messages ended", status=status)
+            for waiter in self._waiting.values():
+                if not waiter.done():
+                    waiter.set_exception(_interrupted())
+
+
+def _interrupted() -> Unavailable:
+    return Unavailable("Agents' messages cannot be taken just now.", retry_after_seconds=1)
+
+
+def _error_of(failure: _Failure) -> Exception:
+    kind = getattr(errors, failure.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, WatchbillError)):
+        return RuntimeError(f"{failure.kind} in the process of agents' messages; its log says more")
+    return kind(
+        failure.message,
+        details=failure.details,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
+
+
+async def serve_messages() -> None:
+    """The child: applies what arrives on standard input, several at a time, until that ends."""
+    reader, writer = await _standard_streams()
+    first = await read_frame(reader)
+    if first is None:
+        return
+    settings = msgspec.msgpack.decode(first, type=IngestSettings)
+    async with contextlib.AsyncExitStack() as stack:
+        ingest = _Opening(settings, stack)
+        tasks: set[asyncio.Task[None]] = set()
+        while (frame := await read_frame(reader)) is not None:
+            request = msgspec.msgpack.decode(frame, type=_Request)
+            task = asyncio.create_task(_answer(ingest, request, writer))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Opening:
+    """`Ingest` over a database that is connected to at the first message, and tried again at the next."""
+
+    def __init__(self, settings: IngestSettings, stack: contextlib.AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._lock = asyncio.Lock()
+        self._ingest: Ingest | None = None
+
+    async def get(self) -> Ingest:
+        """Raises Unavailable."""
+        async with self._lock:
+            if self._ingest is None:
+                db = await Database.open(
+                    self._settings.database_url,
+                    pool_size=self._settings.pool_size,
+                    statement_timeout_seconds=self._settings.statement_timeout_seconds,
+                )
+                self._stack.push_async_callback(db.close)
+                self._ingest = Ingest(db, most_bytes=self._settings.most_bytes)
+            return self._ingest
+
+
+async def _answer(ingest: _Opening, request: _Request, writer: asyncio.StreamWriter) -> None:
+    size = MessageSize()
+    try:
+        answer = await (await ingest.get()).apply(request.message, size)
+        outcome = _Outcome(request.number, size.bytes, answer)
+    except Exception as error:
+        outcome = _Outcome(request.number, size.bytes, failure=_failure_of(error))
+    with contextlib.suppress(OSError):  # nobody is there any more, which also ends the input
+        await write_frame(writer, outcome)
+
+
+def _failure_of(error: Exception) -> _Failure:
+    kind = type(error).__name__
+    if isinstance(error, WatchbillError):
+        return _Failure(kind, error.message, error.details, error.retry_after_seconds)
+    log.error("a message of an agent failed", exc_info=error)
+    return _Failure(kind, str(error), None, None)
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    """None where the other side is gone."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, OSError):
+        return None
+
+
+async def write_frame(writer: asyncio.StreamWriter, value: object) -> None:
+    """Raises OSError."""
+    frame = msgspec.msgpack.encode(value)
+    writer.writelines((_LENGTH.pack(len(frame)), frame))
+    await writer.drain()
+
+
+async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Standard input and output; whatever else prints goes to standard error."""
+    loop = asyncio.get_running_loop()
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    reader = asyncio.StreamReader(limit=_BUFFER_BYTES)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.streams.FlowControlMixin(loop=loop), output
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
