@@ -18,17 +18,18 @@ SEEDS = 2_000
 COPIES_AT_ONCE = 10
 """Copies of every seed in one statement: 20,000 rows."""
 
-# Of a copy, what differs from its seed `s`; {gone}: whether copy number n was deleted.
+# Of a copy, what differs from its seed `s`; {gone}: whether copy number n was deleted. The copies of a million
+# are spread over eighty days, as what is gone is kept for ninety.
 _OWN = {
     "id": "md5(s.id::text || n)::uuid",
     "name": "s.name || '-' || n",
     "search": "lower(s.name) || '-' || n || substr(s.search, length(s.name) + 1)",
-    "created_at": "s.created_at - n * interval '97 seconds'",
-    "phase_updated_at": "s.phase_updated_at - n * interval '89 seconds'",
-    "updated_at": "s.updated_at - n * interval '83 seconds'",
+    "created_at": "s.created_at - n * interval '4 hours 97 seconds'",
+    "phase_updated_at": "s.phase_updated_at - n * interval '4 hours 89 seconds'",
+    "updated_at": "s.updated_at - n * interval '4 hours 83 seconds'",
     "pending_since": "CASE WHEN {gone} THEN NULL ELSE s.pending_since END",
     "running_since": "CASE WHEN {gone} THEN NULL ELSE s.running_since END",
-    "deleted_at": "CASE WHEN {gone} THEN s.updated_at - n * interval '61 seconds' END",
+    "deleted_at": "CASE WHEN {gone} THEN s.updated_at - n * interval '4 hours 61 seconds' END",
     "revision": "decode(md5(s.id::text || n), 'hex')",
     "document": "convert_to(replace(convert_from(s.document, 'UTF8'), s.id::text, "
     "md5(s.id::text || n)::uuid::text), 'UTF8')",

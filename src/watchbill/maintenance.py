@@ -34,6 +34,7 @@ from watchbill.store.usage.accounting import (
 from watchbill.store.usage.rounds import usage_finish, usage_last_round
 from watchbill.store.workloads.deletion import tenant_list, tenant_name_get, workload_purge
 from watchbill.store.workloads.events import event_purge
+from watchbill.store.workloads.gone_count import gone_segment_sweep
 from watchbill.store.workloads.pod_write import pod_purge
 from watchbill.store.workloads.tally import tally_sweep
 
@@ -133,6 +134,7 @@ async def purge_old(db: Database, retention: Retention, *, now: datetime) -> Non
 
     async def purge_records(tenant_id: int) -> None:
         await tally_sweep(db, tenant_id)
+        await gone_segment_sweep(db, tenant_id, now=now)
         keep = timedelta(days=(await kept(tenant_id)).deleted)
         if purged := await workload_purge(db, tenant_id, keep=keep, now=now):
             log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)

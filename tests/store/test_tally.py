@@ -1,23 +1,40 @@
-"""The tally says of live workloads what counting them says, whatever has happened to them."""
+"""What is tallied, or remembered of what is gone, says what counting says, whatever has happened meanwhile."""
 
 import random
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from unittest import mock
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from tests.conftest import running_server
-from tests.fixtures.clusters import connected_agent
-from tests.fixtures.records import START, random_transitions, random_workload, upsert
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import (
+    START,
+    pod,
+    random_transitions,
+    random_workload,
+    upsert,
+    workload,
+)
 from watchbill.protocol import Delete
+from watchbill.query import PodQuery, Scope, WorkloadQuery, parse_filters, parse_pod_filters
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.migrations.versions.r0001_to_r0027.r0025_workload_class import (
     KEY as DELETED_KEY,
 )
 from watchbill.store.postgres.migrations.versions.r0031_queues import FIGURES, KEY
+from watchbill.store.workloads import gone_count
 from watchbill.store.workloads.deletion import workload_purge
+from watchbill.store.workloads.gone_count import GoneCounts, gone_segment_sweep
+from watchbill.store.workloads.pod_write import KEEP_GONE, pod_purge
+from watchbill.store.workloads.pods import pod_count
 from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
+from watchbill.store.workloads.workloads import workload_count
 from watchbill.workload import Workload
+from watchbill.workload_pod import WorkloadPod
 
 NOW = START + timedelta(days=2)
 COLUMNS = ", ".join(("cluster_id", *KEY))
@@ -129,3 +146,149 @@ async def test_names_of_any_length_are_tallied(db: Database) -> None:
     await agent.send(upsert(long), now=NOW)
     assert await wrong(db) == 0
     assert await tallied(db) == 1
+
+
+EVERYTHING = Scope(1, is_whole_tenant=True)
+ASKED: tuple[WorkloadQuery | PodQuery, ...] = (
+    *(
+        WorkloadQuery(is_deleted=True, predicates=parse_filters([filters]))
+        for filters in ("priority>=50", "submittedBy!=nobody", "deletedAt>=2020-01-01T00:00:00Z")
+    ),
+    *(WorkloadQuery(is_deleted=True, search=text) for text in ("a", "llama", "vision")),
+    *(PodQuery(is_deleted=True, search=text) for text in (None, "m", "llama", "node-1")),
+    PodQuery(is_deleted=True, predicates=parse_pod_filters(["nodeName==node-1"])),
+)
+
+
+async def scopes(db: Database, agents: list[Agent]) -> list[Scope]:
+    projects = await db_values(db, "SELECT id FROM project")
+    departments = await db_values(db, "SELECT id FROM department")
+    return [
+        EVERYTHING,
+        Scope(1, project_ids=frozenset(projects[::2])),
+        Scope(1, department_ids=frozenset(departments[:1])),
+        Scope(1, cluster_ids=frozenset({agents[0].identity.cluster_id})),
+    ]
+
+
+async def db_values(db: Database, sql: str) -> list[int]:
+    async with db.acquire(1) as connection:
+        return [row[0] for row in await connection.fetch(f"{sql} ORDER BY 1")]
+
+
+async def counted(
+    db: Database,
+    scope: Scope,
+    query: WorkloadQuery | PodQuery,
+    now: datetime,
+    counts: GoneCounts | None = None,
+) -> int:
+    if isinstance(query, PodQuery):
+        return await pod_count(db, scope, query, now, counts)
+    return await workload_count(db, scope, query, now, counts)
+
+
+def gone_pods(rng: random.Random, workload_number: int) -> list[WorkloadPod]:
+    return [
+        pod(workload_number * 10 + at, name=f"{name}-{at}", node_name=rng.choice(("node-1", None)))
+        for at, name in enumerate(rng.choices(("llama", "vision", "x"), k=rng.randrange(4)))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_what_is_remembered_of_the_gone_follows_every_change(db: Database, seed: int) -> None:
+    """Deletions of any time, pods that end, workloads that come back, move and are renamed, both purges."""
+    rng = random.Random(seed)
+    agents = [await connected_agent(db, START, number=number) for number in (1, 2)]
+    counts = GoneCounts(worth_seconds=0)
+    numbers = list(range(1, 25))
+    for step in range(10):
+        now = NOW + step * timedelta(hours=rng.choice((0, 0, 1, 3)))
+        agent = rng.choice(agents)
+        chosen = rng.sample(numbers, rng.randint(1, 12))
+        long_ago = [now - timedelta(minutes=rng.randrange(60 * 30)) for _ in chosen]
+        await agent.send(
+            *(
+                upsert(random_workload(rng, n), observed_at=at, pods=gone_pods(rng, n))
+                for n, at in zip(chosen, long_ago, strict=True)
+            ),
+            now=now,
+        )
+        gone = [
+            Delete(id=UUID(int=n), deleted_at=at) for n, at in zip(chosen, long_ago, strict=True)
+        ]
+        await agent.send(*rng.sample(gone, rng.randint(0, len(gone))), now=now)
+        if step % 4 == 3:
+            await workload_purge(db, 1, keep=timedelta(hours=24), now=now)
+            await pod_purge(db, 1, now=now + KEEP_GONE - timedelta(hours=20))
+        for scope in await scopes(db, agents):
+            for query in ASKED:
+                plain = await counted(db, scope, query, now)
+                for _ in range(2):
+                    assert await counted(db, scope, query, now, counts) == plain, (step, query)
+
+
+async def test_the_middle_is_remembered_until_something_in_it_changes(db: Database) -> None:
+    """Each of these was seen to be noticed; what is deleted now leaves what is remembered as it is."""
+    agent = await connected_agent(db, START)
+    pods = [pod(number, name=f"trainer-{number}") for number in range(4)]
+    made = [workload(number, project_name="vision") for number in range(30)]
+    for number, each in enumerate(made):
+        at = NOW - timedelta(hours=number)
+        await agent.send(upsert(each, observed_at=at, pods=pods), now=at)
+        await agent.send(Delete(id=each.id, deleted_at=at), now=at)
+    query, counts = PodQuery(is_deleted=True, search="trainer"), GoneCounts(worth_seconds=0)
+
+    async def lie() -> None:
+        """Of what is remembered, so that it shows whether it is used."""
+        await counted(db, EVERYTHING, query, NOW, counts)
+        middle = counts.get(EVERYTHING, query)
+        assert middle is not None
+        assert middle.count > 0
+        counts.put(EVERYTHING, query, replace(middle, count=middle.count + 1000))
+
+    with mock.patch.object(gone_count, "MAX_AROUND", 3):
+        await counted(db, EVERYTHING, query, NOW, counts)
+        assert counts.get(EVERYTHING, query) is None, "too much lies around the middle"
+    await lie()
+    assert await counted(db, EVERYTHING, query, NOW, counts) == 1120
+    new = workload(99)
+    await agent.send(upsert(new, observed_at=NOW, pods=pods), now=NOW)
+    await agent.send(Delete(id=new.id, deleted_at=NOW), now=NOW)
+    assert await counted(db, EVERYTHING, query, NOW, counts) == 1124
+    async with db.transaction(1) as connection:
+        await connection.execute("UPDATE gone_segment SET version = version + 1")
+    assert await counted(db, EVERYTHING, query, NOW, counts) == 124
+    changes = (
+        "UPDATE workload SET name = 'other' WHERE id = $1",
+        "UPDATE workload SET project_id = project_id + 1 WHERE id = $1",
+        "UPDATE workload_pod SET node_name = 'elsewhere' WHERE workload_id = $1",
+        "UPDATE workload_pod SET deleted_at = NULL WHERE workload_id = $1 AND id = $2",
+        "DELETE FROM workload_pod WHERE workload_id = $1 AND id = $2",
+    )
+    gone = 0
+    for change in changes:
+        await lie()
+        async with db.transaction(1) as connection:
+            arguments = [made[10].id, pods[gone].id][: change.count("$")]
+            await connection.execute(change, *arguments)
+        gone += change.endswith("id = $2")
+        assert await counted(db, EVERYTHING, query, NOW, counts) == 124 - gone, change
+
+
+async def test_many_versions_become_one_that_none_was(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    for number in range(8):
+        at = START + timedelta(hours=number)
+        await agent.send(upsert(workload(number), observed_at=at, pods=[pod(1)]), now=at)
+        await agent.send(Delete(id=UUID(int=number), deleted_at=at), now=at)
+    versions = "SELECT version FROM gone_segment"
+    before = await db_values(db, versions)
+    with mock.patch.object(gone_count, "MAX_VERSIONS", len(before)):
+        await gone_segment_sweep(db, 1, now=NOW + timedelta(days=3))
+        assert await db_values(db, versions) == before
+    with mock.patch.object(gone_count, "MAX_VERSIONS", len(before) - 1):
+        await gone_segment_sweep(db, 1, now=NOW + timedelta(days=3))
+    swept = await db_values(db, versions)
+    assert len(swept) == 2, "one of workloads, one of pods"
+    assert not set(swept) & {*before, sum(before)}

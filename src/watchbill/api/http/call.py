@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
@@ -48,6 +48,7 @@ from watchbill.store.ingest.messages import Ingest, MessageHandler
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.standby import Standby, StandbyRead
 from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.gone_count import GoneCounts
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 Body = TypeVar("Body")
@@ -98,6 +99,7 @@ class Services:
     settings: ServerSettings
     clock: Callable[[], datetime]
     documents: DocumentCache
+    gone_counts: GoneCounts = field(default_factory=GoneCounts)
     metrics: MetricsSource
     prices: Prices | None
     retention: Retention

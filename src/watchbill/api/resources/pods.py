@@ -38,7 +38,9 @@ async def count_pods(call: Call) -> Answer:
         search=values["search"],
         is_deleted=bool(values["deleted"]),
     )
-    return json_reply(WorkloadCount(count=await pod_count(call.db, call.access, query, call.now)))
+    counts = call.services.gone_counts
+    count = await pod_count(call.db, call.access, query, call.now, counts)
+    return json_reply(WorkloadCount(count=count))
 
 
 async def get_workload_pods(call: Call) -> Answer:

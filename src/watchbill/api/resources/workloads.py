@@ -131,14 +131,17 @@ async def get_workload(call: Call) -> Answer:
 
 async def count_workloads(call: Call) -> Answer:
     query = workload_query(call.values)
-    return json_reply(
-        WorkloadCount(count=await workload_count(call.db, call.access, query, call.now))
-    )
+    return json_reply(WorkloadCount(count=await _counted(call, query)))
+
+
+async def _counted(call: Call, query: WorkloadQuery) -> int:
+    counts = call.services.gone_counts
+    return await workload_count(call.db, call.access, query, call.now, counts)
 
 
 async def get_workload_facets(call: Call) -> Answer:
     query, fields = workload_query(call.values), call.values["fields"] or DEFAULT_FACETS
-    total = await workload_count(call.db, call.access, query, call.now)
+    total = await _counted(call, query)
     facets = await workload_facets(call.db, call.access, query, fields, call.now)
     return json_reply(
         Facets(

@@ -16,6 +16,7 @@ from watchbill.protocol import PodGroupRoot
 from watchbill.query import POD_FIELDS, PodQuery, Predicate, Scope, ascii_lower
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import fitting
+from watchbill.store.workloads.gone_count import GoneCounting, GoneCounts, Selection
 from watchbill.store.workloads.page import FIRST_ROWS
 from watchbill.store.workloads.pod_search import PodKey, PodMatches, pod_matches, text_condition
 from watchbill.store.workloads.select import (
@@ -38,7 +39,8 @@ _MIN_GROUPED = 10
 _MAX_GROUPED_IN_ALL = 20_000
 """Beyond that each group has fewer: decoding and encoding 200,000 held the loop for a quarter of a second."""
 _MAX_POD_GROUPS = 2_000
-_PODS = "workload_pod p"
+POD = "workload_pod"
+_PODS = f"{POD} p"
 _OF_WORKLOAD = "ON w.tenant_id = p.tenant_id AND w.id = p.workload_id"
 _WITH_WORKLOADS = f"{_PODS} JOIN workload w {_OF_WORKLOAD}"
 _CLUSTER = "clusterId"
@@ -145,11 +147,28 @@ async def _page_rows(connection: Connection, page: "PodPageStatement") -> list[R
     )
 
 
-async def pod_count(db: Database, scope: Scope, query: PodQuery, now: datetime) -> int:
+async def pod_count(
+    db: Database, scope: Scope, query: PodQuery, now: datetime, counts: GoneCounts | None = None
+) -> int:
+    """`counts`: what is remembered of counts of what is gone, where that is wanted."""
+    if counts is not None and query.is_deleted and query.workload_id is None:
+
+        async def select(_: Connection) -> Selection:
+            return _source(scope, query), _conditions(scope, query, now)
+
+        async def count_all(connection: Connection) -> int:
+            return await _count(connection, scope, query, now)
+
+        counting = GoneCounting(db, counts, scope, query, POD, "p", select, count_all)
+        return await counting.count(now)
     async with db.acquire(scope.tenant_id) as connection:
-        matches = await pod_matches(connection, scope, query, now, is_count=True)
-        sql, parameters = pod_count_statement(scope, query, now, matches)
-        count: int = await connection.fetchval(sql, *parameters)
+        return await _count(connection, scope, query, now)
+
+
+async def _count(connection: Connection, scope: Scope, query: PodQuery, now: datetime) -> int:
+    matches = await pod_matches(connection, scope, query, now, is_count=True)
+    sql, parameters = pod_count_statement(scope, query, now, matches)
+    count: int = await connection.fetchval(sql, *parameters)
     return count
 
 

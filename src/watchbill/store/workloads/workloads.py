@@ -29,6 +29,7 @@ from watchbill.store.workloads.document import (
     fitting,
     with_additional_field,
 )
+from watchbill.store.workloads.gone_count import GoneCounting, GoneCounts, Selection
 from watchbill.store.workloads.page import (
     PageStatement,
     narrow,
@@ -51,8 +52,10 @@ from watchbill.store.workloads.select import (
     SEARCH,
     SEPARATOR,
     TALLIES,
+    WORKLOAD,
     Statement,
     add_conditions,
+    conditions,
     escape_like,
     id_bounds,
     in_scope,
@@ -200,17 +203,39 @@ async def _rows(connection: Connection, page: PageStatement) -> list[Row]:
     return await connection.fetch(sql, *page.statement.parameters)
 
 
-async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
+async def workload_count(
+    db: Database,
+    scope: Scope,
+    query: WorkloadQuery,
+    now: datetime,
+    counts: GoneCounts | None = None,
+) -> int:
+    """`counts`: what is remembered of counts of what is gone, where that is wanted."""
+    if counts is not None and query.is_deleted and count_table(query) not in TALLIES:
+
+        async def select(_: Connection) -> Selection:
+            statement = conditions(scope, query, now)
+            return statement.source, statement
+
+        async def count_all(connection: Connection) -> int:
+            return await _count(connection, scope, query, now)
+
+        gone = GoneCounting(db, counts, scope, query, WORKLOAD, "w", select, count_all)
+        return await gone.count(now)
     async with db.acquire(scope.tenant_id) as connection:
-        if in_parts := search_count_sql(scope, query, now):
-            sql, parameters = in_parts
-        else:
-            statement = counting(scope, query, now)
-            if looks_into_text(query) and statement.table not in TALLIES:
-                narrow(statement, await candidate_ids(connection, scope, query, now))
-            parameters = statement.parameters
-            sql = f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}"
-        count: int = await connection.fetchval(sql, *parameters)
+        return await _count(connection, scope, query, now)
+
+
+async def _count(connection: Connection, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
+    if in_parts := search_count_sql(scope, query, now):
+        sql, parameters = in_parts
+    else:
+        statement = counting(scope, query, now)
+        if looks_into_text(query) and statement.table not in TALLIES:
+            narrow(statement, await candidate_ids(connection, scope, query, now))
+        parameters = statement.parameters
+        sql = f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}"
+    count: int = await connection.fetchval(sql, *parameters)
     return count
 
 
