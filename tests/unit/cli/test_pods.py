@@ -9,6 +9,9 @@ import msgspec
 
 from tests.fixtures.command_line import CLUSTER_ID, FakeServer, aged, cluster, document
 from tests.fixtures.records import pod
+from watchbill.cli.commands.pods import POD_COLUMNS, pod_lines, pod_rows
+from watchbill.cli.output.terminal import Terminal
+from watchbill.responses.contract import PodResponse
 from watchbill.workload import AllocatedResources
 from watchbill.workload_pod import PodContainer
 
@@ -164,6 +167,22 @@ async def test_logs_prints_what_kubectl_can_show() -> None:
         "kubectl logs llama-sft-1 -n team-vision --all-containers --tail 100",
     ]
     assert (without.code, without.out) == (0, "")
+
+
+def test_a_narrow_terminal_shows_which_pod_it_is() -> None:
+    """Columns that say least are left out: cut to its beginning each name would be its workload's."""
+    names = [f"whisper-split-1-0-decode-{number}" for number in range(3)]
+    listed = [
+        msgspec.json.decode(
+            msgspec.json.encode(answered(number, name=name)), type=PodResponse, strict=False
+        )
+        for number, name in enumerate(names)
+    ]
+    rows = pod_rows(listed, datetime.now(UTC))
+    header, *lines = pod_lines(POD_COLUMNS, rows, Terminal(columns=80))
+    assert header.split() == ["NAME", "STATUS", "RESTARTS", "LAST-EXIT", "NODE", "AGE"]
+    assert [line.split()[0] for line in lines] == names
+    assert "READY" in pod_lines(POD_COLUMNS, rows, Terminal(columns=120))[0]
 
 
 async def test_describe_shows_the_first_pods() -> None:

@@ -14,7 +14,7 @@ from watchbill.cli.commands.history import (
     phase_rows,
     tree_lines,
 )
-from watchbill.cli.commands.pods import POD_COLUMNS, failing_first, pod_rows
+from watchbill.cli.commands.pods import POD_COLUMNS, failing_first, pod_lines, pod_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -422,9 +422,8 @@ def _pods(
     if not details.pods.pods:
         return
     yield from ("", terminal.coloured("Pods", "bold"))
-    yield from table_lines(
-        header_row(*POD_COLUMNS), pod_rows(details.pods.pods, view.now), terminal, indent="  "
-    )
+    rows = pod_rows(details.pods.pods, view.now)
+    yield from pod_lines(POD_COLUMNS, rows, terminal, indent="  ")
     if details.pods.next_offset is not None:
         yield f"  (more: `watchbill pods {workload.id}`)"
 

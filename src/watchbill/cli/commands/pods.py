@@ -25,7 +25,9 @@ from watchbill.cli.output.terminal import (
     Cell,
     Row,
     TableFormat,
+    Terminal,
     table_lines,
+    width,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ POD_COLUMNS = (
     *("name", "status", "isReady", "restarts", "lastExit", "node", "nodePool", "allocatedGpus"),
     "age",
 )
+_LEFT_OUT = ("isReady", "nodePool", "allocatedGpus")
 
 
 @server_command
@@ -158,21 +161,43 @@ def _print_pods(
     has_headers: bool,
 ) -> None:
     columns = (*POD_COLUMNS, "ip", "id") if is_wide else POD_COLUMNS
-    rows, headers = pod_rows(listed.pods, session.now()), header_row(*columns)
+    rows = pod_rows(listed.pods, session.now())
     if is_wide:
         rows = [
             [*row, pod.ip or NONE, str(pod.id)] for pod, row in zip(listed.pods, rows, strict=True)
         ]
     if not of_one:
-        headers = header_row("workload", *columns)
+        columns = ("workload", *columns)
         named = zip(listed.pods, rows, strict=True)
         rows = [[pod.workload_name or NONE, *row] for pod, row in named]
-    for line in table_lines(headers if has_headers else None, rows, session.terminal):
+    for line in pod_lines(columns, rows, session.terminal, has_headers=has_headers):
         session.terminal.print(line)
     for line in _messages(listed.pods) if of_one else ():
         session.terminal.note(line)
     if listed.next_offset is not None:
         session.terminal.note(f"The first {format_count(len(rows))}; --limit shows more.")
+
+
+def pod_lines(
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    terminal: Terminal,
+    *,
+    has_headers: bool = True,
+    indent: str = "",
+) -> list[str]:
+    """Where a terminal has no room for all columns, without those that say least of what went wrong: pods of
+    one workload begin with the same name, and what tells them apart would be cut."""
+
+    def lines(columns: Sequence[str], rows: Sequence[Row], terminal: Terminal) -> list[str]:
+        headers = header_row(*columns) if has_headers else None
+        return table_lines(headers, rows, terminal, indent=indent)
+
+    whole = lines(columns, rows, Terminal())
+    if terminal.columns is None or max(map(width, whole), default=0) <= terminal.columns:
+        return lines(columns, rows, terminal)
+    kept = [at for at, column in enumerate(columns) if column not in _LEFT_OUT]
+    return lines([columns[at] for at in kept], [[row[at] for at in kept] for row in rows], terminal)
 
 
 def _messages(listed: "Sequence[PodResponse]") -> Iterator[str]:
