@@ -40,6 +40,7 @@ _SHARED = {
     "LocalQueue.kueue.x-k8s.io": "local_queues",
     "ClusterQueue.kueue.x-k8s.io": "cluster_queues",
     "ResourceClaimTemplate.resource.k8s.io": "claim_templates",
+    "ResourceSlice.resource.k8s.io": "device_profiles",
     "PriorityClass.scheduling.k8s.io": "priority_classes",
     "Gateway.gateway.networking.k8s.io": "gateways",
     "Gateway.networking.istio.io": "istio_gateways",
@@ -177,6 +178,7 @@ def _belonging_to(root: JSON, documents: list[JSON]) -> "WorkloadObjects":
     for document in left_out:
         print_message("note", f"{_title(document)} is left out: {_why(document, known)}")
     places["pods"] = [read_pod(pod) for pod in places["pods"]]
+    _apply_device_slices(shared)
     return WorkloadObjects(
         root=root,
         is_chain_truncated=False,
@@ -198,6 +200,25 @@ def _share(document: JSON, shared: dict[str, Any]) -> None:
         return
     key = (meta["namespace"], meta["name"]) if place in _IN_NAMESPACES else meta["name"]
     shared[place][key] = _node_labels(meta) if place == "node_labels" else document
+
+
+def _apply_device_slices(shared: dict[str, Any]) -> None:
+    """What the slices say of their nodes, and of devices whose names do not tell what they are."""
+    from watchbill.kinds.objects.device_slices import (
+        DeviceSlice,
+        PoolKey,
+        device_labels,
+        node_devices,
+        read_slice,
+        unnamed_profiles,
+    )
+
+    pools: dict[PoolKey, list[DeviceSlice]] = {}
+    for each in filter(None, map(read_slice, shared["device_profiles"].values())):
+        pools.setdefault(each.key, []).append(each)
+    shared["device_profiles"] = {key: unnamed_profiles(pool) for key, pool in pools.items()}
+    for node, labels in shared["node_labels"].items():
+        shared["node_labels"][node] = device_labels(labels, node_devices(pools.values(), node))
 
 
 def _node_labels(meta: JSON) -> Mapping[str, str]:

@@ -93,3 +93,103 @@ def test_the_memory_of_slices_and_shared_gpus_is_that_of_the_cards() -> None:
     assert pool(shared).gpu_memory_bytes == 16 * gib
     single = node("a", {GPU: "7"}, product="NVIDIA-H100-NVL-MIG-1g.12gb", memory="11264")
     assert pool(single).gpu_memory_bytes == 7 * 11 * gib
+
+
+def offered(node: str, *devices: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """A ResourceSlice of NVIDIA's driver."""
+    pool = {"name": node, "generation": 1, "resourceSliceCount": 1} | spec.pop("pool", {})
+    own = {"driver": "gpu.nvidia.com", "nodeName": node, "pool": pool, "devices": list(devices)}
+    name = f"{node}-{pool['generation']}-{spec.pop('suffix', 'x')}"
+    return made("ResourceSlice", name, group="resource.k8s.io/v1", namespace="", spec=own | spec)
+
+
+def device(name: str, **attributes: str) -> dict[str, Any]:
+    words = {key: {"string": value} for key, value in attributes.items()}
+    memory = {} if attributes["type"] == "mig" else {"memory": {"value": "81920Mi"}}
+    return {"name": name, "attributes": words, "capacity": memory}
+
+
+def gpu(number: int, uuid: str) -> dict[str, Any]:
+    return device(f"gpu-{number}", type="gpu", uuid=uuid, productName="NVIDIA H100 80GB HBM3")
+
+
+def mig(name: str, parent: str, profile: str = "3g.40gb") -> dict[str, Any]:
+    own = {"type": "mig", "uuid": f"MIG-{name}", "parentUUID": parent, "profile": profile}
+    return device(name, **own, productName="NVIDIA H100 80GB HBM3")
+
+
+def bare(name: str, **more: Any) -> dict[str, Any]:
+    """A node whose kubelet counts no GPUs."""
+    return node(name, {"cpu": "64"}, **more)
+
+
+def test_five_physical_gpus_of_drivers_read_five_in_whatever_forms_they_are_offered() -> None:
+    shared = gpu(0, "GPU-d") | {"allowMultipleAllocations": True}
+    result = pool(
+        *(bare(name) for name in "abcd"),
+        offered("a", gpu(0, "GPU-a0"), gpu(1, "GPU-a1")),
+        offered("b", mig("gpu-0-mig-9-0-4", "GPU-b"), mig("gpu-0-mig-9-4-4", "GPU-b")),
+        offered("c", gpu(0, "GPU-c"), *(mig(f"gpu-0-mig-1g10gb-19-{n}", "GPU-c") for n in "0123")),
+        offered("d", shared),
+    )
+    assert (result.nodes, result.gpus, result.unusable_gpus) == (4, 5, None)
+
+
+def test_what_a_driver_offers_and_a_kubelet_counts_is_the_same() -> None:
+    result = pool(node("a", {GPU: "2"}), offered("a", gpu(0, "GPU-0"), gpu(1, "GPU-1")))
+    assert result.gpus == 2
+
+
+def test_gpus_of_drivers_bring_their_memory_and_those_with_a_taint_are_lost() -> None:
+    broken = gpu(1, "GPU-1") | {"taints": [{"key": "xid", "effect": "NoExecute"}]}
+    result = pool(bare("a"), offered("a", gpu(0, "GPU-0"), broken))
+    assert (result.gpus, result.gpu_memory_bytes) == (1, 80 * 1024**3)
+    assert result.unusable_gpus == UnusableGpus(cordoned=0, unreachable=0, lost=1)
+
+
+def test_a_pool_that_is_told_in_part_is_not_known_and_its_last_generation_counts() -> None:
+    half = offered("a", gpu(0, "GPU-0"), pool={"resourceSliceCount": 2})
+    assert pool(bare("a"), half).gpus is None
+    rest = offered("a", gpu(1, "GPU-1"), pool={"resourceSliceCount": 2}, suffix="y")
+    assert pool(bare("a"), half, rest).gpus == 2
+    newer = offered("a", gpu(0, "GPU-0"), pool={"generation": 2})
+    assert pool(bare("a"), half, rest, newer).gpus == 1
+    nameless = device("gpu-0", type="gpu", productName="NVIDIA L4")
+    assert pool(bare("a"), offered("a", nameless)).gpus is None
+
+
+def test_a_gpu_for_virtual_machines_is_the_one_at_its_place_on_the_bus() -> None:
+    bus = {"resource.kubernetes.io/pciBusID": {"string": "0000:17:00.0"}}
+    whole, passed = gpu(0, "GPU-0"), device("gpu-vfio-0", type="vfio")
+    for each in (whole, passed):
+        each["attributes"] |= bus
+    assert pool(bare("a"), offered("a", whole, passed)).gpus == 1
+    assert pool(bare("a"), offered("a", passed)).gpus == 1
+
+
+def test_drivers_of_other_vendors_offer_accelerators_of_their_types() -> None:
+    card = {"name": "gpu-0", "attributes": {"type": {"string": "amdgpu"}}}
+    part = {"name": "gpu-1", "attributes": {"type": {"string": "amdgpu-partition"}}}
+    result = pool(bare("a"), offered("a", card, part, driver="gpu.amd.com"))
+    assert result.gpus == 0
+    assert result.accelerators == (
+        AcceleratorCount(type="AMD GPU", usable=1, unusable=0),
+        AcceleratorCount(type="AMD GPU partition", usable=1, unusable=0),
+    )
+
+
+def test_slices_before_the_current_version_and_those_that_go() -> None:
+    filled = Filled()
+    old = gpu(0, "GPU-0")
+    early = {"name": "gpu-0", "basic": {"attributes": old["attributes"], "capacity": {}}}
+    told = offered("a", early)
+    filled.put(bare("a"))
+    filled.put(told)
+    (one,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
+    assert filled.cache.cluster.node_labels["a"]["nvidia.com/gpu.product"] == (
+        "NVIDIA-H100-80GB-HBM3"
+    )
+    filled.remove(told)
+    (none,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
+    assert (one.gpus, none.gpus) == (1, 0)
+    assert "nvidia.com/gpu.product" not in filled.cache.cluster.node_labels["a"]

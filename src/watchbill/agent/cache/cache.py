@@ -15,6 +15,7 @@ import msgspec
 from watchbill.agent.cache.cluster import (
     SHARED_ROLES,
     ClusterView,
+    DeviceSliceSink,
     GrantSink,
     NodeSink,
     SharedSink,
@@ -486,6 +487,8 @@ def sink_for(
         return KindSink(resource, kind_changed)
     if kind.role is WatchRole.REFERENCE_GRANT:
         return GrantSink(cache.cluster, resource)
+    if kind.role is WatchRole.DEVICE_SLICE:
+        return DeviceSliceSink(cache.cluster, resource)
     if kind.role is WatchRole.NODE:
         return NodeSink(cache.cluster, resource)
     return PodSink(cache, resource) if kind.role is WatchRole.POD else OwnerSink(cache, resource)

@@ -6,7 +6,7 @@ cause workloads to be derived again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,16 @@ from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_objec
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.cluster_node import NodeDevice
+from watchbill.kinds.objects.device_slices import (
+    NO_DEVICES,
+    DeviceSlice,
+    NodeDevices,
+    PoolKey,
+    device_labels,
+    node_devices,
+    read_slice,
+    unnamed_profiles,
+)
 from watchbill.kinds.objects.json_access import mapping
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.virtual_gpus import registered_labels
@@ -84,6 +94,8 @@ class NodeOffer:
     allocatable: Mapping[str, Any]
     is_cordoned: bool = False
     is_ready: bool = True
+    devices: NodeDevices = NO_DEVICES
+    """What drivers offer on it, beside what its kubelet counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +146,11 @@ class ClusterView:
     node_details: dict[str, NodeDetails] = field(default_factory=dict)
     node_devices: Mapping[str, tuple[NodeDevice, ...]] = field(default_factory=dict)
     """By name of the node, as exporters last reported them."""
+    own_labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of each node, without what its devices add."""
+    offered_devices: dict[str, NodeDevices] = field(default_factory=dict)
+    """By name of the node, whether or not it is there yet."""
+    device_profiles: dict[PoolKey, Mapping[str, str]] = field(default_factory=dict)
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property
@@ -153,7 +170,27 @@ class ClusterView:
             node_labels=self.node_labels,
             node_addresses=self.node_addresses,
             namespaces=self.namespaces,
+            device_profiles=self.device_profiles,
         )
+
+    def put_labels(self, node: str, labels: Mapping[str, str]) -> bool:
+        """Whether they differ from before, with what the node's devices say of themselves."""
+        before = self.node_labels.get(node)
+        self.own_labels[node] = labels
+        self.node_labels[node] = device_labels(labels, self._devices_of(node))
+        return before != self.node_labels[node]
+
+    def put_devices(self, node: str, devices: NodeDevices) -> None:
+        self.offered_devices[node] = devices
+        if node in self.node_offers:
+            self.node_offers[node] = replace(self.node_offers[node], devices=devices)
+            self.put_labels(node, self.own_labels[node])
+
+    def put_offer(self, node: str, offer: NodeOffer) -> None:
+        self.node_offers[node] = replace(offer, devices=self._devices_of(node))
+
+    def _devices_of(self, node: str) -> NodeDevices:
+        return self.offered_devices.get(node, NO_DEVICES)
 
 
 class _Names(Generic[_Key]):
@@ -187,7 +224,7 @@ class NodeSink:
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         node = _NODE.decode(body)
         self._names.put(meta.uid, meta.name)
-        self._view.node_offers[meta.name] = _offer(node)
+        self._view.put_offer(meta.name, _offer(node))
         self._view.node_details[meta.name] = NodeDetails(
             meta.uid,
             node.metadata.creation_timestamp,
@@ -195,20 +232,17 @@ class NodeSink:
             tuple(node.spec.taints or ()),
         )
         address = _address(node.status.addresses or ())
-        before = (
-            self._view.node_labels.get(meta.name),
-            self._view.node_addresses.get(meta.name, ""),
-        )
-        labels = registered_labels(node.metadata.labels, mapping(node.metadata.annotations))
-        self._view.node_labels[meta.name] = labels
+        before = self._view.node_addresses.get(meta.name, "")
         self._view.node_addresses[meta.name] = address
-        if before != (labels, address):
+        labels = registered_labels(node.metadata.labels, mapping(node.metadata.annotations))
+        if self._view.put_labels(meta.name, labels) or before != address:
             self._view.changed(None, meta.name)
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         name = self._names.remove(uid)
         if name is not None:
             del self._view.node_labels[name]
+            del self._view.own_labels[name]
             del self._view.node_offers[name]
             del self._view.node_details[name]
             del self._view.node_addresses[name]
@@ -233,6 +267,57 @@ def _address(addresses: Iterable[_Address]) -> str:
     known = {item.type: item.address for item in addresses}
     kinds = ("ExternalIP", "ExternalDNS", "InternalIP", "InternalDNS")
     return next((known[kind] for kind in kinds if known.get(kind)), "")
+
+
+class DeviceSliceSink:
+    """Stores what ResourceSlices say of GPUs, by pool, and sums it up for the nodes that a change concerns."""
+
+    def __init__(self, view: ClusterView, resource: ServedResource) -> None:
+        self._view = view
+        self.resource = resource
+        self._slices: dict[str, DeviceSlice] = {}
+        self._pools: dict[PoolKey, dict[str, DeviceSlice]] = {}
+        self._pools_of_node: dict[str, set[PoolKey]] = {}
+
+    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        before, read = self._slices.get(meta.uid), read_slice(decode_object(body))
+        if before == read:
+            return
+        self._drop(meta.uid)
+        if read is not None:
+            self._slices[meta.uid] = read
+            self._pools.setdefault(read.key, {})[meta.uid] = read
+            self._pools_of_node.setdefault(read.node, set()).add(read.key)
+        self._sum_up(before, read)
+
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self._sum_up(self._drop(uid), None)
+
+    def _drop(self, uid: str) -> DeviceSlice | None:
+        dropped = self._slices.pop(uid, None)
+        if dropped is not None:
+            pool = self._pools[dropped.key]
+            del pool[uid]
+            if all(each.node != dropped.node for each in pool.values()):
+                self._pools_of_node[dropped.node].discard(dropped.key)
+            if not pool:
+                del self._pools[dropped.key]
+        return dropped
+
+    def _sum_up(self, *changed: DeviceSlice | None) -> None:
+        nodes: set[str] = set()
+        for key in {each.key for each in changed if each is not None}:
+            pool = self._pools.get(key, {}).values()
+            self._view.device_profiles[key] = unnamed_profiles(pool)
+            if not self._view.device_profiles[key]:
+                del self._view.device_profiles[key]
+            nodes |= {each.node for each in pool}
+        for node in (nodes | {each.node for each in changed if each is not None}) - {""}:
+            keys = self._pools_of_node.get(node, ())
+            self._view.put_devices(
+                node, node_devices([self._pools[key].values() for key in keys], node)
+            )
+            self._view.changed(None, node)
 
 
 class SharedSink:

@@ -329,10 +329,22 @@ def node_gpus(
     """Of a node that states what cannot be, nothing is known."""
     if not _is_possible(offer, labels, gpu_resources):
         return NodeGpus(None, None)
-    capacity = _amounts(offer.capacity)
-    present = physical_gpus(capacity.items(), labels, gpu_resources)
-    lost = missing_gpus(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
+    present, lost = _present_and_lost(offer, labels, gpu_resources)
     return NodeGpus(present, None if present is None or lost is None else present - lost)
+
+
+def _present_and_lost(
+    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> tuple[Fraction | None, Fraction | None]:
+    """Its kubelet's GPUs or those that drivers offer: the same ones, where it has both."""
+    capacity, devices = _amounts(offer.capacity), offer.devices
+    counted = physical_gpus(capacity.items(), labels, gpu_resources)
+    lost = missing_gpus(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
+    if devices.present == 0 or (counted is not None and counted >= (devices.present or 0) > 0):
+        return counted, lost
+    if counted is None or devices.present is None or devices.offered is None:
+        return None, None
+    return Fraction(devices.present), Fraction(devices.present - devices.offered)
 
 
 def _offered(offer: NodeOffer, capacity: Mapping[str, Amount]) -> dict[str, Amount]:
@@ -358,7 +370,7 @@ def _is_possible(
     ):
         return False
     gpus = physical_gpus(units.items(), labels, gpu_resources)
-    if gpus is not None and gpus > MAX_NODE_GPUS:
+    if max(gpus or 0, offer.devices.present or 0) > MAX_NODE_GPUS:
         return False
     stated = labels.get(GPU_MEMORY_LABEL, "")
     is_number = stated.isascii() and stated.isdigit() and stated.strip("0")
@@ -373,14 +385,28 @@ def _share(
         return None
     capacity = _amounts(offer.capacity)
     offered = tuple(_offered(offer, capacity).items())
-    gpus = physical_gpus(capacity.items(), labels, gpu_resources)
-    others = Counter(accelerators(capacity.items(), gpu_resources, labels))
+    gpus, lost = _present_and_lost(offer, labels, gpu_resources)
+    others = _accelerators(offer, capacity, labels, gpu_resources)
     if not offer.is_ready or offer.is_cordoned:
         return _Share(gpus, Fraction(0), Counter(), others, 0)
-    usable = Counter(accelerators(offered, gpu_resources, labels))
-    lost = missing_gpus(_missing(capacity, dict(offered)), labels, gpu_resources)
+    usable = _accelerators(offer, dict(offered), labels, gpu_resources)
     unusable = Counter({kind: count - usable[kind] for kind, count in others.items()})
-    return _Share(gpus, lost, usable, unusable, _memory_bytes(offered, labels, gpu_resources))
+    memory = _memory_bytes(offered, labels, gpu_resources)
+    if memory == 0 and gpus and lost is not None:
+        # No unit of its kubelet's, so those that drivers offer.
+        size = gpu_bytes(labels)
+        memory = None if size is None else size * int(gpus - lost)
+    return _Share(gpus, lost, usable, unusable, memory)
+
+
+def _accelerators(
+    offer: NodeOffer,
+    amounts: Mapping[str, Amount],
+    labels: Mapping[str, str],
+    gpu_resources: tuple[str, ...],
+) -> Counter[str]:
+    counts = accelerators(amounts.items(), gpu_resources, labels)
+    return Counter(counts) | Counter(dict(offer.devices.others))
 
 
 def _add(pool: _Pool, offer: NodeOffer, share: _Share) -> None:

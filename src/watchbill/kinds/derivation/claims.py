@@ -12,6 +12,7 @@ from typing import Any
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.objects.device_slices import PROFILE_IN_NAME, PoolKey
 from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import Object
@@ -22,11 +23,15 @@ from watchbill.quantity import parse_quantity
 _MAX_DEVICES = 1_024
 _NOTHING_GIVEN: Mapping[str, int] = {}
 _NO_LABELS: Mapping[str, Any] = {}
-# In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'; in a class's name; in a device's,
-# which may hold no dot, as gpu-0-mig-1g10gb-19-2.
+Profiles = Mapping[PoolKey, Mapping[str, str]]
+"""As ResourceSlices tell them, of the devices whose names do not."""
+_NO_PROFILES: Profiles = {}
+# In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'.
 _SELECTED = re.compile(r"profile\W{1,20}([1-9]g\.[0-9]{1,4}gb)", re.IGNORECASE)
 _MIG_CLASS = re.compile(r"(?<![a-z])mig(?![a-z])", re.IGNORECASE)
-_NAMED = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
+_NVIDIA = "gpu.nvidia.com"
+_WHOLE = re.compile(r"gpu-(?:vfio-)?[0-9]{1,4}", re.ASCII)
+"""Names of NVIDIA's driver for GPUs that are not cut."""
 
 
 def used_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[Object, Pod]]:
@@ -59,16 +64,29 @@ def known_sum(parts: Iterable[Fraction | None]) -> Fraction | None:
 
 
 def claimed_gpus(
-    claims: Iterable[Object], pods: Iterable[Pod], settings: DeriveSettings
+    claims: Iterable[Object],
+    pods: Iterable[Pod],
+    settings: DeriveSettings,
+    profiles: Profiles = _NO_PROFILES,
 ) -> Fraction | None:
     """GPUs that the pods request through claims, each claim once."""
-    return known_sum(requested_by_claim(claim, settings) for claim, _ in used_claims(claims, pods))
+    return known_sum(
+        requested_by_claim(claim, settings, profiles) for claim, _ in used_claims(claims, pods)
+    )
 
 
-def requested_by_claim(claim: Object, settings: DeriveSettings) -> Fraction | None:
-    """GPUs that a claim requests; among alternatives the allocated one."""
+def requested_by_claim(
+    claim: Object, settings: DeriveSettings, profiles: Profiles = _NO_PROFILES
+) -> Fraction | None:
+    """GPUs that a claim requests; among alternatives the allocated one.
+
+    A class may have any name, and take its profile from anywhere: what was given then tells what was asked for.
+    """
     given = Counter(text(result.get("request")) for result in _results(claim))
-    return requested_devices(at(claim, "spec", "devices"), settings, given)
+    requested = requested_devices(at(claim, "spec", "devices"), settings, given)
+    if requested or not given:
+        return requested
+    return allocated_devices(claim, settings, profiles=profiles) or requested
 
 
 def requested_devices(
@@ -106,14 +124,21 @@ def _results(claim: Object) -> Iterator[Mapping[str, Any]]:
 
 
 def allocated_devices(
-    claim: Object, settings: DeriveSettings, node_labels: Mapping[str, Any] = _NO_LABELS
+    claim: Object,
+    settings: DeriveSettings,
+    node_labels: Mapping[str, Any] = _NO_LABELS,
+    profiles: Profiles = _NO_PROFILES,
 ) -> Fraction | None:
     """GPUs allocated to the claim; administrative access adds nothing."""
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
     total = known_sum(
-        _allocated(result, requests.get(text(result.get("request")), {}), settings, node_labels)
+        _allocated(
+            _device_share(result, requests, settings, gpu_model(node_labels), profiles),
+            result,
+            node_labels,
+        )
         for result in _results(claim)
         if result.get("adminAccess") is not True
     )
@@ -121,15 +146,9 @@ def allocated_devices(
 
 
 def _allocated(
-    result: Mapping[str, Any],
-    request: Mapping[str, Any],
-    settings: DeriveSettings,
-    node_labels: Mapping[str, Any],
+    share: Fraction | None, result: Mapping[str, Any], node_labels: Mapping[str, Any]
 ) -> Fraction | None:
     """One device, or by its consumed memory the part of one that several claims share."""
-    product = gpu_model(node_labels)
-    named = _named_share(text(result.get("device")), request, product)
-    share = named or _share(request, settings, product)
     consumed = result.get("consumedCapacity")
     if not share or not (result.get("shareID") or consumed):
         return share
@@ -137,6 +156,28 @@ def _allocated(
     if size is None or amount is None or not 0 <= amount <= size:
         return None
     return Fraction(amount) / size
+
+
+def _device_share(
+    result: Mapping[str, Any],
+    requests: Mapping[str, Mapping[str, Any]],
+    settings: DeriveSettings,
+    product: str,
+    profiles: Profiles,
+) -> Fraction | None:
+    """The share of a GPU that a device is, by its own name or slice, else by what it was given for."""
+    request = requests.get(text(result.get("request")), {})
+    device, driver = text(result.get("device")), text(result.get("driver"))
+    share = _share(request, settings, product)
+    is_nvidia = driver == _NVIDIA and bool(request) and not settings.gpu_device_classes
+    if share == 0 and not is_nvidia:
+        return share
+    named = PROFILE_IN_NAME.search(device)
+    told = profiles.get((driver, text(result.get("pool"))), {}).get(device)
+    profile = f"{named[1]}.{named[2]}" if named else told
+    if profile:
+        return mig_share(profile, product) or share or None
+    return Fraction(1) if share == 0 and _WHOLE.fullmatch(device) else share
 
 
 def requested_by_roles(
@@ -157,7 +198,8 @@ def requested_by_roles(
             parts.append(None if gpus is None else gpus * wanted)
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
-            parts.append(requested_by_claim(claim, view.settings))
+            profiles = view.cluster.device_profiles
+            parts.append(requested_by_claim(claim, view.settings, profiles))
     return known_sum(parts)
 
 
@@ -171,14 +213,10 @@ def _share(
             return mig_share(profile[1].lower(), product)
     if _is_gpu(request, settings):
         return Fraction(1)
-    return _named_share(text(request.get("deviceClassName")), request, product)
-
-
-def _named_share(name: str, request: Mapping[str, Any], product: str) -> Fraction | None:
-    """The slice that a device or a class of them is by its name; 0 where its class is not one of slices."""
-    if not _MIG_CLASS.search(text(request.get("deviceClassName"))):
+    name = text(request.get("deviceClassName"))
+    if not _MIG_CLASS.search(name):
         return Fraction(0)
-    match = _NAMED.search(name)
+    match = PROFILE_IN_NAME.search(name)
     return mig_share(f"{match[1]}.{match[2]}", product) if match else None
 
 

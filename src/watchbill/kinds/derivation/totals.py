@@ -178,7 +178,9 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
 
 def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
     total = _summed(pods, view.settings)
-    total.gpus = known_sum((total.gpus, claimed_gpus(view.objects.claims, pods, view.settings)))
+    profiles = view.cluster.device_profiles
+    claimed = claimed_gpus(view.objects.claims, pods, view.settings, profiles)
+    total.gpus = known_sum((total.gpus, claimed))
     return total
 
 
@@ -246,7 +248,7 @@ def _allocations(
             yield pod, allocated, allocated_gpu_bytes(*held)
     for claim, pod in used_claims(view.objects.claims, pods):
         labels = nodes.get(pod.node, {})
-        devices = allocated_devices(claim, view.settings, labels)
+        devices = allocated_devices(claim, view.settings, labels, view.cluster.device_profiles)
         if devices != 0:
             size = gpu_bytes(labels)
             yield pod, devices, int(devices * size) if devices is not None and size else None

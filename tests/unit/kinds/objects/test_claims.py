@@ -311,3 +311,29 @@ def test_the_memory_of_whole_gpus_comes_from_their_node(
     held = [pod(1, spec_containers=[container(resources=gpus(2))])]
     cluster = ClusterObjects(node_labels={"node-1": labels})
     assert workload(deployment(1), held, cluster=cluster).allocated_resources.gpu_memory == memory
+
+
+SLICES = ClusterObjects(
+    node_labels=NODES.node_labels,
+    device_profiles={("gpu.nvidia.com", "node-1"): {"gpu-0-mig-9-4-4": "3g.40gb"}},
+)
+
+
+@pytest.mark.parametrize(
+    ("cls", "device", "share"),
+    [
+        ("mig.nvidia.com", "gpu-0-mig-9-4-4", 0.428571),
+        ("small", "gpu-0-mig-9-4-4", 0.428571),
+        ("small", "gpu-0-mig-1g10gb-19-2", 0.142857),
+        ("training", "gpu-3", 1.0),
+    ],
+)
+def test_what_was_given_tells_what_a_class_of_any_name_is(
+    cls: str, device: str, share: float
+) -> None:
+    held = claim("a", request(1, cls), held=1, device=device)
+    result = workload(deployment(1), [using(1, "a")], claims=[held], cluster=SLICES)
+    assert result.allocated_resources.gpu == pytest.approx(share, abs=2e-6)
+    asked = result.pods_requested_resources.gpu
+    assert asked is not None
+    assert asked.request == pytest.approx(share, abs=2e-6)
