@@ -245,6 +245,7 @@ _MESSAGES: dict[Phase, Callable[[WorkloadView], str]] = {
     Phase.STOPPING: _stopping,
     Phase.DELETING: _terminating,
     Phase.TERMINATING: _terminating,
+    Phase.UNKNOWN: lambda view: view.facts.predicates.get("ran", ""),
 }
 
 

@@ -182,14 +182,14 @@ def test_slices_before_the_current_version_and_those_that_go() -> None:
     filled = Filled()
     old = gpu(0, "GPU-0")
     early = {"name": "gpu-0", "basic": {"attributes": old["attributes"], "capacity": {}}}
-    told = offered("a", early)
+    early_slice = offered("a", early)
     filled.put(bare("a"))
-    filled.put(told)
-    (one,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
+    filled.put(early_slice)
+    (before,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
     assert filled.cache.cluster.node_labels["a"]["nvidia.com/gpu.product"] == (
         "NVIDIA-H100-80GB-HBM3"
     )
-    filled.remove(told)
-    (none,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
-    assert (one.gpus, none.gpus) == (1, 0)
+    filled.remove(early_slice)
+    (after,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
+    assert (before.gpus, after.gpus) == (1, 0)
     assert "nvidia.com/gpu.product" not in filled.cache.cluster.node_labels["a"]

@@ -1,6 +1,11 @@
 """What a status means, as status and as event, from recorded answers."""
 
+import ssl
+from socket import gaierror
+
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from tests.fixtures.kubernetes.replay import Exchange, recorded
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
@@ -12,6 +17,18 @@ from watchbill.agent.kubernetes.errors import (
     failure_of_event,
     failure_of_response,
 )
+
+_SERVER = ConnectionKey("10.0.0.1", 443, True, True, None, None, None)
+_UNTRUSTED = ssl.SSLCertVerificationError()
+_UNTRUSTED.verify_message = "self-signed certificate"
+
+
+def _connecting(error: Exception) -> Exception:
+    if isinstance(error, ssl.SSLError):
+        return aiohttp.ClientConnectorCertificateError(_SERVER, error)
+    assert isinstance(error, OSError)
+    return aiohttp.ClientConnectorError(_SERVER, error)
+
 
 MEANING = {
     400: ErrorKind.REFUSED,
@@ -96,6 +113,9 @@ def test_waits_grow_to_a_bound_and_never_undercut_what_was_asked() -> None:
         (TimeoutError("Timeout on reading data from socket"), "no answer in time"),
         (ConnectionResetError(), "the connection was lost"),
         (OSError(101, "Network is unreachable"), "[Errno 101] Network is unreachable"),
+        (_connecting(OSError(111, "Connect call failed ('10.0.0.1', 443)")), "Connection refused"),
+        (_connecting(gaierror(-2, "Name or service not known")), "Name or service not known"),
+        (_connecting(_UNTRUSTED), "its certificate is not trusted: self-signed certificate"),
     ],
 )
 def test_why_nothing_answered_is_a_sentence(error: Exception, cause: str) -> None:

@@ -55,7 +55,7 @@ def test_the_workloads_are_all_there() -> None:
 def test_every_kind_that_the_agent_reads_of_a_namespace_is_made_there() -> None:
     of_the_cluster = {
         *(WatchRole.KIND, WatchRole.NODE, WatchRole.NAMESPACE, WatchRole.PRIORITY_CLASS),
-        *(WatchRole.TOPOLOGY, WatchRole.SHARD),
+        *(WatchRole.TOPOLOGY, WatchRole.SHARD, WatchRole.DEVICE_SLICE),
         *(WatchRole.QUEUE, WatchRole.CLUSTER_QUEUE, WatchRole.VOLCANO_QUEUE),
     }
     related = {

@@ -3,6 +3,8 @@
 A status means the same whether it is an HTTP status or the code of an ERROR event inside a watch.
 """
 
+import os
+import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -98,7 +100,15 @@ def cause_of(error: Exception) -> str:
     """Why a request got no answer, in words: of a timeout, a lost connection or what aiohttp reports."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return _short(str(error)) or "the connection was lost"
+    # aiohttp adds its own objects to the text of what it wraps.
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {_short(cause.verify_message)}"
+    if cause is not error and isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+        number = cause.errno or 0
+        known = os.strerror(number) if number > 0 else cause.strerror
+        return _short(known or str(cause))
+    return _short(str(cause)) or "the connection was lost"
 
 
 def failure_of_event(body: bytes) -> ApiFailure:

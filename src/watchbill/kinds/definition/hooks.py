@@ -74,6 +74,7 @@ def newest_run(view: WorkloadView) -> Facts:
         facts = _with_roles_of(going, facts)
     if not run_facts:
         return facts
+    predicates.pop("ran", None)
     run = (going or run_facts)[-1]
     if facts.has_ended and facts.finished_at is not None:
         if not going and not _is_as_late(run, facts.finished_at):

@@ -15,7 +15,7 @@ from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.device_slices import PROFILE_IN_NAME, PoolKey
 from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
-from watchbill.kinds.objects.objects import Object
+from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.quantity import parse_quantity
@@ -26,6 +26,7 @@ _NO_LABELS: Mapping[str, Any] = {}
 Profiles = Mapping[PoolKey, Mapping[str, str]]
 """As ResourceSlices tell them, of the devices whose names do not."""
 _NO_PROFILES: Profiles = {}
+_NO_CLUSTER = ClusterObjects()
 # In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'.
 _SELECTED = re.compile(r"profile\W{1,20}([1-9]g\.[0-9]{1,4}gb)", re.IGNORECASE)
 _MIG_CLASS = re.compile(r"(?<![a-z])mig(?![a-z])", re.IGNORECASE)
@@ -67,26 +68,29 @@ def claimed_gpus(
     claims: Iterable[Object],
     pods: Iterable[Pod],
     settings: DeriveSettings,
-    profiles: Profiles = _NO_PROFILES,
+    cluster: ClusterObjects = _NO_CLUSTER,
 ) -> Fraction | None:
     """GPUs that the pods request through claims, each claim once."""
     return known_sum(
-        requested_by_claim(claim, settings, profiles) for claim, _ in used_claims(claims, pods)
+        requested_by_claim(claim, settings, cluster, pod.node)
+        for claim, pod in used_claims(claims, pods)
     )
 
 
 def requested_by_claim(
-    claim: Object, settings: DeriveSettings, profiles: Profiles = _NO_PROFILES
+    claim: Object, settings: DeriveSettings, cluster: ClusterObjects = _NO_CLUSTER, node: str = ""
 ) -> Fraction | None:
     """GPUs that a claim requests; among alternatives the allocated one.
 
-    A class may have any name, and take its profile from anywhere: what was given then tells what was asked for.
+    A class may have any name, and take its profile from anywhere, and a part of a device's memory is a part of
+    what that device has: what was given then tells what was asked for. `node`: where its pods are.
     """
     given = Counter(text(result.get("request")) for result in _results(claim))
     requested = requested_devices(at(claim, "spec", "devices"), settings, given)
     if requested or not given:
         return requested
-    return allocated_devices(claim, settings, profiles=profiles) or requested
+    labels = cluster.node_labels.get(node, _NO_LABELS)
+    return allocated_devices(claim, settings, labels, cluster.device_profiles) or requested
 
 
 def requested_devices(
@@ -173,8 +177,8 @@ def _device_share(
     if share == 0 and not is_nvidia:
         return share
     named = PROFILE_IN_NAME.search(device)
-    told = profiles.get((driver, text(result.get("pool"))), {}).get(device)
-    profile = f"{named[1]}.{named[2]}" if named else told
+    sliced = profiles.get((driver, text(result.get("pool"))), {}).get(device)
+    profile = f"{named[1]}.{named[2]}" if named else sliced
     if profile:
         return mig_share(profile, product) or share or None
     return Fraction(1) if share == 0 and _WHOLE.fullmatch(device) else share
@@ -196,10 +200,14 @@ def requested_by_roles(
             devices = at(template, "spec", "spec", "devices")
             gpus = requested_devices(devices, view.settings)
             parts.append(None if gpus is None else gpus * wanted)
+    nodes = {name: pod.node for pod in view.pods.live if pod.node for name in pod.claims}
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
-            profiles = view.cluster.device_profiles
-            parts.append(requested_by_claim(claim, view.settings, profiles))
+            parts.append(
+                requested_by_claim(
+                    claim, view.settings, view.cluster, nodes.get(_key(claim)[0], "")
+                )
+            )
     return known_sum(parts)
 
 

@@ -273,6 +273,8 @@ def _without_pods(view: WorkloadView) -> Phase:
         return Phase.RUNNING if done_pods(view, required) >= required else Phase.INITIALIZING
     if view.facts.resumed_at is not None and not is_queued(view.objects):
         return Phase.RESUMING
-    if view.definition.key.kind == "*" and not view.facts.roles:
+    is_nameless = view.definition.key.kind == "*" and not view.facts.roles
+    # A schedule has had runs, none of which is there any more.
+    if is_nameless or (view.definition.is_schedule and view.facts.holds("ran")):
         return Phase.UNKNOWN
     return Phase.CREATING

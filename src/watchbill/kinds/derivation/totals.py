@@ -178,8 +178,7 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
 
 def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
     total = _summed(pods, view.settings)
-    profiles = view.cluster.device_profiles
-    claimed = claimed_gpus(view.objects.claims, pods, view.settings, profiles)
+    claimed = claimed_gpus(view.objects.claims, pods, view.settings, view.cluster)
     total.gpus = known_sum((total.gpus, claimed))
     return total
 

@@ -337,3 +337,13 @@ def test_what_was_given_tells_what_a_class_of_any_name_is(
     asked = result.pods_requested_resources.gpu
     assert asked is not None
     assert asked.request == pytest.approx(share, abs=2e-6)
+
+
+def test_a_part_of_a_gpu_that_was_given_is_what_was_asked_for() -> None:
+    memory = {"memory": "20Gi"}
+    held = claim(
+        "a", request(1, capacity={"requests": memory}), held=1, consumedCapacity=memory, shareID="x"
+    )
+    result = workload(deployment(1), [using(1, "a")], claims=[held], cluster=SLICES)
+    assert result.pods_requested_resources.gpu == Cores(request=0.25, limit=0.25)
+    assert result.allocated_resources.gpu == 0.25
