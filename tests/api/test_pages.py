@@ -132,6 +132,21 @@ async def test_nothing_else_is_served(paged: Served, path: str) -> None:
     assert_is_error(await paged.get(path, token=None), 404)
 
 
+async def test_a_browser_at_an_unknown_address_gets_the_page_and_a_program_an_error(
+    paged: Served,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    for path in ("/nosuch", "/fleet/nosuch", "/index.html"):
+        answer = await paged.get(path, token=None, headers=browser)
+        assert (answer.status, answer.body) == (404, FILES["index.html"])
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert_is_error(await paged.get(path, token=None), 404)
+    for path in ("/api/v1/nosuch", "/api/nosuch", "/assets/none.js"):
+        assert_is_error(await paged.get(path, token=None, headers=browser), 404)
+    assert_is_error(await paged.ask("POST", "/nosuch", token=None, headers=browser), 404)
+
+
 async def test_without_a_built_page_the_server_says_so(shared: Served) -> None:
     with patch.object(app, "read_page", lambda **_: {}):
         built = build_app(shared.services)

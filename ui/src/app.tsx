@@ -92,9 +92,16 @@ const TITLES: Readonly<Record<string, string>> = {
   "/admin": "Administration",
 };
 
+const NOT_FOUND = "Page not found";
+
+function titleOf({ path, query }: Route): string {
+  if (path === "/usage") return usageTitle(query);
+  return TITLES[path] ?? (/^\/workloads(\/[^/]+)?$/u.test(path) ? "Workload" : NOT_FOUND);
+}
+
 function Page({ route }: { readonly route: Route }) {
   const isFirst = useRef(true);
-  useTitle(route.path === "/usage" ? usageTitle(route.query) : (TITLES[route.path] ?? "Workload"));
+  useTitle(titleOf(route));
   useEffect(() => {
     if (!isFirst.current) document.getElementById("content")?.focus({ preventScroll: true });
     isFirst.current = false;
@@ -111,8 +118,13 @@ function Page({ route }: { readonly route: Route }) {
   if (route.path === "/admin") return <AdminPage />;
   if (route.path === "/login") return null;
   return (
-    <EmptyState title="Page not found">
-      <Link to="/">Go to the workloads</Link>
+    <EmptyState title={NOT_FOUND} isPage>
+      <p>
+        Watchbill has no page at <code>{route.path}</code>.
+      </p>
+      <Link class="button" to="/">
+        Go to the workloads
+      </Link>
     </EmptyState>
   );
 }
@@ -135,7 +147,7 @@ class ErrorBoundary extends Component<{ readonly children: ComponentChildren }, 
     const { error } = this.state;
     if (error === undefined) return this.props.children;
     return (
-      <EmptyState title="This page crashed">
+      <EmptyState title="This page crashed" isPage>
         <p>{error.message}</p>
         <button type="button" class="button" onClick={() => window.location.reload()}>
           Reload

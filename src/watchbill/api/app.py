@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.contract import (
@@ -41,7 +40,7 @@ from watchbill.api.resources import (
     workload_properties,
     workloads,
 )
-from watchbill.api.resources.pages import page_handlers, read_page
+from watchbill.api.resources.pages import Page, UnknownAddress, page_handlers, read_page
 from watchbill.api.resources.server import server_handlers
 
 __all__ = ["build_app", "services_of"]
@@ -80,8 +79,11 @@ def _served_documents() -> tuple[Document, Document, tuple[Operation, ...]]:
 def build_app(services: Services) -> ASGIApp:
     """Raises RuntimeError where an operation has no handler or a handler no operation."""
     meters = ServerMetrics(services.background, services.standby)
+    page = read_page(base_path=services.settings.base_path)
     return Gate(
-        Router(routes(services, meters), redirect_slashes=False, default=_no_route),
+        Router(
+            routes(services, meters, page), redirect_slashes=False, default=UnknownAddress(page)
+        ),
         meters=meters,
         proxies=Proxies(
             services.settings.trusted_proxies,
@@ -94,7 +96,7 @@ def build_app(services: Services) -> ASGIApp:
     )
 
 
-def routes(services: Services, meters: ServerMetrics) -> list[Route]:
+def routes(services: Services, meters: ServerMetrics, page: Page) -> list[Route]:
     """All that is served. Raises RuntimeError as `build_app`."""
     contract, merged, served = _served_documents()
     base_path = services.settings.base_path
@@ -104,7 +106,7 @@ def routes(services: Services, meters: ServerMetrics) -> list[Route]:
         *(resource.HANDLERS for resource in RESOURCES),
         workloads.ELEMENT_HANDLERS,
         server_handlers(contract=contract, merged=merged, meters=meters),
-        page_handlers(read_page(base_path=base_path)),
+        page_handlers(page),
         device_login.PAGES,
     )
     check_complete(served, handlers)
@@ -159,8 +161,3 @@ def _one_a_path(
     return [
         Route(path, OperationEndpoint(bound, services, guard)) for path, bound in by_path.items()
     ]
-
-
-async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
-    """The gate answers every error; the framework's own answer would have another shape."""
-    raise HTTPException(404)

@@ -434,7 +434,7 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
 def test_nothing_is_served_that_no_document_names(made: Estate) -> None:
     services = made.served.services
     meters = ServerMetrics(services.background, services.standby)
-    served = {route.path for route in routes(services, meters)}
+    served = {route.path for route in routes(services, meters, {})}
     assert served == {operation.path for operation in OPERATIONS.values()} | PAGES.keys()
 
 

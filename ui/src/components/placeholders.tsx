@@ -6,10 +6,16 @@ import { ApiError } from "../api/http";
 import { explain } from "../model/failure";
 import { clock } from "../model/format";
 
-export function EmptyState(props: { readonly title: string; readonly children?: ComponentChildren }) {
+export function EmptyState(props: {
+  readonly title: string;
+  /** Whether its title is the heading of the page. */
+  readonly isPage?: boolean;
+  readonly children?: ComponentChildren;
+}) {
+  const Title = props.isPage ? "h1" : "p";
   return (
     <div class="empty">
-      <p class="empty-title">{props.title}</p>
+      <Title class="empty-title">{props.title}</Title>
       {props.children}
     </div>
   );

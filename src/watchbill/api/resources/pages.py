@@ -8,6 +8,9 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
 from watchbill.api.http.reply import GZIP, VARY, Answer, Reply, takes_gzip
@@ -49,7 +52,11 @@ class File:
     etag: bytes
 
 
-def read_page(root: Traversable | None = None, *, base_path: str = "") -> dict[str, File]:
+Page = dict[str, File]
+"""The files by their path below the page's folder."""
+
+
+def read_page(root: Traversable | None = None, *, base_path: str = "") -> Page:
     """All files of the built page by their path below its folder; empty where it is not built. What its
     documents name is below `base_path`, from whatever address of the page they are asked for."""
     root = files("watchbill.api") / "page" if root is None else root
@@ -59,7 +66,27 @@ def read_page(root: Traversable | None = None, *, base_path: str = "") -> dict[s
     return page
 
 
-def page_handlers(page: dict[str, File]) -> tuple[Handler, ...]:
+class UnknownAddress:
+    """Answers what no route serves: people's browsers get the page, which has a sentence and ways on; programs,
+    and whoever asks below the API's addresses, an error in its shape, from the gate."""
+
+    def __init__(self, page: Page) -> None:
+        self._index = page.get("index.html")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accepted = dict(scope["headers"]).get(b"accept", b"").lower()
+        is_for_people = scope["method"] in ("GET", "HEAD") and b"text/html" in accepted
+        is_api = scope["path"].startswith(("/api/", f"/{ASSETS}"))
+        if self._index is None or is_api or not is_for_people:
+            raise HTTPException(404)
+        headers = [POLICY, ASK_AGAIN, (b"vary", b"accept")]
+        reply = Reply(
+            body=self._index.body, media_type=self._index.media_type, headers=headers, status=404
+        )
+        await reply.send(scope, receive, send)
+
+
+def page_handlers(page: Page) -> tuple[Handler, ...]:
     async def get_page(call: Call) -> Answer:
         return _reply(call, _find(page, "index.html"), ASK_AGAIN)
 
@@ -75,7 +102,7 @@ def page_handlers(page: dict[str, File]) -> tuple[Handler, ...]:
     return get_page, get_docs, get_favicon, get_asset
 
 
-def _find(page: dict[str, File], name: str) -> File:
+def _find(page: Page, name: str) -> File:
     if not page:
         raise NotFound(
             "The web page is not part of this installation; the API works without it.",
