@@ -167,8 +167,22 @@ async def test_whoever_reads_one_project_sees_its_sums_alone(billed: Served) -> 
         report = await ask(billed, token, start="2028-01-01T00:00:00Z", groupBy=groups)
         assert report["totals"]["allocatedGpuHours"] == 8 * 240, groups
         assert sum(hours(report, groups).values()) == pytest.approx(8 * 240), groups
-    other = await ask(billed, token, filters=("project==vision",), start="2028-01-01T00:00:00Z")
-    assert other["totals"]["allocatedGpuHours"] == 0
+    for filters in (("project==vision",), (f"workload=={UUID(int=1)}",)):
+        other = await ask(billed, token, filters=filters, start="2028-01-01T00:00:00Z")
+        assert other["totals"]["allocatedGpuHours"] == 0
+
+
+async def test_a_workload_is_named_by_its_id_too(billed: Served) -> None:
+    """By hand: 8 GPUs for ten days."""
+    whole = {"start": "2028-01-01T00:00:00Z"}
+    for filters in (
+        (f"workload=={UUID(int=2)}",),
+        (f"workload=={UUID(int=2)}", "workload==nobody"),
+    ):
+        report = await ask(billed, filters=filters, **whole, groupBy="project")
+        assert hours(report, "project") == {("speech",): 8 * 240}
+    none = await ask(billed, filters=(f"workload=={UUID(int=99)}",), **whole)
+    assert none["totals"]["allocatedGpuHours"] == 0
 
 
 @pytest.mark.parametrize(

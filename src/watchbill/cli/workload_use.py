@@ -19,7 +19,13 @@ from watchbill.cli.output.humanize import (
     plural,
     sparkline,
 )
-from watchbill.cli.output.terminal import TABLE_DOCUMENTS, TableFormat, safe, table_lines
+from watchbill.cli.output.terminal import (
+    TABLE_DOCUMENTS,
+    TableFormat,
+    safe,
+    table_document,
+    table_lines,
+)
 from watchbill.errors import Forbidden, NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ async def life_usage(
         report = await client.usage(
             start=max(workload.created_at, now - LONGEST_REPORT),
             groups=["workload"],
-            filters=[f"workload=={workload.name}"],
+            filters=[f"workload=={workload.id}"],
         )
     except (Forbidden, Unavailable, TooMany):
         return None, None
@@ -173,7 +179,7 @@ async def top_workload(
     end = end_of_use(shown)
     usage = await usage_series(client, workload.id, types, end=end, pod_id=pod_id)
     if output in TABLE_DOCUMENTS:
-        terminal.write(TABLE_DOCUMENTS[output](_last_values(shown, usage)))
+        terminal.write(table_document(output, _last_values(shown, usage)))
         return
     terminal.print(_headline(workload) if pod is None else _pod_headline(pod))
     if not any(is_known(values) for values in usage.values()):

@@ -16,6 +16,7 @@ import {
   before,
   changeOf,
   compared,
+  hasUsage,
   idleShare,
   MEASURES,
   measureOf,
@@ -71,8 +72,10 @@ async function fetchUsage({ period, group, measure, only, pendingFilters }: Ques
   const sorted = [...report.rows].sort((a, b) => measure.of(b) - measure.of(a));
   const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
   const isCut = { previous: (over?.next ?? previous?.next) !== undefined, days: days.next !== undefined };
-  const totals = over && previous && { now: measure.of(over.totals), before: measure.of(previous.totals) };
-  return { report, rows, days: days.rows, totals, compared: whole && { whole, previous: before(whole, period) }, isCut, pending, bounds };
+  const isRecorded = previous !== undefined && hasUsage(previous.totals);
+  const totals = over && isRecorded ? { now: measure.of(over.totals), before: measure.of(previous.totals) } : undefined;
+  const periods = whole && { whole, previous: before(whole, period), isRecorded };
+  return { report, rows, days: days.rows, totals, compared: periods, isCut, pending, bounds };
 }
 
 type UsageData = Awaited<ReturnType<typeof fetchUsage>>;
@@ -151,7 +154,10 @@ function Report({ query, question }: ReportProps) {
       <p class="muted">
         {rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(rows.length)} rows. `}
         {report.next !== undefined && `There are more groups than one answer holds: those with the fewest ${measure.label} GPU-hours are left out. `}
-        {data.compared !== undefined && `Before: ${daysOf(data.compared.previous)}, beside the complete days ${daysOf(data.compared.whole)}. `}
+        {data.compared !== undefined &&
+          (data.compared.isRecorded
+            ? `Before: ${daysOf(data.compared.previous)}, beside the complete days ${daysOf(data.compared.whole)}. `
+            : `Before: no usage is recorded of ${daysOf(data.compared.previous)}. `)}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
         <a href={usageCsvUrl({ bounds, groups: [group.word], only, sortBy: measure.sortBy })} download>
@@ -197,7 +203,7 @@ function Choice({ label, name, chosen, options, query }: ChoiceProps) {
 /** GPU-hours in the days that are over and in the period before. */
 type Pair = Omit<Compared, "row">;
 
-/** Those of all rows; undefined where no day is over, so that nothing is compared. */
+/** Those of all rows; undefined where no day is over, or where nothing is recorded of the period before, so that nothing is compared. */
 type Totals = Pair | undefined;
 
 function Lead({ report, totals: sums }: { readonly report: UsageReport; readonly totals: Totals }) {
@@ -259,8 +265,7 @@ function PendingLead({ data, pendingFilters }: PendingLeadProps) {
 
 /** Before all is counted, for the first time or anew, there may be figures, but not all. */
 function notAccounted(totals: UsageReport["totals"], what: string): string {
-  const isBegun = totals.allocatedGpuHours + totals.pendingGpuHours + totals.cpuCoreHours > 0;
-  if (isBegun) return "Usage is being counted, for the first time or again: these figures are not complete";
+  if (hasUsage(totals)) return "Usage is being counted, for the first time or again: these figures are not complete";
   return `No usage is recorded yet: the first ${what} GPU-hours appear within 15 minutes`;
 }
 

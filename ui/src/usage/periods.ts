@@ -192,6 +192,11 @@ function groupKey(row: UsageRow): string {
   return JSON.stringify(Object.entries(row.group).sort());
 }
 
+/** Whether anything was used or requested; where nothing was at all, nothing is known to be recorded. */
+export function hasUsage(totals: Omit<UsageRow, "group">): boolean {
+  return totals.allocatedGpuHours + totals.pendingGpuHours + totals.cpuCoreHours > 0;
+}
+
 /** "+25 %", as people write a change; undefined where there was nothing before, or so little that it tells nothing. */
 export function changeOf(now: number, previous: number): string | undefined {
   if (previous <= 0 || now >= 100 * previous) return undefined;

@@ -1,6 +1,5 @@
 """`usage`: GPU-hours over days, by project, owner or any other group."""
 
-import re
 from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from watchbill.responses.usage import UsageFigures, UsageReport, UsageRow
 
 TABLE_ROWS = 50
-_WORKLOAD_ID = re.compile(r"workload==[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DAY = timedelta(days=1)
 _HOW_TO_WRITE = "write 30d, 4w or 2026-11-01"
 NOT_YET = "No usage is recorded yet; the first figures appear within 15 minutes."
@@ -177,7 +175,7 @@ async def usage(
         return
     is_wide = output is UsageFormat.WIDE
     _print_table(session, report, groups, comparison, no_headers=no_headers, is_wide=is_wide)
-    _print_notes(session, report, comparison, filters or ())
+    _print_notes(session, report, comparison)
     await _note_silent_clusters(session, report)
 
 
@@ -218,7 +216,7 @@ def _csv(groups: list[str], report: "UsageReport", comparison: Comparison | None
     header, *lines = usage_table(groups, [row for row, _, _ in listed])
     header += ["comparedGpuHours", "gpuHoursBefore"]
     for line, (_, now, before) in zip(lines, listed, strict=True):
-        line += [now, before]
+        line += [now, before if _has_usage(comparison.before.totals) else None]
     return rows_as_csv([header, *lines])
 
 
@@ -270,7 +268,7 @@ def _print_table(
             *(row.group.get(name) or "-" for name in groups),
             *_cells(row, has_cost=has_cost),
             *(_more_cells(row) if is_wide else ()),
-            *(() if comparison is None else _change(now, before)),
+            *(() if comparison is None else _compared_cells(comparison, now, before)),
         ]
         for row, now, before in listed[:TABLE_ROWS]
     ]
@@ -311,6 +309,11 @@ def _key(row: "UsageRow") -> tuple[tuple[str, str | None], ...]:
     return tuple(sorted(row.group.items()))
 
 
+def _compared_cells(comparison: Comparison, now: float, before: float) -> list[str]:
+    """No 0 where nothing at all is recorded of the period before."""
+    return _change(now, before) if _has_usage(comparison.before.totals) else ["-", "-"]
+
+
 def _change(now: float, before: float) -> list[str]:
     """The change as the page writes it: a factor from eleven times on; none beyond a hundredfold."""
     if before <= 0 or now >= 100 * before:
@@ -326,7 +329,6 @@ def _print_notes(
     session: CommandContext,
     report: "UsageReport",
     comparison: Comparison | None,
-    filters: Sequence[str],
 ) -> None:
     """Of all rows together, and of what is not counted. Before all is accounted no sum is known: no 0."""
     if report.accounted_until is None:
@@ -342,11 +344,6 @@ def _print_notes(
     else:
         held = "allocated" if totals.pending_gpu_hours else "allocated or requested"
         session.terminal.note(f"No GPU was {held} {days}.")
-        if any(_WORKLOAD_ID.fullmatch(each) for each in filters):
-            session.terminal.note(
-                "hint: usage finds workloads by name, not by id; "
-                "`--by workload,project,cluster` distinguishes those of one name"
-            )
     if comparison is not None:
         _print_comparison(session, report, comparison)
     if report.price_note is not None:
@@ -393,7 +390,8 @@ def _print_comparison(
     hours, share = _change(now.totals.allocated_gpu_hours, before.totals.allocated_gpu_hours)
     days = f"from {before.start:%Y-%m-%d} to {before.end - _DAY:%Y-%m-%d}"
     if not before.totals.allocated_gpu_hours:
-        session.terminal.note(f"Before, {days}: none.")
+        none = "none" if _has_usage(before.totals) else "no usage is recorded"
+        session.terminal.note(f"Before, {days}: {none}.")
         return
     change = "" if share == "-" else f" ({share} since)"
     session.terminal.note(f"Before, {days}: {hours}{change}.")

@@ -1,9 +1,12 @@
 """Usage reports: the daily sums within the caller's scope, grouped."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -71,6 +74,7 @@ _IS_ANYTHING = f"({' OR '.join(f'{name} <> 0' for name in SUMS)})"
 _MIB_MS_PER_GIB_HOUR = 1024 * 3_600_000
 _MILLICORE_MS_PER_CORE_HOUR = 1000 * 3_600_000
 _DECIMALS = 6
+_UUID_CHARACTERS = 36
 
 
 def _amount(value: str, unit: int) -> str:
@@ -210,7 +214,7 @@ def _summed(scope: Scope, query: UsageQuery, prices: Prices | None, now: datetim
     """Reads the coarsest sums that tell what is asked for."""
     statement = Statement(now)
     in_scope(statement, scope)
-    add_predicates(statement, query.predicates, _condition)
+    add_predicates(statement, query.predicates, partial(_condition, scope.tenant_id))
     used = {*query.groups, *(predicate.field for predicate in query.predicates)}
     sums = _sums(statement, prices)
     return _Summed(statement, sums, _source(statement, scope, query, prices, used))
@@ -270,12 +274,29 @@ def _next_month(day: date) -> date:
     return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
-def _condition(statement: Statement, predicate: Predicate) -> str:
+def _condition(tenant_id: int, statement: Statement, predicate: Predicate) -> str:
+    """A workload is named by its id too."""
     sql = GROUPS[predicate.field]
     if predicate.operator == "==" and predicate.value and predicate.field not in _TIMES:
-        sql = _COLUMNS[predicate.field]
-        return f"{sql} = {statement.bind(predicate.value, '::text')}"  # which an index can answer
+        column, value = _COLUMNS[predicate.field], statement.bind(predicate.value, "::text")
+        workload_id = _as_uuid(predicate.value) if predicate.field == "workload" else None
+        if workload_id is not None:
+            tenant = statement.bind(tenant_id, "::int")
+            return (
+                f"w.workload_id IN (SELECT {statement.bind(workload_id, '::uuid')} "
+                "UNION ALL SELECT u.workload_id FROM usage_workload u "
+                f"WHERE u.tenant_id = {tenant} AND u.name = {value})"
+            )
+        return f"{column} = {value}"  # which an index can answer
     return _CONDITIONS[predicate.operator].format(sql, statement.bind(predicate.value, "::text"))
+
+
+def _as_uuid(text: object) -> UUID | None:
+    if not isinstance(text, str) or len(text) != _UUID_CHARACTERS:
+        return None
+    with contextlib.suppress(ValueError):
+        return UUID(text)
+    return None
 
 
 def _sums(statement: Statement, prices: Prices | None) -> str:
