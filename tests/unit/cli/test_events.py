@@ -117,3 +117,28 @@ async def test_csv_has_the_rows_of_the_json(command: str, member: str) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv.out)))
     assert len(rows) == len(json.loads(as_json.out)[member]) > 0
     assert None not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "columns"),
+    [
+        ("events llama-sft-1", {"meta.creationTimestamp", "spec.event.reason"}),
+        ("history llama-sft-1", {"phase", "startedAt", "endedAt", "phaseMessage"}),
+        ("tree llama-sft-1", {"id", "name"}),
+        ("why", {"name", "phaseUpdatedAt", "pendingReasons"}),
+        ("top", {"name", "allocatedGpus", "gpuUtilization"}),
+        ("top --by owner", {"owner", "workloads", "gpus", "idleGpus"}),
+        ("clusters", {"name", "state", "lastContactAt"}),
+        ("idle", {"name", "idleGpuHours"}),
+        ("pods", {"name", "status"}),
+        ("nodes", {"name", "gpuType"}),
+        ("projects", {"name"}),
+        ("usage", {"project", "allocatedGpuHours"}),
+        ("get", {"name", "phase"}),
+    ],
+)
+async def test_csv_of_an_empty_list_has_its_header(command: str, columns: set[str]) -> None:
+    live = [document(aged(1))] if "llama-sft-1" in command else []
+    async with FakeServer(live=live, clusters=[]).running() as watchbill:
+        outcome = await watchbill(*command.split(), "-o", "csv")
+    assert (outcome.code, columns - set(outcome.out.splitlines()[0].split(","))) == (0, set())

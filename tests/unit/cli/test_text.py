@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchbill.cli.commands.why import pending_lines
-from watchbill.cli.output.terminal import Cell, Terminal, padded, safe, table_lines, visible, width
+from watchbill.cli.output.terminal import (
+    Cell,
+    Terminal,
+    fitting_columns,
+    padded,
+    safe,
+    table_lines,
+    visible,
+    width,
+)
 
 
 @pytest.mark.parametrize(
@@ -102,3 +111,13 @@ def test_a_reason_that_does_not_fit_stands_below_its_line() -> None:
     ]
     assert list(pending_lines(None, rows[1:], Terminal(columns=30))) == ["b   c   No quota"]
     assert list(pending_lines(None, rows, Terminal())) == table_lines(None, rows, Terminal())
+
+
+def test_a_narrow_terminal_leaves_columns_out_before_it_cuts() -> None:
+    """The cells take 10, 3, 4 and 4, and the gaps between them 2: 27, without C 21, without D 15."""
+    headers, rows = ["NAME", "B", "C", "D"], [["a" * 10, "bbb", "cccc", "dddd"]]
+    kept = [
+        fitting_columns(headers, rows, Terminal(columns=size), ("C", "D")) for size in (27, 21, 20)
+    ]
+    assert kept == [headers, ["NAME", "B", "D"], ["NAME", "B"]]
+    assert fitting_columns(headers, rows, Terminal(), ("C", "D")) == headers

@@ -23,7 +23,14 @@ from watchbill.cli.output.humanize import (
     format_number,
     plural,
 )
-from watchbill.cli.output.terminal import PHASE_COLOURS, TABLE_DOCUMENTS, Cell, safe, table_lines
+from watchbill.cli.output.terminal import (
+    PHASE_COLOURS,
+    TABLE_DOCUMENTS,
+    Cell,
+    safe,
+    table_document,
+    table_lines,
+)
 
 if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster, HeldDeletions
@@ -93,7 +100,9 @@ async def clusters(
     """List clusters: connection state, workloads, capacity, and what their agents cannot read."""
     registered = await session.client.clusters()
     if output in TABLE_DOCUMENTS:
-        session.terminal.write(TABLE_DOCUMENTS[output]({"clusters": registered}))
+        from watchbill.responses.fleet import Cluster
+
+        session.terminal.write(table_document(output, {"clusters": registered}, Cluster))
         return
     if output is ClusterFormat.NAME:
         for cluster in registered:

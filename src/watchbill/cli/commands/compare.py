@@ -32,6 +32,7 @@ from watchbill.cli.output.terminal import (
     TABLE_DOCUMENTS,
     Cell,
     TableFormat,
+    table_document,
     table_lines,
 )
 from watchbill.cli.workload_use import (
@@ -104,9 +105,8 @@ async def compare(
         *(_load(session.client, document.workload, view.now) for document in documents)
     )
     if output in TABLE_DOCUMENTS:
-        session.terminal.write(
-            TABLE_DOCUMENTS[output]({"workloads": [_document(each) for each in compared]})
-        )
+        listed = {"workloads": [_document(each) for each in compared]}
+        session.terminal.write(table_document(output, listed))
         return
     headers = [*header_row("name"), *(each.workload.name for each in compared)]
     rows = [row for row in _rows(compared, view) if any(cell not in (NONE, "") for cell in row[1:])]

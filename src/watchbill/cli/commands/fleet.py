@@ -25,6 +25,7 @@ from watchbill.cli.output.terminal import (
     TABLE_DOCUMENTS,
     Cell,
     TableFormat,
+    table_document,
     table_lines,
 )
 
@@ -73,7 +74,9 @@ async def fleet(
     if output in TABLE_DOCUMENTS:
         is_csv = output is TableFormat.CSV
         document = {"series": answer.series} if is_csv else answer
-        session.terminal.write(TABLE_DOCUMENTS[output](document))
+        from watchbill.responses.fleet import FleetMoment
+
+        session.terminal.write(table_document(output, document, FleetMoment))
         return
     _print_now(session, answer)
     _print_series(session, answer, end, hours)

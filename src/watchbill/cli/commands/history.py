@@ -23,6 +23,7 @@ from watchbill.cli.output.terminal import (
     Row,
     TableFormat,
     safe,
+    table_document,
     table_lines,
 )
 
@@ -51,7 +52,9 @@ async def history(
     workload = (await find_workload(session.client, name, scope)).workload
     answer = await session.client.history(workload.id)
     if output in TABLE_DOCUMENTS:
-        session.terminal.write(TABLE_DOCUMENTS[output](answer))
+        from watchbill.responses.workloads import PhaseInterval
+
+        session.terminal.write(table_document(output, answer, PhaseInterval))
         return
     now = session.now()
     headers = None if no_headers else header_row(*PHASE_COLUMNS)
@@ -121,7 +124,10 @@ async def events(
     most = limit or (PAGE if output in TABLE_DOCUMENTS else SHOWN_EVENTS)
     answer = await session.client.event_history(workload.id, most=most)
     if output in TABLE_DOCUMENTS:
-        session.terminal.write(TABLE_DOCUMENTS[output]({"records": answer.records}))
+        from watchbill.responses.workloads import HistoryRecord
+
+        listed = {"records": answer.records}
+        session.terminal.write(table_document(output, listed, HistoryRecord))
     else:
         rows = [event_row(record, session.now()) for record in answer.records]
         headers = None if no_headers else header_row(*EVENT_COLUMNS)
@@ -164,7 +170,9 @@ async def tree(
         session.client.elements(workload.id), session.client.element_count(workload.id)
     )
     if output in TABLE_DOCUMENTS:
-        session.terminal.write(TABLE_DOCUMENTS[output]({"elements": elements}))
+        from watchbill.workload import Element
+
+        session.terminal.write(table_document(output, {"elements": elements}, Element))
         return
     session.terminal.print(f"{safe(workload.name)} ({safe(workload.type)})")
     for line in tree_lines(elements):

@@ -26,6 +26,7 @@ from watchbill.cli.output.terminal import (
     Row,
     TableFormat,
     Terminal,
+    fitting_columns,
     table_lines,
     width,
 )
@@ -44,6 +45,8 @@ POD_COLUMNS = (
     "age",
 )
 _LEFT_OUT = ("isReady", "nodePool", "allocatedGpus")
+_LEFT_OUT_NEXT = ("workload", "lastExit")
+"""Where there is still no room: a pod's name begins with that of its workload."""
 
 
 @server_command
@@ -197,6 +200,11 @@ def pod_lines(
     if terminal.columns is None or max(map(width, whole), default=0) <= terminal.columns:
         return lines(columns, rows, terminal)
     kept = [at for at, column in enumerate(columns) if column not in _LEFT_OUT]
+    headers, shown = header_row(*columns), [[row[at] for at in kept] for row in rows]
+    left = fitting_columns(
+        [headers[at] for at in kept], shown, terminal, header_row(*_LEFT_OUT_NEXT)
+    )
+    kept = [at for at in kept if headers[at] in left]
     return lines([columns[at] for at in kept], [[row[at] for at in kept] for row in rows], terminal)
 
 

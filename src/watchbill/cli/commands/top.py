@@ -21,7 +21,7 @@ from watchbill.cli.output.humanize import (
     format_number,
     format_significant,
 )
-from watchbill.cli.output.terminal import TABLE_DOCUMENTS, TableFormat, table_lines
+from watchbill.cli.output.terminal import TABLE_DOCUMENTS, TableFormat, table_document, table_lines
 from watchbill.cli.workload_use import (
     CONTACT_LAG,
     Series,
@@ -82,7 +82,7 @@ async def top_list(
     series = [*loaded, *({} for _ in workloads[MEASURED_ROWS:])]
     if output in TABLE_DOCUMENTS:
         usage = [_usage(*pair) for pair in zip(workloads, series, strict=True)]
-        terminal.write(TABLE_DOCUMENTS[output]({"workloads": usage}))
+        terminal.write(table_document(output, {"workloads": usage}, _MEMBERS))
         await _note_cut(session, with_gpus, shown, len(workloads))
         return
     rows = [_row(*pair) for pair in zip(workloads, series, strict=True)]
@@ -108,19 +108,22 @@ async def _note_cut(
         )
 
 
+_MEMBERS = (
+    *("id", "name", "projectName", "phase", "allocatedGpus", "idleAllocatedGpus"),
+    *("gpuUtilization", "cpuUsageCores"),
+)
+
+
 def _usage(workload: "WorkloadResponse", series: UsageSeries) -> dict[str, Any]:
     """For programs; null is not known. `gpuUtilization` in percent."""
     utilization, cores = series.get((_GPU, "")), series.get((_CPU, ""))
-    return {
-        "id": workload.id,
-        "name": workload.name,
-        "projectName": workload.project_name,
-        "phase": workload.phase,
-        "allocatedGpus": workload.allocated_resources.gpu,
-        "idleAllocatedGpus": workload.idle_allocated_gpus,
-        "gpuUtilization": last_value(utilization) if is_known(utilization) else None,
-        "cpuUsageCores": last_value(cores) if is_known(cores) else None,
-    }
+    values = (
+        *(workload.id, workload.name, workload.project_name, workload.phase),
+        *(workload.allocated_resources.gpu, workload.idle_allocated_gpus),
+        last_value(utilization) if is_known(utilization) else None,
+        last_value(cores) if is_known(cores) else None,
+    )
+    return dict(zip(_MEMBERS, values, strict=True))
 
 
 def _row(workload: "WorkloadResponse", series: UsageSeries) -> list[str]:
@@ -226,7 +229,8 @@ async def top(
         answers = await _telemetry(client, fields)
     if output in TABLE_DOCUMENTS:
         sums = _sums_of_groups(by, *answers)
-        session.terminal.write(TABLE_DOCUMENTS[output]({"groups": sums[:limit]}))
+        names = (by.value, *("cluster" for _ in fields[1:]), *_SUMS)
+        session.terminal.write(table_document(output, {"groups": sums[:limit]}, names))
         return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
@@ -294,6 +298,9 @@ def _rows(
     ]
 
 
+_SUMS = ("workloads", "gpus", "idleGpus")
+
+
 def _sums_of_groups(
     by: UsageGrouping,
     workloads: "TelemetryResponse",
@@ -306,11 +313,9 @@ def _sums_of_groups(
     names = (by.value, "cluster")
     return [
         dict(zip(names, labels[key], strict=False))
-        | {
-            "workloads": int(counts.get(key, 0.0)),
-            "gpus": gpus.get(key, 0.0),
-            "idleGpus": unused.get(key),
-        }
+        | dict(
+            zip(_SUMS, (int(counts.get(key, 0)), gpus.get(key, 0.0), unused.get(key)), strict=True)
+        )
         for key in _ordered(counts, gpus, labels)
     ]
 

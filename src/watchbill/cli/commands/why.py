@@ -37,6 +37,7 @@ from watchbill.cli.output.terminal import (
     TableFormat,
     Terminal,
     safe,
+    table_document,
     table_lines,
     width,
 )
@@ -88,7 +89,7 @@ async def why(
         return
     workload = (await find_workload(session.client, name, scope)).workload
     if output in TABLE_DOCUMENTS:
-        session.terminal.write(TABLE_DOCUMENTS[output](evidence(workload)))
+        session.terminal.write(table_document(output, evidence(workload)))
         return
     view, elements = await asyncio.gather(
         load_view(session), session.client.elements(workload.id, most=KUBECTL_ELEMENTS)
@@ -126,9 +127,8 @@ async def print_pending(
     selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
     if output in TABLE_DOCUMENTS:
         pending = await client.workloads(selection, most=limit)
-        terminal.write(
-            TABLE_DOCUMENTS[output]({"workloads": [evidence(workload) for workload in pending]})
-        )
+        listed = {"workloads": [evidence(workload) for workload in pending]}
+        terminal.write(table_document(output, listed, PENDING_MEMBERS))
         return
     shown = limit or TABLE_ROWS
     view, workloads = await asyncio.gather(
@@ -171,6 +171,14 @@ def pending_lines(
     for line, reason in zip(lines, reasons, strict=True):
         yield line
         yield reason
+
+
+PENDING_MEMBERS = (
+    *("id", "name", "type", "projectName", "clusterId", "submittedBy", "phase", "phaseMessage"),
+    *("phaseUpdatedAt", "totalPendingTimeSeconds", "totalRunningTimeSeconds", "pendingReasons"),
+    "conditions",
+)
+"""Of the evidence, what every pending workload may have."""
 
 
 def evidence(workload: "WorkloadResponse") -> dict[str, Any]:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from watchbill.errors import Invalid
 
@@ -235,6 +236,24 @@ def table_lines(
     return [indent + _line(row, widths, gap, terminal) for row in cells]
 
 
+def fitting_columns(
+    headers: Sequence[str], rows: Sequence[Row], terminal: Terminal, droppable: Sequence[str]
+) -> list[str]:
+    """The headers that a table keeps on a narrow terminal: those of `droppable` are left out, one after the
+    other, until nothing has to be cut."""
+    kept = list(headers)
+    if terminal.columns is None or not rows:
+        return kept
+    cells = [[Cell(header) for header in headers], *([_cell(text) for text in row] for row in rows)]
+    widths = dict(zip(headers, _widths(cells), strict=True))
+    for header in droppable:
+        gaps = len(_NARROW_GAP) * (len(kept) - 1)
+        if sum(widths[name] for name in kept) + gaps <= terminal.columns:
+            break
+        kept = [name for name in kept if name != header]
+    return kept
+
+
 def _widths(cells: Sequence[Sequence[Cell]]) -> list[int]:
     return [max(width(cell.text) for cell in column) for column in zip(*cells, strict=True)]
 
@@ -325,9 +344,18 @@ def yaml_document(document: Any) -> bytes:
     return (text if is_plain else dumped(plainly=False)).encode()
 
 
-def csv_document(document: Any) -> bytes:
+def table_document(output: str, document: Any, items: "type | Sequence[str]" = ()) -> bytes:
+    """`items`: what the document's one list consists of, as for `csv_document`."""
+    return csv_document(document, items) if output == "csv" else DOCUMENTS[output](document)
+
+
+def csv_document(document: Any, items: "type | Sequence[str]" = ()) -> bytes:
     """A column for each member, named by its path. A document that is one list has a row for each of its items,
-    any other is one row."""
+    any other is one row.
+
+    `items`: the struct, or the names of the members, of the items; so that a list without any has its header,
+    and the columns are the same whatever the items state.
+    """
     import msgspec
 
     from watchbill.tabular import cell_of, rows_as_csv
@@ -336,8 +364,37 @@ def csv_document(document: Any) -> bytes:
     members = list(plain.values())
     is_list = len(members) == 1 and isinstance(members[0], list)
     rows = [dict(_members(item)) for item in (members[0] if is_list else [plain])]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    stated = list(_struct_members(items) if isinstance(items, type) else items)
+    groups = {name[:end] for name in stated for end, at in enumerate(name) if at == "."}
+    named = [name for row in rows for name, value in row.items() if value or name not in groups]
+    names = list(dict.fromkeys([*stated, *named]))
     return rows_as_csv([names, *([cell_of(row.get(name)) for name in names] for row in rows)])
+
+
+def _struct_members(struct: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """As `_members`; of an object of any members nothing."""
+    import msgspec
+
+    for field in msgspec.structs.fields(struct):
+        at = (*path, field.encode_name)
+        kinds = _plain_types(field.type)
+        structs = [
+            kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        ]
+        if structs:
+            yield from _struct_members(structs[0], at)
+        elif not any(get_origin(kind) is dict for kind in kinds):
+            yield ".".join(at)
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    """The alternatives of a type, without what only annotates them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [kind for each in get_args(annotation) for kind in _plain_types(each)]
+    return [annotation]
 
 
 def _members(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -370,5 +427,5 @@ class TableFormat(StrEnum):
 
 DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {"json": json_document, "yaml": yaml_document}
 """By the word of `--output`."""
-TABLE_DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {**DOCUMENTS, "csv": csv_document}
-"""The same with CSV, where no columns of its own are made for it."""
+TABLE_DOCUMENTS = frozenset({*DOCUMENTS, "csv"})
+"""The words that `table_document` knows, where no columns of its own are made for CSV."""
