@@ -8,6 +8,7 @@ passed.
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from watchbill.agent.metrics.devices import Device, DeviceShare, Key
 from watchbill.kinds.objects.objects import IdleGpus
@@ -32,6 +33,8 @@ class _Run:
     seen_since: datetime
     seen_at: datetime
     share: float
+    holders: frozenset[str]
+    """UIDs of the workload's pods that hold it."""
     is_beginning_known: bool
     zero_since: datetime | None = None
 
@@ -76,9 +79,9 @@ class IdleGpuWatch:
     ) -> set[str]:
         """Record one scrape. Returns the workloads whose idle GPUs changed."""
         for root, parts in shares.items():
-            for key, (share, utilization) in _by_key(parts).items():
+            for key, held in _by_key(parts).items():
                 self._since.setdefault(root, at)
-                self._extend(root, key, share, utilization, at)
+                self._extend(root, key, held, at)
         self._seen = {
             key: seen for key, seen in self._seen.items() if at - seen <= self._settings.gap
         } | dict.fromkeys(devices, at)
@@ -117,23 +120,25 @@ class IdleGpuWatch:
             del self._since[root]
             self.by_workload.pop(root, None)
 
-    def _extend(self, root: str, key: Key, share: float, utilization: float, at: datetime) -> None:
+    def _extend(self, root: str, key: Key, held: "_Held", at: datetime) -> None:
         runs = self._runs.setdefault(root, {})
         run = runs.get(key)
-        if run is not None and at - run.seen_at > self._settings.gap:
+        is_handed_on = run is not None and run.holders.isdisjoint(held.holders)
+        if run is not None and (is_handed_on or at - run.seen_at > self._settings.gap):
             self._close(root, run)
             run = None
         if run is None:
-            # Observed a moment ago with no or another holder: this allocation began since then.
+            # Observed a moment ago with no or another holder, be it of the same workload: this allocation began
+            # since then.
             is_known = key in self._seen and at - self._seen[key] <= self._settings.gap
-            run = runs[key] = _Run(at, at, share, is_beginning_known=is_known)
-        is_zero = round(utilization) <= self._settings.threshold_percent
+            run = runs[key] = _Run(at, at, held.share, held.holders, is_beginning_known=is_known)
+        is_zero = round(held.utilization) <= self._settings.threshold_percent
         if not is_zero:
             self._close(root, run)
             run.zero_since = None
         elif run.zero_since is None:
             run.zero_since = at
-        run.seen_at, run.share = at, share
+        run.seen_at, run.share, run.holders = at, held.share, held.holders
 
     def _end_stale(self, root: str, at: datetime) -> None:
         runs = self._runs[root]
@@ -174,12 +179,25 @@ class IdleGpuWatch:
         )
 
 
-def _by_key(parts: Iterable[DeviceShare]) -> dict[Key, tuple[float, float]]:
-    """Share and utilization by device; several pods of one workload may share one."""
-    figures: dict[Key, tuple[float, float]] = {}
+class _Held(NamedTuple):
+    """A device as one workload's pods hold it in one scrape."""
+
+    share: float
+    utilization: float
+    holders: frozenset[str]
+
+
+def _by_key(parts: Iterable[DeviceShare]) -> dict[Key, _Held]:
+    """By device; several pods of one workload may share one."""
+    devices: dict[Key, list[DeviceShare]] = {}
     for part in parts:
-        utilization = part.device.utilization
-        if utilization is not None and part.share is not None:
-            share, _ = figures.get(part.device.key, (0.0, 0.0))
-            figures[part.device.key] = (share + part.share, utilization)
-    return figures
+        if part.device.utilization is not None and part.share is not None:
+            devices.setdefault(part.device.key, []).append(part)
+    return {
+        key: _Held(
+            share=sum(part.share or 0.0 for part in held),
+            utilization=held[0].device.utilization or 0.0,
+            holders=frozenset(part.pod.uid for part in held),
+        )
+        for key, held in devices.items()
+    }

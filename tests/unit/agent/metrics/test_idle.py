@@ -1,5 +1,6 @@
 """When a GPU is idle, since when, for how many hours, and when nobody can say."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,10 +10,11 @@ from watchbill.agent.metrics.devices import Device, DeviceShare
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
 from watchbill.kinds.derivation.totals import idle_fields, idle_millionths
 from watchbill.kinds.objects.objects import IdleGpus
-from watchbill.kinds.objects.pod import read_pod
+from watchbill.kinds.objects.pod import Pod, read_pod
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 POD = read_pod(pod(1, "a", limits={GPU: "1"}))
+NEXT_POD = read_pod(pod(2, "b", limits={GPU: "1"}))
 ROOT = "w"
 
 
@@ -25,13 +27,25 @@ class Story:
         self.changes = 0
 
     def scrape(
-        self, percents: dict[int, float], *, times: int = 1, share: float = 1.0, root: str = ROOT
+        self,
+        percents: dict[int, float],
+        *,
+        times: int = 1,
+        share: float = 1.0,
+        root: str = ROOT,
+        pods: Sequence[Pod] = (POD,),
     ) -> None:
         for _ in range(times):
             devices = {n: Device((device(n), "")) for n in percents}
             for number, percent in percents.items():
                 devices[number].figures["DCGM_FI_DEV_GPU_UTIL"] = percent
-            held = {root: [DeviceShare(device, share, POD, True) for device in devices.values()]}
+            held = {
+                root: [
+                    DeviceShare(device, share, pod, True)
+                    for device in devices.values()
+                    for pod in pods
+                ]
+            }
             if root == "":
                 held = {}
             changed = self.watch.observe(held, [device.key for device in devices.values()], self.at)
@@ -74,6 +88,30 @@ def test_one_busy_moment_ends_it_and_the_hours_stay() -> None:
     assert story.idle.since is None
     story.scrape({1: 0}, times=3)
     assert gpus(story) == 0
+
+
+def test_a_new_pod_of_the_workload_begins_anew_and_the_hours_stay() -> None:
+    """By hand: zero from the second scrape to the last of 121: 60 minutes of one GPU."""
+    story = Story()
+    story.scrape({1: 50})
+    story.scrape({1: 0}, times=121)
+    story.scrape({1: 0}, pods=[NEXT_POD])
+    assert gpus(story) == 0, "known to have begun since the last scrape"
+    assert story.idle is not None
+    assert (story.idle.since, story.idle.gpu_hours) == (None, pytest.approx(1.0))
+    handed_on_at = story.at - timedelta(seconds=30)
+    story.scrape({1: 0}, pods=[NEXT_POD], times=11)
+    assert story.idle.since == handed_on_at
+
+
+def test_a_device_that_one_of_its_pods_goes_on_holding_stays_idle() -> None:
+    story = Story()
+    story.scrape({1: 50}, share=0.5, pods=[POD, NEXT_POD])
+    story.scrape({1: 0}, share=0.5, pods=[POD, NEXT_POD], times=12)
+    story.scrape({1: 0}, share=0.5, pods=[NEXT_POD])
+    assert gpus(story) == 0.5
+    assert story.idle is not None
+    assert story.idle.since == START + timedelta(seconds=30)
 
 
 def test_nothing_changes_while_it_lasts() -> None:
