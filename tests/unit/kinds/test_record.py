@@ -27,6 +27,7 @@ from tests.fixtures.makers import (
 )
 from watchbill.errors import Invalid
 from watchbill.kinds.derivation.elements import MAX_ELEMENTS
+from watchbill.kinds.objects.containers import read_containers
 from watchbill.kinds.objects.objects import ClusterObjects
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.workload import Cores, Quantity
@@ -214,6 +215,24 @@ def test_requested_pods() -> None:
     }
     asked = workload(deployment(3), autoscalers=[scaler]).requested_pods
     assert (asked.number, asked.min, asked.max) == (3, 2, 9)
+
+
+# Containers
+
+
+def test_of_more_containers_than_are_stored_those_that_failed_are() -> None:
+    names = [f"c{number}" for number in range(60)]
+    ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    status = {
+        "containerStatuses": [
+            {"name": "c3", "state": {"terminated": {"exitCode": 0}}},
+            {"name": "c55", "lastState": ended, "restartCount": 2},
+            {"name": "c59", "state": ended},
+        ]
+    }
+    stored = read_containers({"containers": [{"name": name} for name in names]}, status)
+    assert [container.name for container in stored] == [*names[:48], "c55", "c59"]
+    assert (stored[-1].reason, stored[-2].restarts) == ("OOMKilled", 2)
 
 
 # Templates

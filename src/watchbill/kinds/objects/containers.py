@@ -3,7 +3,7 @@ states and its status reports them.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
@@ -59,7 +59,8 @@ class Container(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Container, ...]:
-    """Those that the pod states, with what the kubelet reports of each."""
+    """Those that the pod states, with what the kubelet reports of each, in their order: of more than
+    `MAX_CONTAINERS` those that failed rather than others."""
     reported = {
         (is_init, text(entry.get("name"))): entry
         for is_init, member in ((True, "initContainerStatuses"), (False, "containerStatuses"))
@@ -70,10 +71,20 @@ def read_containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple
         for is_init, member in ((True, "initContainers"), (False, "containers"))
         for entry in objects(spec.get(member))
     ]
+    reports = [reported.get((is_init, text(entry.get("name"))), {}) for is_init, entry in stated]
+    places: Sequence[int] = range(len(stated))
+    if len(stated) > MAX_CONTAINERS:
+        ranked = sorted(places, key=lambda place: not _has_failed(reports[place]))
+        places = sorted(ranked[:MAX_CONTAINERS])
     return tuple(
-        _container(entry, reported.get((is_init, text(entry.get("name"))), {}), is_init=is_init)
-        for is_init, entry in stated[:MAX_CONTAINERS]
+        _container(stated[place][1], reports[place], is_init=stated[place][0]) for place in places
     )
+
+
+def _has_failed(reported: Mapping[str, Any]) -> bool:
+    """Once, or for good."""
+    ends = (at(reported, member, "terminated", "exitCode") for member in ("state", "lastState"))
+    return bool(whole(reported.get("restartCount"))) or any(map(whole, ends))
 
 
 def _container(
