@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from functools import cache
 
+from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.contract import (
@@ -40,7 +41,7 @@ from watchbill.api.resources import (
     workload_properties,
     workloads,
 )
-from watchbill.api.resources.pages import Page, UnknownAddress, page_handlers, read_page
+from watchbill.api.resources.pages import Page, page_handlers, read_page, unknown_address
 from watchbill.api.resources.server import server_handlers
 
 __all__ = ["build_app", "services_of"]
@@ -81,9 +82,7 @@ def build_app(services: Services) -> ASGIApp:
     meters = ServerMetrics(services.background, services.standby)
     page = read_page(base_path=services.settings.base_path)
     return Gate(
-        Router(
-            routes(services, meters, page), redirect_slashes=False, default=UnknownAddress(page)
-        ),
+        Router(routes(services, meters, page), redirect_slashes=False, default=_no_route(page)),
         meters=meters,
         proxies=Proxies(
             services.settings.trusted_proxies,
@@ -161,3 +160,14 @@ def _one_a_path(
     return [
         Route(path, OperationEndpoint(bound, services, guard)) for path, bound in by_path.items()
     ]
+
+
+def _no_route(page: Page) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        accept = dict(scope["headers"]).get(b"accept")
+        reply = unknown_address(page, scope["method"], scope["path"], accept)
+        if reply is None:  # the gate answers every error; the framework's own has another shape
+            raise HTTPException(404)
+        await reply.send(scope, receive, send)
+
+    return answer

@@ -8,9 +8,6 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
-
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
 from watchbill.api.http.reply import GZIP, VARY, Answer, Reply, takes_gzip
@@ -66,24 +63,15 @@ def read_page(root: Traversable | None = None, *, base_path: str = "") -> Page:
     return page
 
 
-class UnknownAddress:
-    """Answers what no route serves: people's browsers get the page, which has a sentence and ways on; programs,
-    and whoever asks below the API's addresses, an error in its shape, from the gate."""
-
-    def __init__(self, page: Page) -> None:
-        self._index = page.get("index.html")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = dict(scope["headers"]).get(b"accept", b"").lower()
-        is_for_people = scope["method"] in ("GET", "HEAD") and b"text/html" in accepted
-        is_api = scope["path"].startswith(("/api/", f"/{ASSETS}"))
-        if self._index is None or is_api or not is_for_people:
-            raise HTTPException(404)
-        headers = [POLICY, ASK_AGAIN, (b"vary", b"accept")]
-        reply = Reply(
-            body=self._index.body, media_type=self._index.media_type, headers=headers, status=404
-        )
-        await reply.send(scope, receive, send)
+def unknown_address(page: Page, method: str, path: str, accept: bytes | None) -> Reply | None:
+    """What no route serves, for people's browsers: the page, which has a sentence and ways on. None for
+    programs, and below the API's addresses, where an error has the API's shape."""
+    index = page.get("index.html")
+    is_for_people = method in ("GET", "HEAD") and b"text/html" in (accept or b"").lower()
+    if index is None or not is_for_people or path.startswith(("/api/", f"/{ASSETS}")):
+        return None
+    headers = [POLICY, ASK_AGAIN, (b"vary", b"accept")]
+    return Reply(body=index.body, media_type=index.media_type, headers=headers, status=404)
 
 
 def page_handlers(page: Page) -> tuple[Handler, ...]:

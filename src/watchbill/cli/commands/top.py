@@ -228,9 +228,9 @@ async def top(
     else:
         answers = await _telemetry(client, fields)
     if output in TABLE_DOCUMENTS:
-        sums = _sums_of_groups(by, *answers)
+        sums = {"groups": _sums_of_groups(by, *answers)[:limit]}
         names = (by.value, *("cluster" for _ in fields[1:]), *_SUMS)
-        session.terminal.write(table_document(output, {"groups": sums[:limit]}, names))
+        session.terminal.write(table_document(output, sums, names))
         return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
