@@ -26,6 +26,7 @@ from watchbill.cli.output.columns import STALE_STATES
 from watchbill.cli.output.terminal import safe
 from watchbill.client import Client, Selection
 from watchbill.client.reader import department_list, project_list
+from watchbill.client.selection import failing_first
 from watchbill.errors import WatchbillError
 from watchbill.query import UsageGroup
 from watchbill.responses.contract import WorkloadResponse
@@ -275,10 +276,11 @@ class Tools:
         deleted: Annotated[bool, Field(description="Deleted pods instead of live ones.")] = False,
         limit: Limit = 20,
     ) -> dict[str, Any]:
-        """The pods of a workload: phase, reason of a failure, restarts, node, containers, what each holds."""
+        """The pods of a workload, those that failed or cannot run first: phase, reason of a failure, restarts,
+        node, containers, what each holds."""
         async with self._opened(context) as client:
             workload_id = await _id_of(client, workload, project)
-            answer = await client.pods(workload_id, is_deleted=deleted, most=limit)
+            answer = failing_first(await client.pods(workload_id, is_deleted=deleted), limit)
             clusters = (pod.cluster_id for pod in answer.pods)
             return _plain(answer) | await _not_observed(client, () if deleted else clusters)
 

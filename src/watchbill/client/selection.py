@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self, TypeVar
 import msgspec
 
 from watchbill.client.transport import Parameters, decoded
-from watchbill.responses.contract import WorkloadResponse
+from watchbill.responses.contract import PodResponse, PodsResponse, WorkloadResponse
 
 
 class Paged(Protocol):
@@ -94,3 +94,17 @@ class ListedWorkloads:
 
     documents: list[WorkloadDocument]
     next_offset: int | None
+
+
+def failing_first(listed: PodsResponse, most: int | None) -> PodsResponse:
+    """What has not gone well before the rest, each by creation: in a workload of thousands it may come last."""
+    ordered = sorted(listed.pods, key=lambda pod: not _is_failing(pod))
+    is_cut = most is not None and len(ordered) > most
+    return msgspec.structs.replace(
+        listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None
+    )
+
+
+def _is_failing(pod: PodResponse) -> bool:
+    """It failed, or something keeps it from running."""
+    return pod.k8s_phase != "Succeeded" and (pod.k8s_phase == "Failed" or pod.reason is not None)

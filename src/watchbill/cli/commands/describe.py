@@ -14,7 +14,7 @@ from watchbill.cli.commands.history import (
     phase_rows,
     tree_lines,
 )
-from watchbill.cli.commands.pods import POD_COLUMNS, failing_first, pod_lines, pod_rows
+from watchbill.cli.commands.pods import POD_COLUMNS, pod_lines, pod_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -371,6 +371,8 @@ async def load_details(
         client.pods(workload.id, is_deleted=workload.deleted_at is not None),
         client.event_history(workload.id, most=max_events),
     )
+    from watchbill.client.selection import failing_first
+
     usage = life_usage(client, workload, datetime.now(UTC))
     (endpoints, history, elements, counts, pods, records), used = await asyncio.gather(
         stored, usage

@@ -87,7 +87,10 @@ async def pods(
     listed = await client.pods(
         workload_id, filters=filters, search=search, is_deleted=deleted, most=first
     )
-    listed = failing_first(listed, most) if is_sorted else listed
+    if is_sorted:
+        from watchbill.client.selection import failing_first
+
+        listed = failing_first(listed, most)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"pods": listed.pods}))
         return
@@ -137,22 +140,6 @@ def _csv(listed: "Sequence[PodResponse]", clusters: Mapping[Any, str]) -> bytes:
 def _is_from_environment(typed: typer.Context, option: str) -> bool:
     source = typed.get_parameter_source(option)
     return source is not None and source.name == "ENVIRONMENT"
-
-
-def failing_first(listed: "PodsResponse", most: int | None) -> "PodsResponse":
-    """What has not gone well before the rest, each by creation: in a workload of thousands it may come last."""
-    import msgspec
-
-    ordered = sorted(listed.pods, key=lambda pod: not is_failing(pod))
-    is_cut = most is not None and len(ordered) > most
-    return msgspec.structs.replace(
-        listed, pods=tuple(ordered[:most]), next_offset=most if is_cut else None
-    )
-
-
-def is_failing(pod: "PodResponse") -> bool:
-    """It failed, or something keeps it from running."""
-    return pod.k8s_phase != "Succeeded" and (pod.k8s_phase == "Failed" or pod.reason is not None)
 
 
 def _print_pods(
@@ -265,6 +252,8 @@ async def logs(
     cluster: options.ClusterOption = None,
 ) -> None:
     """Print the kubectl commands that show a workload's logs. Watchbill itself reads no logs."""
+    from watchbill.client.selection import failing_first
+
     scope = LookupScope(project=project, cluster=cluster)
     workload = (await find_workload(session.client, name, scope)).workload
     listed = failing_first(await session.client.pods(workload.id), SHOWN_PODS)
