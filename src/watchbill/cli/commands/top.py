@@ -229,8 +229,7 @@ async def top(
         answers = await _telemetry(client, fields)
     if output in TABLE_DOCUMENTS:
         sums = {"groups": _sums_of_groups(by, *answers)[:limit]}
-        names = (by.value, *("cluster" for _ in fields[1:]), *_SUMS)
-        session.terminal.write(table_document(output, sums, names))
+        session.terminal.write(table_document(output, sums, _members_of_sums(by)))
         return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
@@ -299,6 +298,10 @@ def _rows(
 
 
 _SUMS = ("workloads", "gpus", "idleGpus")
+
+
+def _members_of_sums(by: UsageGrouping) -> tuple[str, ...]:
+    return (by.value, *("cluster" for _ in _FIELDS[by][1:]), *_SUMS)
 
 
 def _sums_of_groups(
