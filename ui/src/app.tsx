@@ -36,6 +36,7 @@ export function App() {
   const [session, setSession] = useState<Session>({ kind: "loading" });
   const [attempt, setAttempt] = useState(0);
   const clusters = useClustersLive(session.kind === "logged in");
+  useContentFocus(route.path);
 
   useEffect(() => {
     setSessionEndListener(() => setSession((old) => ({ kind: "logged out", wasLoggedIn: old.kind === "logged in" })));
@@ -82,6 +83,16 @@ export function App() {
   );
 }
 
+/** Another page is where the keyboard goes on, and a screen reader; what had the focus may be gone with the last one. */
+function useContentFocus(path: string): void {
+  const last = useRef(path);
+  useEffect(() => {
+    const content = document.getElementById("content");
+    if (last.current !== path && !content?.contains(document.activeElement)) content?.focus({ preventScroll: true });
+    last.current = path;
+  }, [path]);
+}
+
 const TITLES: Readonly<Record<string, string>> = {
   "/": "Workloads",
   "/fleet": "Fleet",
@@ -100,12 +111,7 @@ function titleOf({ path, query }: Route): string {
 }
 
 function Page({ route }: { readonly route: Route }) {
-  const isFirst = useRef(true);
   useTitle(titleOf(route));
-  useEffect(() => {
-    if (!isFirst.current) document.getElementById("content")?.focus({ preventScroll: true });
-    isFirst.current = false;
-  }, [route.path]);
   const workload = /^\/workloads\/([^/]+)$/u.exec(route.path);
   if (workload !== null) return <WorkloadPage id={decoded(workload[1]!)} />;
   if (route.path === "/" || route.path === "/workloads") return <WorkloadsPage route={route} />;

@@ -191,6 +191,19 @@ async def test_the_list_can_be_used_by_keyboard(tab: Tab) -> None:
     for key in ("j", "k", "Enter"):
         await tab.page.keyboard.press(key)
     await expect(tab.page).to_have_url(re.compile(f"/workloads/{UUID(int=1)}$"))
+    await expect(tab.page.locator("#content")).to_be_focused()
+    await expect(tab.page.get_by_role("table", name="Resources")).to_be_visible()
+    await tab.page.keyboard.press("Escape")
+    await expect(tab.page).to_have_url(re.compile("sortBy=name"))
+    await expect(tab.page.locator("#content")).to_be_focused()
+
+
+async def test_an_address_that_is_no_page_says_so_and_leads_on(tab: Tab) -> None:
+    await tab.log_in("/nosuch")
+    await expect(tab.page.get_by_role("heading", name="Page not found")).to_be_visible()
+    await expect(tab.page).to_have_title("Page not found · Watchbill")
+    await tab.page.get_by_role("link", name="Go to the workloads").click()
+    await tab.page.wait_for_selector(".row .name")
 
 
 async def test_filters_and_pages_can_be_reached_by_keyboard(tab: Tab) -> None:

@@ -13,7 +13,7 @@ export function Table(props: {
   if (props.children.length === 0) return <p class="muted">{props.empty}</p>;
   return (
     <div class="scroll-x" role="region" aria-label={props.label} tabIndex={0}>
-      <table class="small-table wide">
+      <table class="small-table wide" aria-label={props.label}>
         <thead>
           <tr>
             {props.columns.map((column) => (

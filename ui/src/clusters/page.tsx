@@ -194,7 +194,7 @@ function NodePools({ cluster, allocated }: CardProps) {
   const pools = cluster.nodePools ?? [];
   if (pools.length === 0) return null;
   return (
-    <table class="small-table card-part pools">
+    <table class="small-table card-part pools" aria-label={`Node pools of ${cluster.name}`}>
       <thead>
         <tr>
           <th scope="col">Node pool</th>

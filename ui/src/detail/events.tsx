@@ -23,7 +23,7 @@ export function Events({ workload }: { readonly workload: Workload }) {
     );
   return (
     <div class="scroll-x">
-      <table class="small-table wide">
+      <table class="small-table wide" aria-label="Events and phases">
         <thead>
           <tr>
             <th scope="col">When</th>

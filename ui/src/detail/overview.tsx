@@ -86,7 +86,7 @@ function Resources({ workload }: { readonly workload: Workload }) {
   const rows = resourceRows(workload);
   return (
     <Section title="Resources">
-      <table class="small-table">
+      <table class="small-table" aria-label="Resources">
         <thead>
           <tr>
             <td />

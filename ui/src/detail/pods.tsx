@@ -30,7 +30,7 @@ export function Pods({ workload }: { readonly workload: Workload }) {
   return (
     <>
       <div class="scroll-x">
-        <table class="small-table wide">
+        <table class="small-table wide" aria-label="Pods">
           <thead>
             <tr>
               <th scope="col">Pod</th>

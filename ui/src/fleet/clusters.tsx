@@ -14,7 +14,7 @@ const DAY_MS = 86_400_000;
 export function ClusterHealth({ clusters }: { readonly clusters: readonly Cluster[] }) {
   return (
     <div class="scroll-x">
-      <table class="small-table wide">
+      <table class="small-table wide" aria-label="Clusters">
         <thead>
           <tr>
             <th scope="col">Cluster</th>

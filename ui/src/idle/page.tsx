@@ -96,7 +96,7 @@ function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] 
   const clusters = useClusters();
   return (
     <div class="scroll-x">
-      <table class="small-table wide">
+      <table class="small-table wide" aria-label="Workloads with idle GPUs">
         <thead>
           <tr>
             <th scope="col">Workload</th>

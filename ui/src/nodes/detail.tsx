@@ -129,7 +129,7 @@ function Workloads({ node }: { readonly node: ClusterNode }) {
     <>
       <p>{node.status === "Ready" ? `${total} on it:` : `It may take ${total} with it:`}</p>
       <div class="scroll-x">
-        <table class="small-table wide">
+        <table class="small-table wide" aria-label="Workloads on it">
           <thead>
             <tr>
               <th scope="col">Workload</th>

@@ -319,7 +319,7 @@ function UsageTable({ report, rows, totals: sums, question, named, query }: Tabl
   if (rows.length === 0) return accountedUntil === null ? null : <p class="muted">{nothingOf(only)}</p>;
   return (
     <div class="scroll-x">
-      <table class="small-table wide">
+      <table class="small-table wide" aria-label={`GPU-hours by ${group.label}`}>
         <thead>
           <tr>
             <th scope="col">{group.label[0]!.toUpperCase() + group.label.slice(1)}</th>
