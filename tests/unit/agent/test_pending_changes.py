@@ -301,6 +301,34 @@ def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
     assert list(pending.unsent) == [ROOT]
 
 
+@pytest.mark.parametrize("most_bytes", [0, 3_000, 10**9], ids=["none", "some", "all"])
+def test_what_is_kept_compressed_is_sent_as_what_is_kept_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    """A record of this test has more than 1,500 and less than 3,000 bytes with its pod."""
+    monkeypatch.setattr(module, "MAX_LOOSE_BYTES", most_bytes)
+    pending = PendingChanges()
+    updates = {}
+    for number in range(1, 5):
+        root = str(UUID(int=number))
+        updates[root] = Derived(record(Phase.RUNNING, number=number), (), (pod(number),))
+        pending.update(root, updates[root], NOW)
+    kept = [state.kept for state in pending.workloads.values()]
+    loose = {0: 0, 3_000: 1, 10**9: 4}[most_bytes]
+    assert sum(each is not None and each.loose_bytes > 0 for each in kept) == loose
+    result = batch(pending)
+    assert all(isinstance(item, Upsert) for item in result.items)
+    sent = {str(item.record.workload.id): item for item in result.items if isinstance(item, Upsert)}
+    assert {root: item.record for root, item in sent.items()} == {
+        root: each.record for root, each in updates.items()
+    }
+    for root, item in sent.items():
+        assert item.pods is not None
+        assert item.pods.changed == updates[root].pods
+    pending.acknowledge(result, [])
+    assert pending.kept_bytes == 0
+
+
 def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
     monkeypatch.setattr(module, "MAX_KEPT_BYTES", 1)  # type: ignore[attr-defined]
     pending = PendingChanges()

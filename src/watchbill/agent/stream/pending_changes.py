@@ -24,6 +24,12 @@ from watchbill.agent.stream.fair_share import (
     thin_out,
     thin_out_largest,
 )
+from watchbill.agent.stream.kept_record import (
+    MAX_LOOSE_BYTES,
+    KeptRecord,
+    UnsentRecord,
+    unsent_record,
+)
 from watchbill.agent.stream.object_changes import PodHashes, pod_changes
 from watchbill.history import new_transitions, not_after, with_history
 from watchbill.kinds.derive import Derived
@@ -31,34 +37,22 @@ from watchbill.protocol import (
     BatchItem,
     Delete,
     InventoryEntry,
-    Record,
     RefusedItem,
     Upsert,
     canonical_bytes,
     digest_of,
     hash_of,
 )
-from watchbill.workload import MAX_STEPS, Transition, Wire, WorkloadStep
-from watchbill.workload_pod import WorkloadPod
+from watchbill.workload import MAX_STEPS, Transition, WorkloadStep
 
 MAX_KEPT_BYTES = 32 * 1024 * 1024
-"""Of unsent records kept in memory, compressed; further ones are derived again when they are sent."""
+"""Of unsent records in memory, nearly all compressed; further ones are derived again when they are sent."""
 MAX_DELETED_BYTES = 128 * 1024 * 1024
 """Of deletions that are kept for a server that does not answer, with their last records, compressed, which
 cannot be derived again: a kilobyte or two each, 45 KB of a pod written to be large."""
 MAX_KEPT_STEPS = 50_000
 """Of all workloads, about 1 KB each."""
 
-
-class _Unsent(Wire, frozen=True):
-    """A record and its pods, as they were derived."""
-
-    record: Record
-    pods: tuple[WorkloadPod, ...]
-
-
-_UNSENT = msgspec.json.Decoder(_Unsent)
-_ENCODER = msgspec.json.Encoder()
 
 Derive = Callable[[str], Derived | None]
 
@@ -81,8 +75,8 @@ class WorkloadState:
     """Whether this stream knows what the server has of it."""
     needs_full_history: bool = False
     """The server may lack older transitions: the next record comes with the objects' whole history."""
-    kept: bytes | None = None
-    """The record and its pods, compressed, while they are not sent."""
+    kept: KeptRecord | None = None
+    """The record and its pods, while they are not sent."""
     acknowledged_pods: PodHashes | None = None
     observed_at: datetime | None = None
     step: WorkloadStep | None = None
@@ -148,8 +142,8 @@ class PendingChanges:
         """Of workloads that the server may have: of these at most the end is reported, not what was before."""
         self.step_count = 0
         """Of earlier records."""
-        self.kept_bytes = 0
-        """Of unsent records."""
+        self.kept_bytes = self._loose_bytes = 0
+        """Of unsent records; and of those of them that are not compressed."""
         self.is_synced = False
         """Whether a workload seen for the first time is new. Before, the server may have it already."""
         self.next_number = 0
@@ -192,7 +186,8 @@ class PendingChanges:
             return
         self._queue(root)
         if is_last or self.kept_bytes < MAX_KEPT_BYTES:
-            self._keep(state, _compressed(encoded, derived.pods))
+            left = MAX_LOOSE_BYTES - self._loose_bytes
+            self._keep(state, KeptRecord(derived, encoded, loose_bytes_left=left))
 
     def delete(
         self,
@@ -213,7 +208,7 @@ class PendingChanges:
             return
         compressed, may_be_known = None, state.may_be_known
         if state.kept is not None and not state.is_acknowledged:
-            upsert, _ = _upsert(state, _decompressed(state.kept))
+            upsert, _ = _upsert(state, state.kept.unsent())
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
         self._keep(state, None)
         self._forget_steps(state, state.steps)
@@ -395,11 +390,11 @@ class PendingChanges:
             self.unsent.pop(root, None)
             if derived is None:
                 return None
-            unsent = _Unsent(record=derived.record, pods=derived.pods)
+            unsent = unsent_record(derived)
             if is_history_missing:
                 state.pending = with_history(derived.transitions, state.pending, state.last)
         else:
-            unsent = _decompressed(state.kept)
+            unsent = state.kept.unsent()
         state.needs_full_history = False
         return None if state.is_acknowledged else _upsert(state, unsent)
 
@@ -426,8 +421,11 @@ class PendingChanges:
         self.step_count -= len(state.steps) - len(left)
         state.steps = left
 
-    def _keep(self, state: WorkloadState, kept: bytes | None) -> None:
-        self.kept_bytes += len(kept or b"") - len(state.kept or b"")
+    def _keep(self, state: WorkloadState, kept: KeptRecord | None) -> None:
+        for record, sign in ((kept, 1), (state.kept, -1)):
+            if record is not None:
+                self.kept_bytes += sign * record.size_bytes
+                self._loose_bytes += sign * record.loose_bytes
         state.kept = kept
 
     def _forget(self, root: str) -> None:
@@ -454,7 +452,7 @@ class PendingChanges:
         return self._first_number
 
 
-def _upsert(state: WorkloadState, unsent: _Unsent) -> tuple[Upsert, PodHashes]:
+def _upsert(state: WorkloadState, unsent: UnsentRecord) -> tuple[Upsert, PodHashes]:
     assert state.observed_at is not None  # a record has been derived
     changes, hashes = pod_changes(
         unsent.pods, state.hash, state.acknowledged, state.acknowledged_pods
@@ -468,16 +466,6 @@ def _upsert(state: WorkloadState, unsent: _Unsent) -> tuple[Upsert, PodHashes]:
         steps=tuple(state.steps),
     )
     return upsert, hashes
-
-
-def _compressed(record: bytes, pods: tuple[WorkloadPod, ...]) -> bytes:
-    """`record`: encoded."""
-    encoded = b'{"record":' + record + b',"pods":' + _ENCODER.encode(pods) + b"}"
-    return zlib.compress(encoded, 1)
-
-
-def _decompressed(kept: bytes) -> _Unsent:
-    return _UNSENT.decode(zlib.decompress(kept))
 
 
 def _size(item: BatchItem) -> int:

@@ -68,6 +68,8 @@ class Tracker:
         self._debounce_seconds = debounce_seconds
         self._clock = clock
         self._processor_seconds = processor_seconds
+        self._seconds_taken = 0.0
+        """Of processor time, for what was derived here."""
         self._source: RecordSource | None = None
         self._dirty = DueWorkloads()
         self._wake = asyncio.Event()
@@ -141,6 +143,7 @@ class Tracker:
             return None
         finally:
             seconds = self._processor_seconds() - began
+            self._seconds_taken += seconds
             self.turns.charge(namespace, seconds, asyncio.get_running_loop().time())
 
     async def run(self) -> None:
@@ -183,11 +186,11 @@ class Tracker:
 
     async def _derive_roots(self, roots: Sequence[str], *, most_seconds: float = inf) -> None:
         """Those that nobody else has derived meanwhile, namespaces in turns."""
-        work, began = TimeSlice(), self._processor_seconds()
+        work, began = TimeSlice(), self._seconds_taken
         for root in self.turns.order(roots, self._namespace_of):
             if root in self._dirty:
                 self._derive_or_begin(root)
-                if self._processor_seconds() - began > most_seconds:
+                if self._seconds_taken - began > most_seconds:
                     return
                 await work.rest()
 

@@ -24,8 +24,8 @@ def at(value: Any, *path: str) -> Any:
 
 
 def _is_map(value: Any) -> bool:
-    """Decoded JSON has no maps but dicts; asking an abstract class takes ten times as long."""
-    return type(value) is dict or isinstance(value, Mapping)
+    """Decoded JSON has no maps but dicts or nothing: asking an abstract class takes ten times as long."""
+    return type(value) is dict or (value is not None and isinstance(value, Mapping))
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
