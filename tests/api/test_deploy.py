@@ -73,6 +73,16 @@ def test_queries_are_promql(query: str) -> None:
     promql_parser.parse(query)
 
 
+def test_no_panel_counts_the_fleet_once_for_each_server() -> None:
+    """Every server tells of the whole fleet."""
+    of_the_fleet = r"\((watchbill_(?:workloads|gpus|cluster|usage)\w*)"
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            assert not re.search(r"sum( by \(.*?\) )?" + of_the_fleet, target["expr"]), panel[
+                "title"
+            ]
+
+
 def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:

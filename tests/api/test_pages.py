@@ -196,7 +196,10 @@ async def test_one_line_a_request_and_no_secret_in_it(server: Served) -> None:
         await server.get("/api/v1/workloads?search=hunter2&filterBy=name==hunter3")
         await server.get("/api/v1/me", token=None, headers={"Cookie": "watchbill_session=hunter4"})
         await server.get("/a%0Ab\u2028c".replace("\u2028", "%E2%80%A8"))
-    lines = [line for line in captured if line["event"] == "request"]
+        assert (await server.get("/readyz", token=None)).status == 200
+    lines = [
+        line for line in captured if line["event"] == "request" and line["log_level"] == "info"
+    ]
     assert [line["status"] for line in lines] == [200, 401, 404]
     assert [line["operation"] for line in lines] == ["get_workloads", "get_me", "none"]
     assert lines[0]["subject"] == server.client_id

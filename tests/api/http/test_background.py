@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
@@ -80,9 +81,13 @@ async def test_readiness_and_metrics_tell_of_a_loop_that_stands_still(
         background.states["audit log"].started_at -= (
             STALE_INTERVALS * timedelta(seconds=5) + STALE_GRACE
         )
-        answer = await served.get("/readyz")
+        with structlog.testing.capture_logs() as captured:
+            answer = await served.get("/readyz")
+            assert (await served.get("/readyz")).status == 503
         assert_is_error(answer, 503)
         assert "audit log" in answer.json["message"]
+        (logged,) = [line for line in captured if line["event"] == "not ready"]
+        assert logged["reason"] == answer.json["message"], "the log has the cause, once"
         metrics = (await served.get("/metrics")).body.decode()
         assert 'watchbill_background_failures_total{task="audit log"}' in metrics
         assert "watchbill_background_last_success_timestamp_seconds{" not in metrics

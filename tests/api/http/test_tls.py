@@ -132,6 +132,7 @@ async def test_only_the_names_that_were_allowed(embedded_engine: Engine) -> None
             assert answer.status == status, host
         for probe in ("/livez", "/healthz", "/readyz"):
             assert (await http.get(probe, headers={"Host": "10.0.0.7:8600"})).status == 200
+        assert (await http.get("/metrics", headers={"Host": "10.0.0.7:8600"})).status == 401
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:

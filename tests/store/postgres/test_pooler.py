@@ -16,6 +16,7 @@ from tests.fixtures.pgbouncer import pgbouncer
 from tests.fixtures.records import START, upsert, workload
 from watchbill.errors import Invalid, Unavailable
 from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.postgres.backup import write_backup
 from watchbill.store.postgres.database import Database, check_pooler
 from watchbill.store.postgres.migrate import migrate
 from watchbill.store.workloads.workloads import workload_count, workload_export
@@ -127,5 +128,9 @@ async def test_a_direct_address_must_be_direct(debian_engine: Engine, private_di
     async with pgbouncer(private_dir, database_url, "transaction") as url:
         with pytest.raises(Invalid, match="WATCHBILL_DATABASE_DIRECT_URL"):
             await check_pooler(url, url)
+        # pg_dump would leave its role, which sees past row security, on a connection that others get
+        with pytest.raises(Invalid, match="pooler in transaction mode"):
+            await write_backup(url, private_dir / "backup")
+        assert not (private_dir / "backup").exists()
         assert (await check_pooler(url, database_url)).is_pooled
         assert not (await check_pooler(database_url, None)).is_pooled

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+import structlog
 from cachetools import TTLCache
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
@@ -51,6 +52,8 @@ from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.gone_count import GoneCounts
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
+log = structlog.get_logger("watchbill.api")
+
 Body = TypeVar("Body")
 
 FORM_BYTES = 16 * 1024
@@ -67,6 +70,17 @@ class DatabaseReadiness:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._results: TTLCache[str, Unavailable | None, float] = TTLCache(1, ttl=READINESS_SECONDS)
+        self._reason: str | None = None
+
+    def note(self, reason: str | None) -> None:
+        """Why the server is not ready, None where it is: logged where it is another than before."""
+        if reason == self._reason:
+            return
+        self._reason = reason
+        if reason is None:
+            log.info("ready again")
+        else:
+            log.warning("not ready", reason=reason)
 
     def forget(self) -> None:
         """Ask again at the next check."""

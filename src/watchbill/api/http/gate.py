@@ -107,7 +107,9 @@ REQUEST_SPAN = "watchbill.span"
 _ESCAPED_SYNTAX = re.compile(rb"%(?:2[ef]|5c|00)", re.IGNORECASE)
 """A dot, slash, backslash or NUL that is escaped: no path of ours has one, and not everybody decodes them."""
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})
-"""Asked by address: by kubelets and load balancers."""
+"""Asked by kubelets and load balancers."""
+_ASKED_BY_ADDRESS = PROBES | {"/metrics"}
+"""A Prometheus finds each server's pod; it shows a token, which no page that an attacker serves has."""
 _PORT = re.compile(r":[0-9]*$")
 _SENT_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{7,127}")
 OAUTH_OPERATIONS = frozenset({"create_token_v2", "revoke_token", "create_device_login"})
@@ -204,7 +206,8 @@ class Gate:
             left_out = suppressed
         client = scope.get("client")
         trace_id = self._tracing.trace_id()
-        log.info(
+        is_healthy = status == 200 and scope["path"] in PROBES  # asked all day long by every proxy
+        (log.debug if is_healthy else log.info)(
             "request",
             request_id=scope[REQUEST_ID],
             operation=operation,
@@ -274,7 +277,7 @@ def sent_request_id(scope: Scope) -> str | None:
 
 def check_host(scope: Scope, allowed: frozenset[str]) -> None:
     """Raises HTTPException for a name that is not ours, such as one that an attacker lets lead to us."""
-    if not allowed or scope["path"] in PROBES:
+    if not allowed or scope["path"] in _ASKED_BY_ADDRESS:
         return
     sent = next((value for name, value in scope["headers"] if name == b"host"), b"")
     if _PORT.sub("", sent.decode("latin-1").lower()) not in allowed:

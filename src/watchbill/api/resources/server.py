@@ -256,6 +256,18 @@ async def get_version(call: Call) -> Answer:
 
 
 async def get_readiness(call: Call) -> Answer:
+    try:
+        await _check_readiness(call)
+    except Unavailable as error:
+        if not call.services.background.is_draining:
+            call.services.readiness.note(error.message)
+        raise
+    call.services.readiness.note(None)
+    return json_reply(Health(status="ok"))
+
+
+async def _check_readiness(call: Call) -> None:
+    """Raises Unavailable, with the reason."""
     if call.services.settings.database_url is None:
         check_disk(call.services.settings.data_dir)  # the cause, before what comes of it
     await call.services.readiness.check(call.db)
@@ -267,7 +279,6 @@ async def get_readiness(call: Call) -> Answer:
             details="The log says why; /metrics says when each task last succeeded.",
             retry_after_seconds=60,
         )
-    return json_reply(Health(status="ok"))
 
 
 def server_handlers(

@@ -23,6 +23,7 @@ import asyncpg
 
 from watchbill.errors import Conflict, Invalid, Unavailable
 from watchbill.files import unwritable
+from watchbill.store.postgres.database import check_direct
 from watchbill.store.postgres.engine import WHEEL, wheel_binaries
 from watchbill.store.postgres.errors import translated
 from watchbill.store.postgres.migrate import check_revision, ensure_role, migrate
@@ -117,8 +118,8 @@ async def write_backup(database_url: str, file: Path) -> Counts:
     """Write the whole database into `file`, readable by us alone, and return what it holds, by table.
 
     The file is there only when every row of the snapshot was found in it. Raises Invalid where the login may
-    not read past row security, Unavailable where a program fails, Conflict where the counts differ,
-    WatchbillError where the disk is full or the folder cannot be written.
+    not read past row security or a pooler shares connections, Unavailable where a program fails, Conflict where
+    the counts differ, WatchbillError where the disk is full or the folder cannot be written.
     """
     partial = file.with_name(f".{file.name}.partial")
     try:
@@ -126,6 +127,7 @@ async def write_backup(database_url: str, file: Path) -> Counts:
     except OSError as error:
         raise unwritable(file, error) from error
     try:
+        await check_direct(database_url)
         async with _snapshot(database_url) as (snapshot, role, counts):
             arguments = [
                 "--format=custom",
@@ -154,7 +156,8 @@ async def restore_backup(
     """Fill an empty database from a backup, bring it to the present schema, and return its rows by table.
 
     `expected`: what `backup_counts` has read in the file, where that was done. All or nothing. Raises Invalid
-    where the file is not readable, Conflict where the database is not empty or the counts differ.
+    where the file is not readable or a pooler shares connections, Conflict where the database is not empty or
+    the counts differ.
     """
     if expected is None:
         expected = await backup_counts(file)
@@ -168,6 +171,7 @@ async def restore_backup(
 
 
 async def _fill(database_url: str, file: Path) -> Counts:
+    await check_direct(database_url)
     async with translated(), _connection(database_url) as connection:
         if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is not None:
             raise Conflict(

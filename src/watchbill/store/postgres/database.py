@@ -148,6 +148,18 @@ async def check_pooler(database_url: str, direct_url: str | None) -> Route:
     return route
 
 
+async def check_direct(database_url: str) -> None:
+    """For what goes on over several connections, and sets roles for longer than a transaction. Raises Invalid
+    where a pooler shares connections, Unavailable where the database does not answer."""
+    async with translated():
+        route = await _route(database_url)
+    if route.is_shared:
+        raise Invalid(
+            "A connection pooler in transaction mode stands before the database.",
+            details="Name the database itself: --database-url, or WATCHBILL_DATABASE_DIRECT_URL.",
+        )
+
+
 async def _route(url: str) -> Route:
     async with AsyncExitStack() as stack:
         connections = []

@@ -156,6 +156,8 @@ async def _database(
 ) -> AsyncIterator[str]:
     """The database that is named, or the embedded one, which is started for as long as this lasts.
 
+    Without a pooler between, where the environment says how.
+
     Raises Invalid where there is no embedded one and `is_new` does not ask for it to be made.
     """
     from watchbill.cli.connection.log_setup import log_to_stderr
@@ -167,8 +169,9 @@ async def _database(
     log_to_stderr("warning")
     settings = server_settings(os.environ, database_url=database_url, data_dir=data_dir)
     if settings.database_url is not None:
-        async with naming_database(settings.database_url):
-            yield settings.database_url
+        direct = settings.database_direct_url if database_url is None else None
+        async with naming_database(direct or settings.database_url):
+            yield direct or settings.database_url
         return
     if not is_new and not (settings.data_dir / "postgres" / "PG_VERSION").is_file():
         raise Invalid(
