@@ -2,7 +2,7 @@
 
 import shutil
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -74,6 +74,9 @@ async def test_a_renewed_certificate_counts_and_a_broken_one_does_not(tmp_path: 
     await certificate.reload(now)
     renewed = _certificate_shown(certificate.context, chain)
     assert renewed != first
+    with pytest.raises(Invalid, match="expired at"):
+        await certificate.reload(now + timedelta(hours=2))
+    assert _certificate_shown(certificate.context, None) == renewed
     chain.unlink()
     with pytest.raises(Invalid, match="cannot be read"):
         await certificate.reload(now)

@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from cryptography import x509
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -44,9 +45,10 @@ class Certificate:
         self._seen = self._state()
         self.context = self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
-    async def reload(self, _: datetime) -> None:
-        """Raises Invalid where the files have changed into something that cannot be used."""
+    async def reload(self, now: datetime) -> None:
+        """Raises Invalid where the files have changed into something that cannot be used, or have expired."""
         present = self._state()
+        self._check_expiry(now)
         if present == self._seen:
             return
         self._loaded(
@@ -55,6 +57,15 @@ class Certificate:
         self._loaded(self.context)
         self._seen = present
         log.info("reloaded the certificate", file=str(self._files[0]))
+
+    def _check_expiry(self, now: datetime) -> None:
+        chain = self._files[0]
+        try:
+            expires_at = x509.load_pem_x509_certificate(chain.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError):
+            return  # loading says what is wrong with it
+        if expires_at <= now:
+            raise Invalid(f"The certificate {chain} expired at {expires_at:%Y-%m-%d %H:%M} UTC.")
 
     def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
         chain, key = self._files
