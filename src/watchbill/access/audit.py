@@ -52,11 +52,12 @@ class Audit:
             )
         known = self._waiting.get(key)
         if known is not None:
-            event = replace(known, last_at=event.last_at, count=known.count + event.count)
+            known.last_at = event.last_at
+            known.count += event.count
         elif len(self._waiting) >= self._most_waiting:
             self.lost += event.count
-            return
-        self._waiting[key] = event
+        else:
+            self._waiting[key] = event
 
     async def flush(self) -> None:
         """Write everything that waits. Raises Unavailable, and then keeps what was not written."""

@@ -82,7 +82,7 @@ def build_app(services: Services) -> ASGIApp:
     meters = ServerMetrics(services.background, services.standby)
     page = read_page(base_path=services.settings.base_path)
     return Gate(
-        Router(routes(services, meters, page), redirect_slashes=False, default=_no_route(page)),
+        _Dispatch(routes(services, meters, page), default=_no_route(page)),
         meters=meters,
         proxies=Proxies(
             services.settings.trusted_proxies,
@@ -93,6 +93,22 @@ def build_app(services: Services) -> ASGIApp:
         allowed_hosts=services.settings.allowed_hosts,
         base_path=services.settings.base_path,
     )
+
+
+class _Dispatch:
+    """To the endpoint of a path: at once where the path has no parameters, else as the router finds it."""
+
+    def __init__(self, routes: list[Route], *, default: ASGIApp) -> None:
+        self._endpoints = {route.path: route.app for route in routes if "{" not in route.path}
+        self._router = Router(routes, redirect_slashes=False, default=default)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope["path"])
+        if endpoint is None:
+            await self._router(scope, receive, send)
+        else:
+            scope["path_params"] = {}
+            await endpoint(scope, receive, send)
 
 
 def routes(services: Services, meters: ServerMetrics, page: Page) -> list[Route]:

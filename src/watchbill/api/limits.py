@@ -129,10 +129,11 @@ class UnverifiedCredentialLimiter:
         key = hashlib.sha256(credential.encode()).digest()
         is_verified = self._verified.get(key, False)
         try:
-            async with self.verification(address), nullcontext() if is_verified else self._turn():
+            async with nullcontext() if is_verified else self._turn():
                 yield
         except Unauthenticated:
             self._verified.pop(key, None)
+            await self.count(address)
             raise
         self._verified[key] = True
 
@@ -140,20 +141,12 @@ class UnverifiedCredentialLimiter:
     async def paced_lookup(self, address: str) -> AsyncIterator[None]:
         """Around a lookup whose outcome says nothing about the credential, such as a revocation: every one
         counts against the address's rate. Raises Unavailable, as `lookup` does."""
-        await self._count(address)
+        await self.count(address)
         async with self._turn():
             yield
 
-    @asynccontextmanager
-    async def verification(self, address: str) -> AsyncIterator[None]:
-        """Around a check that asks no database, such as one of a signature."""
-        try:
-            yield
-        except Unauthenticated:
-            await self._count(address)
-            raise
-
-    async def _count(self, address: str) -> None:
+    async def count(self, address: str) -> None:
+        """After a check that failed. Beyond the address's rate, not at once."""
         try:
             self._rate.take(address_unit(address))
         except TooMany:
@@ -250,23 +243,32 @@ class ConcurrencyLimiter:
         self._max_queued = max_queued
         self._queues: dict[Hashable, _Queue] = {}
 
-    @asynccontextmanager
-    async def hold(self, principal: Hashable) -> AsyncIterator[None]:
-        """Raises TooMany."""
-        queue = self._queues.setdefault(principal, _Queue(asyncio.Semaphore(self._most)))
+    def hold(self, principal: Hashable) -> "_Turn":
+        """One of the turns, until the block ends. Raises TooMany."""
+        return _Turn(self, principal)
+
+    async def enter(self, principal: Hashable) -> None:
+        queue = self._queues.get(principal)
+        if queue is None:
+            queue = self._queues[principal] = _Queue(asyncio.Semaphore(self._most))
         if queue.present >= self._most + self._max_queued:
             raise TooMany(f"Too many concurrent {self._what}.", retry_after_seconds=1)
         queue.present += 1
         try:
             await self._take(queue)
-            try:
-                yield
-            finally:
-                queue.turns.release()
-        finally:
-            queue.present -= 1
-            if not queue.present:
-                self._queues.pop(principal, None)
+        except BaseException:
+            self._leave(principal, queue)
+            raise
+
+    def leave(self, principal: Hashable) -> None:
+        queue = self._queues[principal]
+        queue.turns.release()
+        self._leave(principal, queue)
+
+    def _leave(self, principal: Hashable, queue: "_Queue") -> None:
+        queue.present -= 1
+        if not queue.present:
+            self._queues.pop(principal, None)
 
     async def _take(self, queue: "_Queue") -> None:
         if not queue.turns.locked():
@@ -289,6 +291,18 @@ class _Queue:
 def agents_share(connections: int) -> int:
     """How many messages of all agents are in work at a time, each with a connection."""
     return max(1, connections // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    limiter: ConcurrencyLimiter
+    principal: Hashable
+
+    async def __aenter__(self) -> None:
+        await self.limiter.enter(self.principal)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.limiter.leave(self.principal)
 
 
 class AgentLimiter:

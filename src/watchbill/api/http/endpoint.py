@@ -81,8 +81,10 @@ class OperationEndpoint:
             scope=scope,
             receive=receive,
             now=self._services.clock(),
-            values=parse_path(parameters, scope["path_params"])
-            | parse_query(parameters, scope["query_string"]),
+            values={
+                **parse_path(parameters, scope["path_params"]),
+                **parse_query(parameters, scope["query_string"]),
+            },
             headers=headers,
             media_type=negotiate(accept.decode("latin-1") if accept else None, operation.offers)
             if operation.offers

@@ -138,6 +138,7 @@ class Gate:
         self._audit = audit
         self._tracing = tracing
         self._log_throttle = LogThrottle()
+        self._log = log.bind()  # once, not for each request
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -207,7 +208,7 @@ class Gate:
         client = scope.get("client")
         trace_id = self._tracing.trace_id()
         is_healthy = status == 200 and scope["path"] in PROBES  # asked all day long by every proxy
-        (log.debug if is_healthy else log.info)(
+        (self._log.debug if is_healthy else self._log.info)(
             "request",
             request_id=scope[REQUEST_ID],
             operation=operation,

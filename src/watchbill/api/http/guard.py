@@ -134,9 +134,12 @@ class Guard:
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
         services = self._services
         if b"authorization" in headers or not operation.takes_session:
-            async with services.credential_limiter.verification(_address(scope)):
+            try:
                 principal = await services.token_verifier.principal(_bearer(scope, headers))
                 return await services.callers.resolve(principal)
+            except Unauthenticated:
+                await services.credential_limiter.count(_address(scope))
+                raise
         cookie = read_cookie(scope, headers, SESSION_COOKIE)
         if cookie is None or not is_same_origin(headers):
             raise Unauthenticated("A bearer token is required.")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
@@ -28,7 +29,7 @@ FIRST_YEAR = 1970
 END_OF_YEARS = 3000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parameter:
     """One rule, read from the contract."""
 
@@ -69,8 +70,10 @@ def read_parameter(parameter: dict[str, Any], schema: dict[str, Any]) -> Paramet
     )
 
 
-def parse_query(parameters: tuple[Parameter, ...], query_string: bytes) -> dict[str, Any]:
-    """Every query parameter's value, its default where it was not sent. Raises Invalid."""
+@lru_cache(maxsize=512)
+def parse_query(parameters: tuple[Parameter, ...], query_string: bytes) -> Values:
+    """Every query parameter's value, its default where it was not sent. Raises Invalid. Whoever watches
+    something asks the same again and again."""
     sent = decode_pairs(query_string)
     return {
         parameter.name: _value(parameter, sent.get(parameter.name, []))

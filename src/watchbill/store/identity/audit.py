@@ -10,9 +10,10 @@ from watchbill.store.postgres.database import Connection, Database
 PURGED_AT_ONCE = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AuditEvent:
-    """`count` equal requests between `at` and `last_at`. `outcome` is the status that was answered."""
+    """`count` equal requests between `at` and `last_at`, which grow until it is written. `outcome` is the
+    status that was answered."""
 
     tenant_id: int
     at: datetime

@@ -11,17 +11,19 @@ The schema's role and revisions are named here too; `migrate` changes the schema
 it takes longer than the rest of this package together.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import asyncpg
 
 from watchbill.errors import Invalid, Unavailable
-from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
+from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated, translation
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 if TYPE_CHECKING:
@@ -184,6 +186,7 @@ else:
 
 Row = asyncpg.Record
 
+ACQUIRE_SECONDS = 5.0
 LISTENER_TIMEOUT_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 2.0
 
@@ -235,6 +238,53 @@ class NotificationListener:
             await self._connection.fetchval("SELECT true", timeout=LISTENER_TIMEOUT_SECONDS)
 
 
+class _Lease:
+    """A connection for one tenant, until the block ends; `is_one_transaction`: behind a pooler. A class, since
+    every request takes one and a generator costs more. Raises Unavailable."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, tenant_id: int, *, is_one_transaction: bool = False
+    ) -> None:
+        self._pool = pool
+        self._tenant_id = tenant_id
+        self._is_one_transaction = is_one_transaction
+        self._transaction: asyncpg.transaction.Transaction | None = None
+
+    async def __aenter__(self) -> Connection:
+        async with translated():
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                self._connection = await self._pool.acquire()
+            try:
+                await self._begin(_session(self._connection))
+            except BaseException:
+                await self._pool.release(self._connection)
+                raise
+        return self._connection
+
+    async def _begin(self, session: Session) -> None:
+        await session.set_tenant(self._tenant_id)
+        if self._is_one_transaction and not session.is_direct:
+            self._transaction = self._connection.transaction()
+            await self._transaction.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        async with translated():
+            try:
+                if self._transaction is not None:
+                    await self._transaction.__aexit__(kind, error, trace)
+                if isinstance(error, DatatypeMismatch):  # a newer server has migrated
+                    await _session(self._connection).reload_schema_state()
+            finally:
+                await self._pool.release(self._connection)
+        if (meant := translation(error)) is not None:
+            raise meant from error
+
+
 class Database:
     """One PostgreSQL, reached through a pool. All reads and writes start at `acquire`."""
 
@@ -284,42 +334,25 @@ class Database:
         """Whether notifications arrive: behind a pooler, only by a direct connection."""
         return self._listening_url is not None
 
-    @asynccontextmanager
-    async def acquire(self, tenant_id: int) -> AsyncIterator[Connection]:
+    def acquire(self, tenant_id: int) -> AbstractAsyncContextManager[Connection]:
         """A connection that sees this tenant only; behind a pooler all that is done with it is one transaction.
         Raises Unavailable, also for what happens inside."""
-        async with self._for_tenant(tenant_id) as connection:
-            if _session(connection).is_direct:
-                yield connection
-            else:
-                async with connection.transaction():
-                    yield connection
+        return _Lease(self._pool, tenant_id, is_one_transaction=True)
 
     @asynccontextmanager
     async def transaction(self, tenant_id: int) -> AsyncIterator[Connection]:
         """As `acquire`, inside one transaction."""
-        async with self._for_tenant(tenant_id) as connection, connection.transaction():
+        async with _Lease(self._pool, tenant_id) as connection, connection.transaction():
             yield connection
 
     @asynccontextmanager
     async def snapshot(self, tenant_id: int) -> AsyncIterator[Connection]:
         """As `acquire`; all reads see the same moment."""
         async with (
-            self._for_tenant(tenant_id) as connection,
+            _Lease(self._pool, tenant_id) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             yield connection
-
-    @asynccontextmanager
-    async def _for_tenant(self, tenant_id: int) -> AsyncIterator[Connection]:
-        async with translated(), self._pool.acquire(timeout=5.0) as connection:
-            session = _session(connection)
-            await session.set_tenant(tenant_id)
-            try:
-                yield connection
-            except DatatypeMismatch:  # a newer server has migrated: what is known of types is old
-                await session.reload_schema_state()
-                raise
 
     @asynccontextmanager
     async def by_handle(self, handle: str, value: str) -> AsyncIterator[Connection]:

@@ -181,22 +181,29 @@ class _KnownFailures(logging.Filter):
 logging.getLogger("asyncpg.pool").addFilter(_KnownFailures())
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+class translated:  # noqa: N801 - read as a verb, and a class since every request comes through it
     """Raises Unavailable in place of every failure in the table, the original as its cause."""
-    try:
-        yield
-    except WatchbillError:
-        raise
-    except Exception as error:
-        failure = failure_of(error)
-        if failure is None:
-            raise
-        raise Unavailable(
-            failure.message,
-            details=failure.details,
-            retry_after_seconds=failure.retry_after_seconds,
-        ) from error
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if (meant := translation(error)) is not None:
+            raise meant from error
+
+
+def translation(error: BaseException | None) -> Unavailable | None:
+    """What to raise in place of the error; None = the error itself, if there is one."""
+    if not isinstance(error, Exception) or isinstance(error, WatchbillError):
+        return None
+    failure = failure_of(error)
+    if failure is None:
+        return None
+    return Unavailable(
+        failure.message,
+        details=failure.details,
+        retry_after_seconds=failure.retry_after_seconds,
+    )
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ what makes the cache right without any invalidation.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -84,6 +83,7 @@ def revision_of(document: bytes) -> bytes:
     return hashlib.sha256(document).digest()[:16]
 
 
+_TOTALS = b',"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}'
 _ADDITIONAL = b'"additionalFields":{'
 """Nowhere else in a document: within a text the quotes would be escaped, and no map of ours holds maps."""
 
@@ -105,13 +105,31 @@ def document_pieces(
     observed_until: datetime | None = None,
 ) -> Pieces:
     """The same, to be copied once, into the reply."""
-    end = b',"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}' % (
-        pending_seconds,
-        running_seconds,
-    )
+    end = _TOTALS % (pending_seconds, running_seconds)
     if observed_until is None:
         return document, end
     return *_with_member(document, _observed_until(observed_until.timestamp())), end
+
+
+def finished_pieces(
+    documents: Iterable[bytes | None],
+    pending_seconds: Sequence[int],
+    running_seconds: Sequence[int],
+    observed_until: Sequence[datetime | None] | None,
+) -> list[Pieces]:
+    """Those that are there; `observed_until` None = of all of them to this moment, which is what matters."""
+    totals = zip(pending_seconds, running_seconds, strict=True)
+    if observed_until is None:
+        return [
+            (document, _TOTALS % seconds)
+            for document, seconds in zip(documents, totals, strict=False)
+            if document is not None
+        ]
+    return [
+        document_pieces(document, *seconds, until)
+        for document, seconds, until in zip(documents, totals, observed_until, strict=False)
+        if document is not None
+    ]
 
 
 def with_additional_field(document: bytes, name: str, value: object) -> bytes:
@@ -137,58 +155,55 @@ def _with_member(document: bytes, member: bytes) -> Pieces:
 
 
 class DocumentCache:
-    """Documents by (tenant, revision), the least recently used ones dropped beyond a bound in bytes."""
+    """Documents by their revision, of which the tenant is a part. There are two halves: what is asked for lies
+    in the young one, and once that is full the old one is dropped, with what nobody asked for meanwhile."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        self._capacity_bytes = capacity_bytes
-        self._size_bytes = 0
-        self._documents: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
+        self._half_bytes = capacity_bytes // 2
+        self._young_bytes = 0
+        self._young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
 
-    def find(
-        self, tenant_id: int, wanted: Iterable[tuple[UUID, bytes]]
-    ) -> tuple[dict[UUID, bytes], list[UUID]]:
-        """Of (id, revision): the documents that are here, by id, and the ids of those that are not."""
-        documents: dict[UUID, bytes] = {}
-        missing: list[UUID] = []
-        get, use = self._documents.get, self._documents.move_to_end
-        for workload_id, revision in wanted:
-            key = (tenant_id, revision)
-            document = get(key)
-            if document is None:
-                missing.append(workload_id)
-            else:
-                use(key)
-                documents[workload_id] = document
-        return documents, missing
+    def find(self, revisions: Sequence[bytes]) -> list[bytes | None]:
+        """In their order; None = not here."""
+        documents = list(map(self._young.get, revisions))
+        if self._old and None in documents:
+            for place, document in enumerate(documents):
+                if document is None and (older := self._old.get(revisions[place])) is not None:
+                    documents[place] = older
+                    self.put(revisions[place], older)
+        return documents
 
-    def put(self, key: tuple[int, bytes], document: bytes) -> None:
-        if key in self._documents or len(document) > self._capacity_bytes:
+    def put(self, revision: bytes, document: bytes) -> None:
+        if revision in self._young or len(document) > self._half_bytes:
             return
-        self._documents[key] = document
-        self._size_bytes += len(document)
-        while self._size_bytes > self._capacity_bytes:
-            _, dropped = self._documents.popitem(last=False)
-            self._size_bytes -= len(dropped)
+        if self._young_bytes + len(document) > self._half_bytes:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._young[revision] = document
+        self._young_bytes += len(document)
 
 
 async def document_list(
     connection: Connection,
     cache: DocumentCache,
     tenant_id: int,
-    wanted: Sequence[tuple[UUID, bytes]],
-) -> dict[UUID, bytes]:
-    """Documents by id, of (id, revision); of those in the cache the database is not asked."""
-    documents, missing = cache.find(tenant_id, wanted)
-    if missing:
-        rows = await connection.fetch(
-            "SELECT id, revision, document FROM workload "
-            "WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
-            tenant_id,
-            missing,
-        )
-        for workload_id, revision, document in rows:
-            documents[workload_id] = document
-            cache.put((tenant_id, revision), document)
+    ids: Sequence[UUID],
+    revisions: Sequence[bytes],
+) -> list[bytes | None]:
+    """In the order of the ids; of those in the cache the database is not asked. None = gone since."""
+    documents = cache.find(revisions)
+    missing = [number for number, document in enumerate(documents) if document is None]
+    if not missing:
+        return documents
+    rows = await connection.fetch(
+        "SELECT id, revision, document FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+        tenant_id,
+        [ids[number] for number in missing],
+    )
+    places = {ids[number]: number for number in missing}
+    for workload_id, revision, document in rows:
+        documents[places[workload_id]] = document
+        cache.put(revision, document)
     return documents
 
 

@@ -73,15 +73,15 @@ async def idle_list(
         hours = {row["id"]: row["hours"] for row in rows if row["id"] is not None}
         shown = await _totals(connection, scope.tenant_id, list(hours), now)
         shown = shown[: fitting(row["bytes"] for row in shown)]
-        revisions = [(row["id"], row["revision"]) for row in shown]
-        documents = await document_list(connection, cache, scope.tenant_id, revisions)
+        ids, revisions = [row["id"] for row in shown], [row["revision"] for row in shown]
+        documents = await document_list(connection, cache, scope.tenant_id, ids, revisions)
     total = int(owners[0]["all_workloads"]) if owners else 0
     end = query.offset + len(shown)
     return IdlePage(
         documents=[
-            _finished(documents[row["id"]], row["pending"], row["running"], float(hours[row["id"]]))
-            for row in shown
-            if row["id"] in documents
+            _finished(document, row["pending"], row["running"], float(hours[row["id"]]))
+            for row, document in zip(shown, documents, strict=True)
+            if document is not None
         ],
         owners=list(map(_owner, owners)),
         next_offset=end if shown and end < total else None,

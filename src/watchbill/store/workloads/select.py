@@ -353,12 +353,17 @@ def id_bounds(prefix: str) -> tuple[UUID, UUID] | None:
     return (UUID(first), UUID(last)) if _ID_TEXT.fullmatch(first) else None
 
 
+_SORT_COLUMNS = {
+    name: replace(column, sql=column.sort_sql or column.sql) for name, column in COLUMNS.items()
+}
+
+
 def sort_column(query: WorkloadQuery) -> SelectColumn:
     """The field that is sorted by, as its index reads it. Totals of what is deleted do not run on."""
-    field, column = QUERY_FIELDS[query.sort_by], COLUMNS[query.sort_by]
+    field = QUERY_FIELDS[query.sort_by]
     if field.storage is Storage.PHASE_TOTAL and query.is_deleted:
         return SelectColumn(f"(w.{field.column}_ms / 1000)", is_nullable=False)
-    return replace(column, sql=column.sort_sql or column.sql)
+    return _SORT_COLUMNS[query.sort_by]
 
 
 def order_by(query: WorkloadQuery) -> str:
