@@ -21,6 +21,7 @@ MAX_RETRY_SECONDS = 60.0
 STALE_INTERVALS = 3
 STALE_GRACE = timedelta(seconds=60)
 SLICE_SECONDS = 0.02
+UNHURRIED_SECONDS = 0.002
 MAX_SLEEP_SECONDS = 300.0
 """The wall clock may be set while a loop sleeps: it is looked at again after so long."""
 
@@ -175,11 +176,22 @@ def _next_multiple(now: datetime, interval: timedelta) -> datetime:
 class TimeSlice:
     """Counts the time that a task has worked; `rest` lets others run once that is enough."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Sleep = asyncio.sleep,
+        *,
+        is_in_no_hurry: bool = False,
+    ) -> None:
+        """`is_in_no_hurry`: beside requests, which come to the loop several times each; it works in short
+        slices and rests for as long after each."""
         self._clock = clock
+        self._sleep = sleep
         self._began = clock()
+        self._seconds = UNHURRIED_SECONDS if is_in_no_hurry else SLICE_SECONDS
+        self._pause = self._seconds if is_in_no_hurry else 0.0
 
     async def rest(self) -> None:
-        if self._clock() - self._began >= SLICE_SECONDS:
-            await asyncio.sleep(0)
+        if self._clock() - self._began >= self._seconds:
+            await self._sleep(self._pause)
             self._began = self._clock()

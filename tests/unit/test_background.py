@@ -12,7 +12,14 @@ from structlog.testing import capture_logs
 
 from watchbill import maintenance
 from watchbill.api.http.call import Services
-from watchbill.background import SLICE_SECONDS, STALE_GRACE, Background, TimeSlice, log_failure
+from watchbill.background import (
+    SLICE_SECONDS,
+    STALE_GRACE,
+    UNHURRIED_SECONDS,
+    Background,
+    TimeSlice,
+    log_failure,
+)
 from watchbill.errors import Unavailable
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
@@ -237,6 +244,19 @@ async def turns_of_others(items: int, *, seconds_each: float) -> int:
         await work.rest()
     task.cancel()
     return turns
+
+
+async def test_who_is_in_no_hurry_rests_for_as_long_as_it_worked() -> None:
+    now, pauses = 0.0, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    work = TimeSlice(lambda: now, sleep, is_in_no_hurry=True)
+    for _ in range(100):
+        now += UNHURRIED_SECONDS * 0.26
+        await work.rest()
+    assert pauses == [UNHURRIED_SECONDS] * 25
 
 
 async def test_others_run_after_every_slice() -> None:

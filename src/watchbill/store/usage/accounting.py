@@ -293,7 +293,7 @@ async def _store(
             tenant_id,
             *map(list, zip(*rewound, strict=True)),
         )
-    work = TimeSlice()
+    work = TimeSlice(is_in_no_hurry=True)
     entries: list[tuple[UUID, UsageKey, UsageSums]] = []
     for id_, history in histories.items():
         entries += [(id_, key, sums) for key, sums in account_usage(history).items()]
@@ -360,7 +360,7 @@ async def _histories(
     samples = await _by_workload(
         rows["samples"], lambda row: UtilizationSample(row["at"], row["utilization"] / 100)
     )
-    work = TimeSlice()
+    work = TimeSlice(is_in_no_hurry=True)
     histories: dict[UUID, UsageHistory] = {}
     for piece in pieces:
         histories[piece.id] = UsageHistory(
@@ -391,7 +391,7 @@ def _fitting(pieces: list[_Due], rows: list[Row]) -> tuple[list[_Due], list[Row]
 async def _by_workload(
     rows: Sequence[Row], read: Callable[[Row], _T]
 ) -> defaultdict[UUID, list[_T]]:
-    work = TimeSlice()
+    work = TimeSlice(is_in_no_hurry=True)
     by_id: defaultdict[UUID, list[_T]] = defaultdict(list)
     for row in rows:
         by_id[row["workload_id"]].append(read(row))
@@ -416,7 +416,7 @@ async def _add(
     counted = await within_limits(connection, tenant_id, entries)
     if not counted:
         return
-    work = TimeSlice()
+    work = TimeSlice(is_in_no_hurry=True)
     rows: list[tuple[object, ...]] = []
     for id_, key, sums in counted:
         rows.append((id_, *key, *map(_bounded, _sums_of(sums))))

@@ -7,6 +7,7 @@ from datetime import date
 from uuid import UUID
 
 from watchbill.accounting import SUMS, UsageKey, UsageSums
+from watchbill.background import TimeSlice
 from watchbill.store.postgres.database import Connection
 
 MAX_DAY_MODELS = 16
@@ -67,7 +68,9 @@ async def within_limits(
     ordered = sorted(entries, key=lambda entry: (entry[0], entry[1].day, entry[1].gpu_model))
     known = await _known_groups(connection, tenant_id, {(id_, key.day) for id_, key, _ in ordered})
     merged: dict[tuple[UUID, UsageKey], UsageSums] = {}
+    work = TimeSlice(is_in_no_hurry=True)
     for id_, key, sums in ordered:
+        await work.rest()
         counted = known[id_, key.day].within_limits(key)
         total = merged.setdefault((id_, counted), sums)
         if total is not sums:
