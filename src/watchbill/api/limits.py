@@ -65,28 +65,36 @@ class TokenBuckets:
         self._per_second = per_second
         self._burst = burst
         self._clock = clock
-        self._levels: LRUCache[Hashable, tuple[float, float]] = LRUCache(MAX_PRINCIPALS)
+        self._buckets: LRUCache[Hashable, _Bucket] = LRUCache(MAX_PRINCIPALS)
 
     def take(self, principal: Hashable, cost: float = 1.0) -> None:
         """Raises TooMany, with the seconds until there is one again. One that costs more than is left is let
         through, and paid off afterwards."""
-        level, now = self._level(principal)
-        if level < 1.0:
-            level = min(level, max(level - REFUSAL_COST, -self._per_second))
-            self._levels[principal] = (level, now)
-            wait = math.ceil((1.0 - level) / self._per_second)
+        bucket = self._refilled(principal)
+        if bucket.level < 1.0:
+            bucket.level = min(bucket.level, max(bucket.level - REFUSAL_COST, -self._per_second))
+            wait = math.ceil((1.0 - bucket.level) / self._per_second)
             raise TooMany("Too many requests.", retry_after_seconds=max(1, wait))
-        self._levels[principal] = (level - cost, now)
+        bucket.level -= cost
 
     def pay(self, principal: Hashable, cost: float) -> None:
         """For what was let through before anybody knew what it costs."""
-        level, now = self._level(principal)
-        self._levels[principal] = (level - cost, now)
+        self._refilled(principal).level -= cost
 
-    def _level(self, principal: Hashable) -> tuple[float, float]:
+    def _refilled(self, principal: Hashable) -> "_Bucket":
         now = self._clock()
-        level, at = self._levels.get(principal, (self._burst, now))
-        return min(self._burst, level + (now - at) * self._per_second), now
+        bucket = self._buckets.get(principal)
+        if bucket is None:
+            bucket = self._buckets[principal] = _Bucket(self._burst, now)
+        bucket.level = min(self._burst, bucket.level + (now - bucket.at) * self._per_second)
+        bucket.at = now
+        return bucket
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at: float
 
 
 class RefusalDelay:

@@ -227,7 +227,7 @@ def test_buckets_forget_whoever_is_quiet() -> None:
     for number in range(3 * MAX_PRINCIPALS):
         clock.now += 0.01
         buckets.take(number)
-    assert len(buckets._levels) <= MAX_PRINCIPALS + 1
+    assert len(buckets._buckets) <= MAX_PRINCIPALS + 1
 
 
 def test_failed_and_successful_sign_ins_are_limited_apart() -> None:

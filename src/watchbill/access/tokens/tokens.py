@@ -103,10 +103,10 @@ class Tokens:
     async def verify(self, token: str) -> Claims:
         """Raises Unauthenticated, always with the same words: why is nobody's business."""
         try:
-            check_shape(token)
             token_hash = hashlib.sha256(token.encode("ascii")).digest()
             verified = self._verified.get(token_hash)
             if verified is None:
+                check_shape(token)
                 verified = await self._verify_signature(token)
                 self._verified[token_hash] = verified
             kid, claims = verified

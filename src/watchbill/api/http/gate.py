@@ -138,7 +138,6 @@ class Gate:
         self._audit = audit
         self._tracing = tracing
         self._log_throttle = LogThrottle()
-        self._log = log.bind()  # once, not for each request
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -196,8 +195,7 @@ class Gate:
         operation, method = scope.get(OPERATION, "none"), scope["method"]
         status = response.status or CLIENT_LEFT
         known_method = method if OPERATION in scope else "any"
-        self._meters.requests.labels(operation, known_method, status).inc()
-        self._meters.seconds.labels(operation).observe(seconds)
+        self._meters.note(operation, known_method, status, seconds)
         record_audit(self._audit, scope, operation, status)
         left_out = 0
         if SUBJECT not in scope:
@@ -208,7 +206,7 @@ class Gate:
         client = scope.get("client")
         trace_id = self._tracing.trace_id()
         is_healthy = status == 200 and scope["path"] in PROBES  # asked all day long by every proxy
-        (self._log.debug if is_healthy else self._log.info)(
+        (log.debug if is_healthy else log.info)(
             "request",
             request_id=scope[REQUEST_ID],
             operation=operation,

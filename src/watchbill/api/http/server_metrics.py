@@ -88,3 +88,15 @@ class ServerMetrics:
         self.in_progress = Gauge(
             "watchbill_requests_in_progress", "HTTP requests in progress.", registry=self.registry
         )
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def note(self, operation: str, method: str, status: int, seconds: float) -> None:
+        """A request that was answered. Finding a metric by its labels takes longer than counting."""
+        key = (operation, method, status)
+        known = self._known.get(key)
+        if known is None:
+            known = self.requests.labels(*key), self.seconds.labels(operation)
+            self._known[key] = known
+        requests, durations = known
+        requests.inc()
+        durations.observe(seconds)
