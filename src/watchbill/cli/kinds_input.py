@@ -204,21 +204,15 @@ def _share(document: JSON, shared: dict[str, Any]) -> None:
 
 def _apply_device_slices(shared: dict[str, Any]) -> None:
     """What the slices say of their nodes, and of devices whose names do not tell what they are."""
-    from watchbill.kinds.objects.device_slices import (
-        DeviceSlice,
-        PoolKey,
-        device_labels,
-        node_devices,
-        read_slice,
-        unnamed_profiles,
-    )
+    from watchbill.kinds.objects.device_slices import SlicePools, device_labels, read_slice
 
-    pools: dict[PoolKey, list[DeviceSlice]] = {}
-    for each in filter(None, map(read_slice, shared["device_profiles"].values())):
-        pools.setdefault(each.key, []).append(each)
-    shared["device_profiles"] = {key: unnamed_profiles(pool) for key, pool in pools.items()}
+    pools = SlicePools()
+    for name, document in shared["device_profiles"].items():
+        if read := read_slice(document):
+            pools.put(name, read)
+    shared["device_profiles"] = {key: pools.unnamed_profiles(key) for key in pools.keys}
     for node, labels in shared["node_labels"].items():
-        shared["node_labels"][node] = device_labels(labels, node_devices(pools.values(), node))
+        shared["node_labels"][node] = device_labels(labels, pools.node_devices(node))
 
 
 def _node_labels(meta: JSON) -> Mapping[str, str]:

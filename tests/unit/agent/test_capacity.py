@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.agent.test_cache import Filled, made
 from watchbill.agent.cache.nodes import NodePools
+from watchbill.kinds.objects.device_slices import MAX_SLICES
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
 
@@ -156,6 +157,44 @@ def test_a_pool_that_is_told_in_part_is_not_known_and_its_last_generation_counts
     assert pool(bare("a"), half, rest, newer).gpus == 1
     nameless = device("gpu-0", type="gpu", productName="NVIDIA L4")
     assert pool(bare("a"), offered("a", nameless)).gpus is None
+
+
+def test_a_driver_says_nothing_of_the_gpus_of_another_node() -> None:
+    """As the scheduler has it: of a pool's name only slices of the node count, if these are the whole pool."""
+    own = offered("b", gpu(0, "GPU-b"), mig("own-name", "GPU-b"))
+    for claimed in (
+        {"name": "b", "generation": 10**18},
+        {"name": "b", "resourceSliceCount": 10**9},
+        {"name": "b"},
+    ):
+        filled = Filled()
+        foreign = mig("own-name", "GPU-a", "1g.10gb")
+        objects = (bare("b"), own, offered("a", foreign, pool=claimed, suffix="z"))
+        for each in objects:
+            filled.put(each)
+        (counted,) = NodePools(filled.cache.cluster, SETTINGS).capacities()
+        assert counted.gpus == 1
+        profiles = filled.cache.cluster.device_profiles["gpu.nvidia.com", "b"]
+        assert profiles == {"own-name": "3g.40gb"}
+
+
+def test_slices_of_a_pool_of_two_nodes_are_counted_together() -> None:
+    shared = {"name": "rack", "resourceSliceCount": 2}
+    nodes = (bare("a"), bare("b"))
+    first, second = (offered(name, gpu(0, f"GPU-{name}"), pool=shared) for name in "ab")
+    assert pool(*nodes, first).gpus is None
+    assert pool(*nodes, first, second).gpus == 2
+    replaced = offered("b", gpu(0, "GPU-b"), pool={"name": "rack", "generation": 2})
+    assert pool(*nodes, first, replaced).gpus == 1, "the next generation has nothing on a"
+
+
+def test_of_a_node_with_hundreds_of_slices_nothing_is_known() -> None:
+    slices = [
+        offered("a", gpu(0, f"GPU-{number}"), pool={"name": f"p{number}"}, suffix=f"{number}")
+        for number in range(MAX_SLICES + 1)
+    ]
+    assert pool(bare("a"), *slices[1:]).gpus == MAX_SLICES
+    assert pool(bare("a"), *slices).gpus is None
 
 
 def test_a_gpu_for_virtual_machines_is_the_one_at_its_place_on_the_bus() -> None:

@@ -23,10 +23,9 @@ from watchbill.kinds.objects.device_slices import (
     DeviceSlice,
     NodeDevices,
     PoolKey,
+    SlicePools,
     device_labels,
-    node_devices,
     read_slice,
-    unnamed_profiles,
 )
 from watchbill.kinds.objects.json_access import mapping
 from watchbill.kinds.objects.objects import ClusterObjects, Object
@@ -182,6 +181,8 @@ class ClusterView:
 
     def put_devices(self, node: str, devices: NodeDevices) -> None:
         self.offered_devices[node] = devices
+        if devices == NO_DEVICES:
+            del self.offered_devices[node]
         if node in self.node_offers:
             self.node_offers[node] = replace(self.node_offers[node], devices=devices)
             self.put_labels(node, self.own_labels[node])
@@ -276,8 +277,7 @@ class DeviceSliceSink:
         self._view = view
         self.resource = resource
         self._slices: dict[str, DeviceSlice] = {}
-        self._pools: dict[PoolKey, dict[str, DeviceSlice]] = {}
-        self._pools_of_node: dict[str, set[PoolKey]] = {}
+        self._pools = SlicePools()
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         before, read = self._slices.get(meta.uid), read_slice(decode_object(body))
@@ -286,8 +286,7 @@ class DeviceSliceSink:
         self._drop(meta.uid)
         if read is not None:
             self._slices[meta.uid] = read
-            self._pools.setdefault(read.key, {})[meta.uid] = read
-            self._pools_of_node.setdefault(read.node, set()).add(read.key)
+            self._pools.put(meta.uid, read)
         self._sum_up(before, read)
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
@@ -296,27 +295,18 @@ class DeviceSliceSink:
     def _drop(self, uid: str) -> DeviceSlice | None:
         dropped = self._slices.pop(uid, None)
         if dropped is not None:
-            pool = self._pools[dropped.key]
-            del pool[uid]
-            if all(each.node != dropped.node for each in pool.values()):
-                self._pools_of_node[dropped.node].discard(dropped.key)
-            if not pool:
-                del self._pools[dropped.key]
+            self._pools.remove(uid, dropped)
         return dropped
 
     def _sum_up(self, *changed: DeviceSlice | None) -> None:
         nodes: set[str] = set()
-        for key in {each.key for each in changed if each is not None}:
-            pool = self._pools.get(key, {}).values()
-            self._view.device_profiles[key] = unnamed_profiles(pool)
-            if not self._view.device_profiles[key]:
-                del self._view.device_profiles[key]
-            nodes |= {each.node for each in pool}
-        for node in (nodes | {each.node for each in changed if each is not None}) - {""}:
-            keys = self._pools_of_node.get(node, ())
-            self._view.put_devices(
-                node, node_devices([self._pools[key].values() for key in keys], node)
-            )
+        for each in filter(None, changed):
+            self._view.device_profiles[each.key] = self._pools.unnamed_profiles(each.key)
+            if not self._view.device_profiles[each.key]:
+                del self._view.device_profiles[each.key]
+            nodes |= self._pools.concerned(each)
+        for node in nodes:
+            self._view.put_devices(node, self._pools.node_devices(node))
             self._view.changed(None, node)
 
 

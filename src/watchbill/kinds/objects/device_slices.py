@@ -17,6 +17,9 @@ from watchbill.quantity import parse_quantity
 _OTHERS = {"gpu.amd.com": "AMD GPU", "gpu.intel.com": "Intel GPU"}
 """Drivers of accelerators that are no NVIDIA GPUs, by the type that node pools count them by."""
 _PARTITION = "-partition"
+MAX_SLICES = 128
+"""Of a node or pool that are looked at together, each of at most 128 devices: every change of one sums up all of
+them. A driver has a few for each GPU at most."""
 _WORD = re.compile(r"[\w.:()/+ -]{1,128}", re.ASCII)
 PROFILE_IN_NAME = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
 """In a device's name, which may hold no dot, as gpu-0-mig-1g10gb-19-2; in a class's with it."""
@@ -138,18 +141,92 @@ def _counted(
     return tuple(sorted(counts.items()))
 
 
-def node_devices(pools: Iterable[Iterable[DeviceSlice]], node: str) -> NodeDevices:
-    """What the pools that have slices of the node say of it, the newest generation of each."""
-    gpus: list[OfferedGpu] = []
-    others: Counter[str] = Counter()
-    is_known = True
-    for pool in pools:
-        current = newest(pool)
-        is_known &= all(len(current) == each.slices for each in current)
-        own = [each for each in current if each.node == node]
-        gpus += [gpu for each in own for gpu in each.gpus]
-        for each in own:
-            others.update(dict(each.others))
+class SlicePools:
+    """Slices by pool and node.
+
+    Drivers of different nodes are not each other's keepers, and a pool is but a name: what a driver says of its
+    node counts, whatever others say in the pool of that name. Only where it is not the whole pool do they count.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[PoolKey, dict[str, dict[str, DeviceSlice]]] = {}
+        self._counts: Counter[PoolKey] = Counter()
+        self._pools_of_node: dict[str, set[PoolKey]] = {}
+        self._counts_of_node: Counter[str] = Counter()
+
+    def put(self, uid: str, added: DeviceSlice) -> None:
+        self._pools.setdefault(added.key, {}).setdefault(added.node, {})[uid] = added
+        self._counts[added.key] += 1
+        self._pools_of_node.setdefault(added.node, set()).add(added.key)
+        self._counts_of_node[added.node] += 1
+
+    def remove(self, uid: str, removed: DeviceSlice) -> None:
+        nodes = self._pools[removed.key]
+        del nodes[removed.node][uid]
+        self._counts[removed.key] -= 1
+        self._counts_of_node[removed.node] -= 1
+        if not nodes[removed.node]:
+            del nodes[removed.node]
+            self._pools_of_node[removed.node].discard(removed.key)
+        if not nodes:
+            del self._pools[removed.key], self._counts[removed.key]
+        if not self._counts_of_node[removed.node]:
+            del self._pools_of_node[removed.node], self._counts_of_node[removed.node]
+
+    @property
+    def keys(self) -> Iterable[PoolKey]:
+        return self._pools.keys()
+
+    def concerned(self, changed: DeviceSlice) -> set[str]:
+        """The nodes that a change of a slice concerns. In a large pool nobody looks at what others say."""
+        is_large = self._counts[changed.key] > MAX_SLICES + 1
+        others = () if is_large else self._pools.get(changed.key, ())
+        return {changed.node, *others} - {""}
+
+    def node_devices(self, node: str) -> NodeDevices:
+        """What the pools that have slices of the node say of it, the newest generation of each."""
+        if self._counts_of_node[node] > MAX_SLICES:
+            return NodeDevices(None, None)
+        gpus: list[OfferedGpu] = []
+        others: Counter[str] = Counter()
+        is_known = True
+        for key in self._pools_of_node.get(node, ()):
+            own = _newest(self._pools[key][node].values())
+            if any(each.slices != len(own) for each in own):
+                count = self._count(key, own[0].generation)
+                own = [] if count == 0 else own
+                is_known &= all(each.slices == count for each in own)
+            gpus += [gpu for each in own for gpu in each.gpus]
+            for each in own:
+                others.update(dict(each.others))
+        return _summed_up(gpus, others, is_known=is_known)
+
+    def _count(self, key: PoolKey, generation: int) -> int | None:
+        """Slices of that generation of a pool: 0 where a newer one replaces it, None where it is too large."""
+        if self._counts[key] > MAX_SLICES:
+            return None
+        slices = [each for own in self._pools[key].values() for each in own.values()]
+        current = _newest(slices)
+        return len(current) if current[0].generation == generation else 0
+
+    def unnamed_profiles(self, key: PoolKey) -> dict[str, str]:
+        """The profiles of MIG slices whose names do not tell them, by the device's name, as the node says whose
+        name the pool bears, as is the custom."""
+        nodes = self._pools.get(key, {})
+        own = nodes.get(key[1])
+        if own is None and self._counts[key] <= MAX_SLICES:
+            own = {uid: each for slices in nodes.values() for uid, each in slices.items()}
+        if own is None or len(own) > MAX_SLICES:
+            return {}
+        return {
+            gpu.name: gpu.profile
+            for each in _newest(own.values())
+            for gpu in each.gpus
+            if gpu.profile and not PROFILE_IN_NAME.search(gpu.name)
+        }
+
+
+def _summed_up(gpus: list[OfferedGpu], others: Counter[str], *, is_known: bool) -> NodeDevices:
     by_bus = {gpu.bus: gpu.uuid for gpu in gpus if gpu.bus and gpu.uuid}
     physical = [gpu.uuid or by_bus.get(gpu.bus, gpu.bus) for gpu in gpus]
     is_known &= "" not in physical
@@ -164,21 +241,11 @@ def node_devices(pools: Iterable[Iterable[DeviceSlice]], node: str) -> NodeDevic
     )
 
 
-def newest(pool: Iterable[DeviceSlice]) -> list[DeviceSlice]:
-    """The slices of a pool's newest generation: a driver writes the next one before it removes the last."""
-    slices = list(pool)
-    last = max((each.generation for each in slices), default=0)
-    return [each for each in slices if each.generation == last]
-
-
-def unnamed_profiles(pool: Iterable[DeviceSlice]) -> dict[str, str]:
-    """The profiles of MIG slices whose names do not tell them, by the device's name."""
-    return {
-        gpu.name: gpu.profile
-        for each in newest(pool)
-        for gpu in each.gpus
-        if gpu.profile and not PROFILE_IN_NAME.search(gpu.name)
-    }
+def _newest(slices: Iterable[DeviceSlice]) -> list[DeviceSlice]:
+    """Those of the newest generation: a driver writes the next one before it removes the last."""
+    present = list(slices)
+    last = max((each.generation for each in present), default=0)
+    return [each for each in present if each.generation == last]
 
 
 def device_labels(labels: Mapping[str, str], devices: NodeDevices) -> Mapping[str, str]:
