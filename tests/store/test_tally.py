@@ -292,3 +292,26 @@ async def test_many_versions_become_one_that_none_was(db: Database) -> None:
     swept = await db_values(db, versions)
     assert len(swept) == 2, "one of workloads, one of pods"
     assert not set(swept) & {*before, sum(before)}
+
+
+async def test_what_changed_is_noticed_after_its_version_was_swept_away(db: Database) -> None:
+    """What was deleted before the first version has none."""
+    agent = await connected_agent(db, START)
+    for number in range(8):
+        at = START + timedelta(hours=number)
+        await agent.send(upsert(workload(number), observed_at=at, pods=[pod(1)]), now=at)
+        await agent.send(Delete(id=UUID(int=number), deleted_at=at), now=at)
+    async with db.transaction(1) as connection:
+        await connection.execute("DELETE FROM gone_segment")
+    query, counts, now = PodQuery(is_deleted=True), GoneCounts(worth_seconds=0), START
+    now += timedelta(hours=7)
+    assert await counted(db, EVERYTHING, query, now, counts) == 8
+    assert counts.get(EVERYTHING, query) is not None
+    async with db.transaction(1) as connection:
+        for number in (3, 7):
+            await connection.execute(
+                "DELETE FROM workload_pod WHERE workload_id = $1", UUID(int=number)
+            )
+    with mock.patch.object(gone_count, "MAX_VERSIONS", 1):
+        await gone_segment_sweep(db, 1, now=NOW + timedelta(days=3))
+    assert await counted(db, EVERYTHING, query, now, counts) == 6

@@ -95,6 +95,38 @@ async def test_a_process_that_dies_loses_what_it_had_in_work_alone(
     assert ingest.pid not in (None, first)
 
 
+async def test_a_message_that_nobody_waits_for_is_left_and_who_cannot_leave_it_is_killed(
+    db: Database, ingest: IngestProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "RESTART_SECONDS", 0.0)
+    agent = (await connected_agent(db, NOW)).identity
+    await ingest.apply(_message("hello", agent, HELLO), MessageSize())
+    first = ingest.pid
+    assert first is not None
+    locks = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with db.transaction(agent.tenant_id) as connection:
+        await connection.execute("SELECT FROM cluster WHERE id = $1 FOR UPDATE", agent.cluster_id)
+        waiting = asyncio.create_task(ingest.apply(_message("hello", agent, HELLO), MessageSize()))
+        while not await connection.fetchval(locks):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        while await connection.fetchval(locks):
+            await asyncio.sleep(0)
+    await ingest.apply(_message("hello", agent, HELLO), MessageSize())
+    assert ingest.pid == first, "it goes on"
+    monkeypatch.setattr(process, "HANGING_SECONDS", 0.0)
+    os.kill(first, signal.SIGSTOP)
+    waiting = asyncio.create_task(ingest.apply(_message("hello", agent, HELLO), MessageSize()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    while ingest.pid == first:
+        await asyncio.sleep(0)
+    await ingest.apply(_message("hello", agent, HELLO), MessageSize())
+    assert ingest.pid not in (None, first)
+
+
 async def test_a_process_that_cannot_start_is_not_started_again_and_again(
     database_url: str,
 ) -> None:

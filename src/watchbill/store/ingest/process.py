@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from struct import Struct
 
 import msgspec
@@ -28,8 +29,8 @@ RESTART_SECONDS = 1.0
 """Between two starts, at least: a child that cannot start must not take the machine."""
 END_SECONDS = 10.0
 """For a child whose input has ended."""
-HANGING_SECONDS = 300.0
-"""No message takes so long: its statements have a limit each, and its agent asks again sooner."""
+HANGING_SECONDS = 30.0
+"""In which a child tells of a message that nobody waits for any more; one that does not hangs."""
 _BUFFER_BYTES = 1024 * 1024
 _LENGTH = Struct(">I")
 
@@ -46,8 +47,10 @@ class IngestSettings(msgspec.Struct, frozen=True):
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True):
+    """Without a message: nobody waits any more for the one of that number, which is to be left."""
+
     number: int
-    message: AgentMessage
+    message: AgentMessage | None = None
 
 
 class _Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -118,6 +121,7 @@ class _Child:
         self._process = process
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[_Outcome]] = {}
+        self._left: dict[int, asyncio.TimerHandle] = {}
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -141,19 +145,32 @@ class _Child:
         return self._process.pid
 
     async def ask(self, message: AgentMessage) -> _Outcome:
+        """Where the caller is cancelled, the message is left: it must not keep a connection for nobody."""
         number = next(self._numbers)
         waiter: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiter
         try:
-            async with asyncio.timeout(HANGING_SECONDS):
-                await self._send(_Request(number, message))
-                return await waiter
-        except TimeoutError as error:
-            log.error("the process of agents' messages hangs; it is killed")
-            self._process.kill()
-            raise _interrupted() from error
+            await self._send(_Request(number, message))
+            return await waiter
+        except asyncio.CancelledError:
+            self._leave(number)
+            raise
         finally:
             del self._waiting[number]
+
+    def _leave(self, number: int) -> None:
+        assert self._process.stdin is not None, "it has a pipe"
+        if self.has_ended:
+            return
+        loop = asyncio.get_running_loop()
+        self._left[number] = loop.call_later(HANGING_SECONDS, self._kill_hanging)
+        with contextlib.suppress(OSError):  # it ends, which reading notices
+            put_frame(self._process.stdin, _Request(number))
+
+    def _kill_hanging(self) -> None:
+        log.error("the process of agents' messages hangs; it is killed")
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def close(self) -> None:
         assert self._process.stdin is not None, "it has a pipe"
@@ -183,10 +200,14 @@ class _Child:
         try:
             while (frame := await read_frame(self._process.stdout)) is not None:
                 outcome = msgspec.msgpack.decode(frame, type=_Outcome)
+                if (left := self._left.pop(outcome.number, None)) is not None:
+                    left.cancel()
                 waiter = self._waiting.get(outcome.number)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(outcome)
         finally:
+            for left in self._left.values():
+                left.cancel()
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             status = await self._process.wait()
@@ -221,15 +242,22 @@ async def serve_messages() -> None:
     settings = msgspec.msgpack.decode(first, type=IngestSettings)
     async with contextlib.AsyncExitStack() as stack:
         ingest = _Opening(settings, stack)
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[int, asyncio.Task[None]] = {}
         while (frame := await read_frame(reader)) is not None:
             request = msgspec.msgpack.decode(frame, type=_Request)
-            task = asyncio.create_task(_answer(ingest, request, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        for task in tasks:
+            if request.message is not None:
+                task = asyncio.create_task(_answer(ingest, request.number, request.message, writer))
+                tasks[request.number] = task
+                task.add_done_callback(partial(_forget, tasks, request.number))
+            elif request.number in tasks:
+                tasks[request.number].cancel()
+        for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+def _forget(tasks: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
+    del tasks[number]
 
 
 class _Opening:
@@ -255,13 +283,17 @@ class _Opening:
             return self._ingest
 
 
-async def _answer(ingest: _Opening, request: _Request, writer: asyncio.StreamWriter) -> None:
+async def _answer(
+    ingest: _Opening, number: int, message: AgentMessage, writer: asyncio.StreamWriter
+) -> None:
     size = MessageSize()
     try:
-        answer = await (await ingest.get()).apply(request.message, size)
-        outcome = _Outcome(request.number, size.bytes, answer)
+        answer = await (await ingest.get()).apply(message, size)
+        outcome = _Outcome(number, size.bytes, answer)
+    except asyncio.CancelledError:
+        outcome = _Outcome(number, size.bytes, failure=_failure_of(_interrupted()))
     except Exception as error:
-        outcome = _Outcome(request.number, size.bytes, failure=_failure_of(error))
+        outcome = _Outcome(number, size.bytes, failure=_failure_of(error))
     with contextlib.suppress(OSError):  # nobody is there any more, which also ends the input
         await write_frame(writer, outcome)
 
@@ -285,9 +317,14 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
 
 async def write_frame(writer: asyncio.StreamWriter, value: object) -> None:
     """Raises OSError."""
+    put_frame(writer, value)
+    await writer.drain()
+
+
+def put_frame(writer: asyncio.StreamWriter, value: object) -> None:
+    """Without waiting until it may be sent. Raises OSError."""
     frame = msgspec.msgpack.encode(value)
     writer.writelines((_LENGTH.pack(len(frame)), frame))
-    await writer.drain()
 
 
 async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

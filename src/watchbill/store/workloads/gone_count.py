@@ -28,6 +28,9 @@ MAX_COUNTS = 2_000
 MAX_VERSIONS = 5_000
 """Of a tenant, beyond which the older ones become one."""
 SWEPT_AFTER = timedelta(days=2)
+_SWEPT = 0
+"""In place of a backend: what many versions became. It belongs to every middle, as nobody knows any more which of
+them it came from."""
 GoneQuery = WorkloadQuery | PodQuery
 Selection = tuple[str, Statement]
 """Tables and conditions of the matches."""
@@ -147,7 +150,7 @@ class GoneCounting:
             return (
                 "(SELECT coalesce(sum(version), 0) FROM gone_segment "
                 f"WHERE tenant_id = {tenant} AND source = '{self.table}' "
-                f"AND begins_at >= {begin} AND begins_at < {end})"
+                f"AND (begins_at >= {begin} AND begins_at < {end} OR backend = {_SWEPT}))"
             )
 
         def count(*bounds: str) -> str:
@@ -189,9 +192,9 @@ async def gone_segment_sweep(db: Database, tenant_id: int, *, now: datetime) -> 
                 "WHERE tenant_id = $1 AND begins_at < $2 FOR UPDATE SKIP LOCKED), "
                 "swept AS (DELETE FROM gone_segment s USING old WHERE s.tenant_id = $1 "
                 "AND (s.source, s.begins_at, s.backend) = (old.source, old.begins_at, old.backend) "
-                "AND s.backend <> 0 RETURNING s.source, s.begins_at) "
+                f"AND s.backend <> {_SWEPT} RETURNING s.source, s.begins_at) "
                 "INSERT INTO gone_segment AS s (tenant_id, source, begins_at, backend, version) "
-                "SELECT $1, source, max(begins_at), 0, hashtextextended(gen_random_uuid()::text, 0) "
+                f"SELECT $1, source, max(begins_at), {_SWEPT}, hashtextextended(gen_random_uuid()::text, 0) "
                 "FROM swept GROUP BY source "
                 "ON CONFLICT (tenant_id, source, begins_at, backend) DO UPDATE SET version = excluded.version",
                 tenant_id,
