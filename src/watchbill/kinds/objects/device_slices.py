@@ -18,8 +18,8 @@ _OTHERS = {"gpu.amd.com": "AMD GPU", "gpu.intel.com": "Intel GPU"}
 """Drivers of accelerators that are no NVIDIA GPUs, by the type that node pools count them by."""
 _PARTITION = "-partition"
 MAX_SLICES = 128
-"""Of a node or pool that are looked at together, each of at most 128 devices: every change of one sums up all of
-them. A driver has a few for each GPU at most."""
+"""Of a node or pool that are looked at together, each of at most 128 devices: every change of one sums up all
+of them. A driver has a few for each GPU at most."""
 _WORD = re.compile(r"[\w.:()/+ -]{1,128}", re.ASCII)
 PROFILE_IN_NAME = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
 """In a device's name, which may hold no dot, as gpu-0-mig-1g10gb-19-2; in a class's with it."""
@@ -144,8 +144,8 @@ def _counted(
 class SlicePools:
     """Slices by pool and node.
 
-    Drivers of different nodes are not each other's keepers, and a pool is but a name: what a driver says of its
-    node counts, whatever others say in the pool of that name. Only where it is not the whole pool do they count.
+    A pool is but a name: what a driver says of its node counts, whatever those of other nodes say in the pool
+    of that name. Only where it is not the whole pool do these count.
     """
 
     def __init__(self) -> None:

@@ -29,8 +29,8 @@ MAX_VERSIONS = 5_000
 """Of a tenant, beyond which the older ones become one."""
 SWEPT_AFTER = timedelta(days=2)
 _SWEPT = 0
-"""In place of a backend: what many versions became. It belongs to every middle, as nobody knows any more which of
-them it came from."""
+"""In place of a backend: what many versions became. It belongs to every middle, as nobody knows any more which
+of them it came from."""
 GoneQuery = WorkloadQuery | PodQuery
 Selection = tuple[str, Statement]
 """Tables and conditions of the matches."""
