@@ -38,11 +38,6 @@ class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
     client_secret: ShortText
 
 
-class AccountCreation(RequestBody, frozen=True):
-    name: Name
-    expires_at: Instant | None = None
-
-
 class AccessKeyCreation(RequestBody, frozen=True):
     name: Name
     expires_at: Instant | None = None
@@ -79,6 +74,15 @@ class RuleCreation(RequestBody, frozen=True):
     subject: RuleSubject
     role: ShortText
     scope: RuleScope
+
+
+class AccountCreation(RequestBody, frozen=True):
+    """`role` and `scope`: its first rule, made with it or not at all; both or none."""
+
+    name: Name
+    expires_at: Instant | None = None
+    role: ShortText | None = None
+    scope: RuleScope | None = None
 
 
 class DeclaredAccount(RequestBody, frozen=True):

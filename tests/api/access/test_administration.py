@@ -91,6 +91,24 @@ async def test_an_accounts_whole_life(embedded_engine: Engine) -> None:
         assert made["clientSecret"] not in json.dumps(listed)
 
 
+async def test_an_account_is_made_with_its_first_rule_or_not_at_all(server: Served) -> None:
+    for wrong in (
+        {"role": "viewer", "scope": {"cluster": "nowhere"}},
+        {"role": "nobody", "scope": {"tenant": True}},
+        {"role": "viewer"},
+        {"scope": {"tenant": True}},
+    ):
+        assert_is_error(await post(server, "accounts", {"name": "never"} | wrong), 400)
+    first = {"role": "viewer", "scope": {"tenant": True}}
+    made = (await post(server, "accounts", {"name": "reader"} | first)).json
+    token = await server.token_of(made["clientId"], made["clientSecret"])
+    assert (await server.get("/api/v1/workloads", token=token)).status == 200
+    created = (await events(server, "create_account"))[0]
+    assert (created["outcome"], created["details"]) == (201, "name=reader viewer tenant:1")
+    listed = (await server.get(f"{ADMIN}/accounts")).json["accounts"]
+    assert "never" not in {account["name"] for account in listed}
+
+
 @pytest.mark.parametrize(
     "rule",
     [

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.api.resources.rules import first_rule
 from watchbill.errors import Forbidden, Invalid, NotFound
-from watchbill.identity import FIRST_TENANT_ID, Account
+from watchbill.identity import FIRST_TENANT_ID, Account, Rule
 from watchbill.requests import AccountCreation, KeyRotation, TenantCreation
 from watchbill.responses.access import (
     AccountEntry,
@@ -50,19 +51,30 @@ async def list_accounts(call: Call) -> Answer:
 async def create_account(call: Call) -> Answer:
     creation = await call.json_body(AccountCreation)
     check_future(creation.expires_at, call.now)
+    rules = await _first_rules(call, creation)
     client_id, secret = await account_create(
         call.db,
         call.tenant_id,
         creation.name,
-        (),
+        rules,
         now=call.now,
         created_by=call.subject,
         expires_at=creation.expires_at,
     )
-    call.note(target=client_id, details=f"name={creation.name}")
+    granted = "".join(f" {rule.role} {rule.scope_kind}:{rule.scope_id}" for rule in rules)
+    call.note(target=client_id, details=f"name={creation.name}{granted}")
     return json_reply(
         Credential(client_id=client_id, client_secret=secret, name=creation.name), status=201
     )
+
+
+async def _first_rules(call: Call, creation: AccountCreation) -> tuple[Rule, ...]:
+    """Before the account is made: a role or scope that does not exist makes none."""
+    if creation.role is None and creation.scope is None:
+        return ()
+    if creation.role is None or creation.scope is None:
+        raise Invalid("The first rule of an account needs role and scope.")
+    return (await first_rule(call, creation.name, creation.role, creation.scope),)
 
 
 async def delete_account(call: Call) -> Answer:

@@ -16,8 +16,14 @@ from watchbill.access.roles import PREDEFINED
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
-from watchbill.identity import Grant, NewGrant
-from watchbill.requests import AccessApplication, DeclaredAccess, RuleCreation
+from watchbill.identity import Grant, NewGrant, Rule
+from watchbill.requests import (
+    AccessApplication,
+    DeclaredAccess,
+    RuleCreation,
+    RuleScope,
+    RuleSubject,
+)
 from watchbill.responses.access import (
     AccessDifference,
     Credential,
@@ -48,6 +54,15 @@ async def create_rule(call: Call) -> Answer:
         call.db, call.tenant_id, change, changed_by=call.subject, now=call.now
     )
     return json_reply(msgspec.structs.replace(_grant_entry(grant), id=rule_id), status=201)
+
+
+async def first_rule(call: Call, name: str, role: str, scope: RuleScope) -> Rule:
+    """What an account of that name, which is yet to be made, may do. Raises Invalid."""
+    rule = RuleCreation(subject=RuleSubject(service_account=name), role=role, scope=scope)
+    accounts: dict[str, list[str]] = {name: []}
+    scopes = await _scopes(call, (rule,), accounts)
+    ((_, _, resolved),) = _resolved_grants(call, (rule,), scopes, accounts)
+    return resolved
 
 
 async def delete_rule(call: Call) -> Answer:

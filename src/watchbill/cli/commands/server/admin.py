@@ -56,17 +56,13 @@ async def create_account(
 
     Without --cluster, --department or --project its role holds in the whole tenant.
     """
-    from watchbill.responses.access import Credential, RuleEntry
+    from watchbill.responses.access import Credential
 
     scope = _scope(cluster=cluster, department=department, project=project)
-    client = session.client
+    body = {"name": name} if role is None else {"name": name, "role": role, "scope": scope}
     with session.terminal.secret(output) as write:
-        credential = await client.post(f"{ADMIN}/accounts", Credential, body={"name": name})
-        write(credential_document(client.url, credential))
-    if role is not None:
-        subject = {"serviceAccount": credential.client_id}
-        rule = {"subject": subject, "role": role, "scope": scope}
-        await client.post(f"{ADMIN}/rules", RuleEntry, body=rule)
+        credential = await session.client.post(f"{ADMIN}/accounts", Credential, body=body)
+        write(credential_document(session.client.url, credential))
 
 
 @server_command
