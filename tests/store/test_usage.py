@@ -128,6 +128,7 @@ async def test_three_days_by_hand(db: Database) -> None:
     assert page.totals.pending_gpu_hours == 16 * (6 + 32)
     assert page.totals.unmeasured_gpu_hours == 71
     assert page.accounted_until == END
+    assert page.recorded_since == date(2026, 11, 20)
 
 
 async def test_rounds_add_up_to_one_account(db: Database) -> None:

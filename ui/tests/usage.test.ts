@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import type { UsageRow } from "../src/api/shapes";
 import {
   before,
+  beginWithin,
   changeOf,
   compared,
   idleShare,
@@ -87,6 +88,13 @@ test("every row stands beside the period before, and what ended there is still n
   const ofMany = compared(rows, rows, previous, measureOf(null)!, false);
   expect(ofMany.map((each) => each.row.group["project"])).toEqual(["vision", "nlp"]);
   expect([changeOf(12, 8), changeOf(6, 8), changeOf(8, 8), changeOf(5, 0), changeOf(120, 8), changeOf(800, 8)]).toEqual(["+50 %", "−25 %", "±0 %", undefined, "15 times", undefined]);
+});
+
+test("a period is recorded in part where usage began to be recorded within it", () => {
+  const october = { start: "2026-10-01T00:00:00Z", end: "2026-11-01T00:00:00Z" };
+  const begin = (recordedSince?: string): string | undefined => beginWithin({ ...october, recordedSince });
+  expect([begin("2026-10-31T00:00:00Z"), begin("2026-10-01T00:00:00Z")]).toEqual(["2026-10-31T00:00:00Z", "2026-10-01T00:00:00Z"]);
+  expect([begin("2026-09-30T00:00:00Z"), begin("2026-11-01T00:00:00Z"), begin()]).toEqual([undefined, undefined, undefined]);
 });
 
 test("an address narrows a report by any group, and leads to the workloads where a filter says the same", () => {

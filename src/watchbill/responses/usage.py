@@ -108,6 +108,13 @@ class UsageReport(Wire, frozen=True, kw_only=True):
             "time or anew: the figures are not complete then."
         ),
     ]
+    recorded_since: Annotated[
+        Instant | None,
+        msgspec.Meta(
+            description="The first day of which the server has usage of any workload, visible to the caller or "
+            "not; left out where it has none. That day may be counted in part."
+        ),
+    ] = None
     currency: str | None
     price_note: Annotated[
         str | None,

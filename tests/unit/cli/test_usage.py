@@ -201,11 +201,18 @@ async def test_a_month_is_compared_with_the_month_before_it() -> None:
         as_csv = await watchbill("usage", *arguments, "-o", "csv")
         as_json = await watchbill("usage", *arguments, "-o", "json")
         by_day = await watchbill("usage", *arguments, "--by", "day")
+    october = months["2026-10-01", "2026-11-01"]
+    months["2026-10-01", "2026-11-01"] = october | {"recordedSince": "2026-10-30T00:00:00Z"}
+    async with FakeServer(usage_by_days=months).running() as watchbill:
+        in_part = await watchbill("usage", *arguments)
     header, vision, speech = (line.split() for line in outcome.out.splitlines())
     assert header[-2:] == ["HOURS-BEFORE", "CHANGE"]
     assert (vision[0], vision[1], *vision[-2:]) == ("vision", "100.0", "80.0", "+25%")
     assert (speech[0], speech[1], *speech[-2:]) == ("speech", "0.0", "5.0", "-100%")
     assert "Before, from 2026-10-01 to 2026-10-31: 85.0 (+18% since)." in outcome.err
+    assert in_part.out.splitlines()[1].split()[-2:] == ["80.0", "-"], "two days are not a month"
+    assert "Before, from 2026-10-01 to 2026-10-31: 85.0.\n" in in_part.err
+    assert "Usage is recorded from 2026-10-30 on" in in_part.err
     assert second.query["start"] == "2026-10-01T00:00:00+00:00"
     assert second.query["end"] == "2026-11-01T00:00:00+00:00"
     assert (as_json.code, by_day.code) == (2, 2)

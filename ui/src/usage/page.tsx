@@ -14,6 +14,7 @@ import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
 import {
   before,
+  beginWithin,
   changeOf,
   compared,
   hasUsage,
@@ -73,8 +74,10 @@ async function fetchUsage({ period, group, measure, only, pendingFilters }: Ques
   const rows = compared(sorted, over?.rows ?? [], previous?.rows ?? [], measure, report.next === undefined);
   const isCut = { previous: (over?.next ?? previous?.next) !== undefined, days: days.next !== undefined };
   const isRecorded = previous !== undefined && hasUsage(previous.totals);
-  const totals = over && isRecorded ? { now: measure.of(over.totals), before: measure.of(previous.totals) } : undefined;
-  const periods = whole && { whole, previous: before(whole, period), isRecorded };
+  const recordedSince = isRecorded ? beginWithin(previous) : undefined;
+  const sums = over && isRecorded ? { now: measure.of(over.totals), before: measure.of(previous.totals) } : undefined;
+  const totals = sums && { ...sums, isPartial: recordedSince !== undefined };
+  const periods = whole && { whole, previous: before(whole, period), isRecorded, recordedSince };
   return { report, rows, days: days.rows, totals, compared: periods, isCut, pending, bounds };
 }
 
@@ -156,7 +159,7 @@ function Report({ query, question }: ReportProps) {
         {report.next !== undefined && `There are more groups than one answer holds: those with the fewest ${measure.label} GPU-hours are left out. `}
         {data.compared !== undefined &&
           (data.compared.isRecorded
-            ? `Before: ${daysOf(data.compared.previous)}, beside the complete days ${daysOf(data.compared.whole)}. `
+            ? `Before: ${daysOf(data.compared.previous)}, beside the complete days ${daysOf(data.compared.whole)}. ${recordedInPart(data.compared.recordedSince)}`
             : `Before: no usage is recorded of ${daysOf(data.compared.previous)}. `)}
         {isCut.previous && "Of the period before only the largest groups are compared: a 0 there may be more. "}
         {isCut.days && "The bars are those of the first days: the rest has more groups than one answer holds. "}
@@ -172,6 +175,10 @@ function Report({ query, question }: ReportProps) {
       </p>
     </div>
   );
+}
+
+function recordedInPart(since: string | undefined): string {
+  return since === undefined ? "" : `Usage is recorded from ${since.slice(0, 10)} on: of the period before only a part is compared. `;
 }
 
 /** The first and the last of whole days. */
@@ -201,7 +208,10 @@ function Choice({ label, name, chosen, options, query }: ChoiceProps) {
 }
 
 /** GPU-hours in the days that are over and in the period before. */
-type Pair = Omit<Compared, "row">;
+interface Pair extends Omit<Compared, "row"> {
+  /** Usage began to be recorded within the period before: how it changed is not known. */
+  readonly isPartial: boolean;
+}
 
 /** Those of all rows; undefined where no day is over, or where nothing is recorded of the period before, so that nothing is compared. */
 type Totals = Pair | undefined;
@@ -212,7 +222,7 @@ function Lead({ report, totals: sums }: { readonly report: UsageReport; readonly
   return (
     <p class="lead">
       <strong>{gpuHours(totals.allocatedGpuHours)}</strong> GPU-hours allocated
-      {sums !== undefined && sums.before > 0 && ` (${change(sums)} the period before)`}
+      {sums !== undefined && sums.before > 0 && ` (${change(sums)})`}
       {share !== undefined && (
         <>
           ; <strong>{gpuHours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
@@ -249,7 +259,7 @@ function PendingLead({ data, pendingFilters }: PendingLeadProps) {
           <strong>{gpuHours(pendingGpuHours)}</strong> GPU-hours pending (GPUs requested × time in Pending)
         </>
       )}
-      {totals !== undefined && totals.before > 0 && `, ${change(totals)} the period before`}.{" "}
+      {totals !== undefined && totals.before > 0 && `, ${change(totals)}`}.{" "}
       {pending === 0 && "No workload is pending now."}
       {pending !== undefined && pending > 0 && (
         <>
@@ -342,7 +352,7 @@ function UsageTable({ report, rows, totals: sums, question, named, query }: Tabl
                 {group.word !== "workload" && <ByWorkload group={group} value={row.group[group.word] ?? ""} query={query} />}
               </th>
               <Numbers row={row} measure={measure} currency={currency} />
-              <Before pair={sums && { now, before }} />
+              <Before pair={sums && { now, before, isPartial: sums.isPartial }} />
             </tr>
           ))}
         </tbody>
@@ -368,7 +378,7 @@ function nothingOf(only: Narrowing): string {
 
 function Before({ pair }: { readonly pair: Totals }) {
   if (pair === undefined) return <td class="is-number">–</td>;
-  const change = changeOf(pair.now, pair.before);
+  const change = pair.isPartial ? undefined : changeOf(pair.now, pair.before);
   return (
     <td class="is-number">
       {gpuHours(pair.before)} {change !== undefined && <span class="muted">{change}</span>}
@@ -453,11 +463,12 @@ function percent(share: number): string {
   return `${Math.round(100 * share)} %`;
 }
 
-function change({ now, before: previous }: Pair): string {
+function change({ now, before: previous, isPartial }: Pair): string {
   const by = Math.round(100 * (now / previous - 1));
-  if (by === 0) return "as much as in";
-  if (by >= 1000) return `${gpuHours(previous)} in`;
-  return by > 0 ? `${count(by)} % more than in` : `${count(-by)} % less than in`;
+  if (isPartial) return `${gpuHours(previous)} in the recorded part of the period before`;
+  if (by === 0) return "as much as in the period before";
+  if (by >= 1000) return `${gpuHours(previous)} in the period before`;
+  return `${count(Math.abs(by))} % ${by > 0 ? "more" : "less"} than in the period before`;
 }
 
 function money(value: number, currency: string): string {

@@ -1,7 +1,7 @@
 /** What a usage report is about: whole UTC days, a group, what it is narrowed to, and the same number of days before. */
 
 import type { UsageQuery } from "../api/routes";
-import type { UsageRow } from "../api/shapes";
+import type { UsageReport, UsageRow } from "../api/shapes";
 
 const DAY_MS = 86_400_000;
 
@@ -195,6 +195,13 @@ function groupKey(row: UsageRow): string {
 /** Whether anything was used or requested; where nothing was at all, nothing is known to be recorded. */
 export function hasUsage(totals: Omit<UsageRow, "group">): boolean {
   return totals.allocatedGpuHours + totals.pendingGpuHours + totals.cpuCoreHours > 0;
+}
+
+/** The day from which on usage is recorded, where that lies within a report's days: it tells a part of them. */
+export function beginWithin({ recordedSince, start, end }: Pick<UsageReport, "recordedSince" | "start" | "end">): string | undefined {
+  if (recordedSince === undefined) return undefined;
+  const [since, first, over] = [recordedSince, start, end].map((instant) => Date.parse(instant));
+  return since! >= first! && since! < over! ? recordedSince : undefined;
 }
 
 /** "+25 %", as people write a change; undefined where there was nothing before, or so little that it tells nothing. */

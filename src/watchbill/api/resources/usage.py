@@ -42,6 +42,7 @@ async def get_usage(call: Call) -> Answer:
             start=_midnight(query.start),
             end=_midnight(query.end),
             accounted_until=page.accounted_until,
+            recorded_since=None if page.recorded_since is None else _midnight(page.recorded_since),
             currency=None if prices is None else prices.currency,
             price_note=None if prices is None else prices.note,
             totals=page.totals,

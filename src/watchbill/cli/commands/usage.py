@@ -69,6 +69,12 @@ class Comparison:
     now: "UsageReport"
     before: "UsageReport"
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether usage began to be recorded within the period before."""
+        since = self.before.recorded_since
+        return since is not None and self.before.start <= since < self.before.end
+
 
 def _moment(option: str, text: str) -> datetime:
     """The first of so many days, the last of which is today (`30d`, `4w`), or a date. Raises Invalid."""
@@ -310,8 +316,11 @@ def _key(row: "UsageRow") -> tuple[tuple[str, str | None], ...]:
 
 
 def _compared_cells(comparison: Comparison, now: float, before: float) -> list[str]:
-    """No 0 where nothing at all is recorded of the period before."""
-    return _change(now, before) if _has_usage(comparison.before.totals) else ["-", "-"]
+    """No 0 where nothing at all is recorded of the period before, no change where only a part of it is."""
+    if not _has_usage(comparison.before.totals):
+        return ["-", "-"]
+    hours, share = _change(now, before)
+    return [hours, "-" if comparison.is_partial else share]
 
 
 def _change(now: float, before: float) -> list[str]:
@@ -393,8 +402,13 @@ def _print_comparison(
         none = "none" if _has_usage(before.totals) else "no usage is recorded"
         session.terminal.note(f"Before, {days}: {none}.")
         return
-    change = "" if share == "-" else f" ({share} since)"
+    change = "" if share == "-" or comparison.is_partial else f" ({share} since)"
     session.terminal.note(f"Before, {days}: {hours}{change}.")
+    if comparison.is_partial and before.recorded_since is not None:
+        session.terminal.note(
+            f"Usage is recorded from {before.recorded_since:%Y-%m-%d} on: of the period before only a part "
+            "is compared."
+        )
     if now.end < report.end:
         session.terminal.note(
             f"Compared with {now.totals.allocated_gpu_hours:,.1f} up to {now.end - _DAY:%Y-%m-%d}, "

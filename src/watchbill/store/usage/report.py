@@ -106,6 +106,9 @@ _FIGURES = {
 _AMOUNTS = ", ".join(f"{sql} AS {name}" for name, sql in _FIGURES.items())
 
 
+_FIRST_DAY = "SELECT day FROM usage_day WHERE tenant_id = $1 ORDER BY day LIMIT 1"
+
+
 @dataclass(frozen=True, slots=True)
 class UsagePage:
     groups: tuple[str, ...]
@@ -114,6 +117,7 @@ class UsagePage:
     totals: UsageFigures
     accounted_until: datetime | None
     """None until all is accounted, for the first time or anew."""
+    recorded_since: date | None
     next_offset: int | None
 
     @property
@@ -138,6 +142,7 @@ async def usage_report(
     )
     async with db.snapshot(scope.tenant_id) as connection:
         last = await usage_complete_at(connection, scope.tenant_id)
+        since = await connection.fetchval(_FIRST_DAY, scope.tenant_id)
         total = await connection.fetchrow(sql, *totals.statement.parameters)
         lines = await _lines(connection, scope, query, prices, now) if query.groups else []
     assert total is not None  # an aggregate always has its row
@@ -146,6 +151,7 @@ async def usage_report(
         lines=lines[: query.limit],
         totals=UsageFigures(**_figures(total)),
         accounted_until=None if last is None else last - SETTLED_AFTER,
+        recorded_since=since,
         next_offset=query.offset + query.limit if len(lines) > query.limit else None,
     )
 
