@@ -170,7 +170,7 @@ async def test_idle_counts_what_is_measured(fleet: Fleet) -> None:
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["same"]
     assert outcome.err.splitlines() == [
         "1.5 GPUs of 1 workload are idle: 0.0 GPU-hours in their whole lives.",
-        "1 of 76 workloads with GPUs are measured; the other 75 are not.",
+        "1 of 76 workloads with GPUs is measured; the other 75 are not.",
     ]
 
 

@@ -385,6 +385,8 @@ async def test_count() -> None:
             [73, 40],
             "40 of 73 workloads with GPUs are measured; the other 33 are not.",
         ),
+        ([90, 89], "89 of 90 workloads with GPUs are measured; the other is not."),
+        ([90, 1], "1 of 90 workloads with GPUs is measured; the other 89 are not."),
         ([40, 40], "All 40 workloads with GPUs are measured."),
     ],
 )

@@ -102,6 +102,12 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
         lines = (await watchbill("nodes", "node-1")).out.splitlines()
     async with FakeServer(nodes=[answered(devices=devices)]).running() as watchbill:
         of_six = (await watchbill("nodes", "node-1")).out.splitlines()
+    whole = (devices[0], msgspec.structs.replace(devices[2], index="1"))
+    two = NodeResources(gpus=2.0)
+    async with FakeServer(
+        nodes=[answered(devices=whole, capacity=two, allocated=two)]
+    ).running() as watchbill:
+        full = (await watchbill("nodes", "node-1")).out.splitlines()
     start = lines.index("")
     assert [line.split() for line in lines[start + 1 : start + 5]] == [
         ["GPU", "ID", "SLICE", "STATE", "WORKLOAD"],
@@ -111,6 +117,9 @@ async def test_one_node_names_who_holds_each_gpu() -> None:
     ]
     assert of_six[start + 4].split()[3:5] == ["not", "known"], (
         "its pods hold more than exporters say"
+    )
+    assert full[full.index("") + 3].split() == ["1", "GPU-c", "-", "allocated", "-"], (
+        "none is left, whoever holds it"
     )
 
 

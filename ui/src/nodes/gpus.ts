@@ -35,13 +35,22 @@ function isHeld(device: NodeDevice): boolean {
   return (device.workloads ?? []).length > 0;
 }
 
+/** Whether a node's pods hold all of its GPUs. What the number of slices tells of their GPUs is not known. */
+function hasNoneLeft(node: ClusterNode): boolean {
+  const devices = node.devices ?? [];
+  const areWhole = node.capacity.gpus === devices.length && devices.every((device) => device.profile === undefined);
+  return areWhole && node.allocated.gpus !== undefined && node.allocated.gpus > devices.length - 0.005;
+}
+
 /**
  * What a device is used for, as its exporter tells who holds it. Exporters are asked now and then, and know nothing of
- * a pod that has just begun or ended: where they contradict what the node's pods hold, it is not known.
+ * a pod that has just begun or ended: where they contradict what the node's pods hold, it is not known. Of a node that
+ * has no GPU left each is allocated, whatever they say.
  */
 export function deviceUse(device: NodeDevice, node: ClusterNode): Use {
   const allocated = node.allocated.gpus;
   if (isHeld(device)) return allocated === 0 ? "unknown" : device.isIdle === true ? "idle" : "busy";
+  if (hasNoneLeft(node)) return "busy";
   const held = (node.devices ?? []).filter(isHeld).length;
   if (node.isPartial || (allocated !== undefined && held < Math.ceil(allocated - 0.005))) return "unknown";
   return node.status === "Ready" && !node.isCordoned ? "free" : "lost";

@@ -62,13 +62,19 @@ function Lead({ nodes }: { readonly nodes: readonly ClusterNode[] }) {
   const of = sum(nodes);
   return (
     <p class="lead">
-      <strong>{decimal(of.busy + of.idle)}</strong> of {decimal(whole(of))} GPUs allocated on{" "}
+      <strong>{decimal(of.busy + of.idle)}</strong> of {decimal(whole(of))} GPUs {allocatedTo(nodes)} on{" "}
       {plural(nodes.length, "node", "nodes")}
       {of.idle > 0 && `, ${decimal(of.idle)} of them idle`}
       {of.free > 0 && `; ${decimal(of.free)} free`}
-      {of.lost > 0 && `; ${decimal(of.lost)} not usable`}.
+      {of.lost > 0 && `; ${decimal(of.lost)} not usable`}
+      {of.unknown > 0 && `; of ${decimal(of.unknown)} it is not known whether they are free`}.
     </p>
   );
+}
+
+/** Of a cluster that is seen in part only the viewer's own workloads count. */
+function allocatedTo(nodes: readonly ClusterNode[]): string {
+  return nodes.some((node) => node.isPartial) ? "allocated to workloads that are visible to you" : "allocated";
 }
 
 const whole = (of: Figures): number => USES.reduce((total, [use]) => total + of[use], 0);
@@ -120,7 +126,7 @@ function Pool({ nodes, chosen }: PoolProps) {
         <span class="muted">
           {" "}
           · {plural(nodes.length, "node", "nodes")}
-          {whole(of) > 0 && ` · ${decimal(of.busy + of.idle)} of ${decimal(whole(of))} GPUs allocated`}
+          {whole(of) > 0 && ` · ${decimal(of.busy + of.idle)} of ${decimal(whole(of))} GPUs ${allocatedTo(nodes)}`}
         </span>
       </h2>
       <ul class="node-grid">

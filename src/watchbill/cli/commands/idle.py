@@ -240,8 +240,10 @@ def coverage(with_gpus: int, measured: int) -> str:
             "idle GPUs are unknown."
         )
     if measured < with_gpus:
+        others = with_gpus - measured
         return (
-            f"{format_count(measured)} of {plural(with_gpus, 'workload')} with GPUs are measured; "
-            f"the other {format_count(with_gpus - measured)} are not."
+            f"{format_count(measured)} of {plural(with_gpus, 'workload')} with GPUs "
+            f"{'is' if measured == 1 else 'are'} measured; the other "
+            f"{'is' if others == 1 else f'{format_count(others)} are'} not."
         )
     return f"All {plural(with_gpus, 'workload')} with GPUs are measured."

@@ -249,16 +249,25 @@ def _device_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str
 
 def _use(device: "NodeDevice", node: "NodeResponse") -> Cell:
     """As its exporter tells who holds it, which knows nothing of a pod that has just begun or ended: where it
-    contradicts what the node's pods hold, that is not known."""
+    contradicts what the node's pods hold, that is not known. Of a node without a GPU left all are allocated."""
     allocated = node.allocated.gpus
     if device.workloads:
         if allocated == 0:
             return Cell("not known", "dim")
         return Cell("idle", "yellow") if device.is_idle else Cell("allocated")
+    if _has_none_left(node):
+        return Cell("allocated")
     held = sum(bool(each.workloads) for each in node.devices)
     if node.is_partial or (allocated is not None and held < math.ceil(allocated - 0.005)):
         return Cell("not known", "dim")
-    return Cell("free", "green") if node.status == "Ready" else Cell("not usable", "red")
+    return Cell("free", "green") if node.is_schedulable else Cell("not usable", "red")
+
+
+def _has_none_left(node: "NodeResponse") -> bool:
+    """Whether its pods hold all of its GPUs. What the number of slices tells of their GPUs is not known."""
+    whole, allocated = len(node.devices), node.allocated.gpus
+    are_whole = node.capacity.gpus == whole and not any(each.profile for each in node.devices)
+    return are_whole and allocated is not None and allocated > whole - 0.005
 
 
 def _workload_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str]:
