@@ -7,7 +7,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -26,6 +26,8 @@ CONCURRENT_METRICS_QUERIES = 4
 QUEUE_SECONDS = 2.0
 AGENT_QUEUE_SECONDS = 15.0
 MAX_AGENT_QUEUED = 4
+AGENT_LARGE_BODIES = 12
+"""Of one tenant's agents, held at a time: up to 4 MiB each, while they are sent and wait for their turn."""
 AGENT_BYTES_PER_SECOND = 1024 * 1024
 AGENT_BYTES_BURST = 4 * 1024**3
 AGENT_STARTS_PER_SECOND = 0.2
@@ -327,6 +329,9 @@ class AgentLimiter:
             queue_seconds=AGENT_QUEUE_SECONDS,
             max_queued=MAX_AGENT_QUEUED,
         )
+        self._bodies = ConcurrencyLimiter(
+            AGENT_LARGE_BODIES, "large messages of agents", queue_seconds=AGENT_QUEUE_SECONDS
+        )
         self._tenants = ConcurrencyLimiter(
             max(1, share // 2), "messages of agents", queue_seconds=AGENT_QUEUE_SECONDS
         )
@@ -350,6 +355,15 @@ class AgentLimiter:
         """Around the reading of a message and everything that follows. Raises TooMany."""
         async with self._messages.hold(agent.cluster_id):
             yield
+
+    def body(
+        self, agent: AgentIdentity, sent_bytes: int | None
+    ) -> AbstractAsyncContextManager[None]:
+        """Within `message`, around the reading of a body of so many bytes (None = it does not say) and
+        everything that follows. Raises TooMany."""
+        if sent_bytes is not None and sent_bytes <= SMALL_MESSAGE_BYTES:
+            return nullcontext()
+        return self._bodies.hold(agent.tenant_id)
 
     @asynccontextmanager
     async def slow_refusal(self) -> AsyncIterator[MessageSize]:

@@ -231,6 +231,30 @@ async def test_one_tenants_agents_have_half_of_the_share() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_large_bodies_of_one_tenants_agents_take_turns() -> None:
+    """Bodies of 4 MiB of a hundred agents, each sent but for its last byte, took all memory."""
+    limiter = AgentLimiter(4)
+    entered: list[tuple[int, int | None]] = []
+
+    async def send(tenant_id: int, number: int, sent_bytes: int | None) -> None:
+        agent = AgentIdentity(tenant_id, workload(number).id)
+        async with limiter.message(agent), limiter.body(agent, sent_bytes):
+            entered.append((tenant_id, sent_bytes))
+            await asyncio.Event().wait()
+
+    sizes = (4 * 1024 * 1024, None)
+    tasks = [asyncio.create_task(send(1, number, sizes[number % 2])) for number in range(40)]
+    await asyncio.sleep(0)
+    assert len(entered) == limits.AGENT_LARGE_BODIES
+    small = messages.SMALL_MESSAGE_BYTES
+    tasks += [asyncio.create_task(send(1, 50, small)), asyncio.create_task(send(2, 51, small + 1))]
+    await asyncio.sleep(0)
+    assert entered[limits.AGENT_LARGE_BODIES :] == [(1, small), (2, small + 1)]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_whoever_waits_too_long_gets_retry_after() -> None:
     limiter = ConcurrencyLimiter(1, "messages", queue_seconds=0.01, max_queued=1)
     async with limiter.hold("agent"):

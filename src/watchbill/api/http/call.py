@@ -308,6 +308,11 @@ class Call:
         self._expect("application/json")
         return await self._body(AGENT_BODY_BYTES)
 
+    def body_bytes(self) -> int | None:
+        """How long the body is, by what the caller says; None where it does not."""
+        length = self.headers.get(b"content-length", b"")
+        return int(length) if length.isdigit() else None
+
     def is_gzip(self) -> bool:
         """Whether the body of an agent's message is compressed, in the one way there is."""
         encoding = self.headers.get(b"content-encoding", b"identity").lower()

@@ -37,7 +37,11 @@ async def _answer(call: Call, operation: str) -> Answer:
     """Raises TooMany, Invalid, TooLarge, and what the operation does."""
     assert call.agent is not None, "the route lets nobody in but agents"
     limiter = call.services.agent_limiter
-    async with limiter.message(call.agent), limiter.slow_refusal() as size:
+    async with (
+        limiter.message(call.agent),
+        limiter.slow_refusal() as size,
+        limiter.body(call.agent, call.body_bytes()),
+    ):
         is_gzip = call.is_gzip()
         body = await call.agent_body()
         message = AgentMessage(operation, call.agent, call.now, body, is_gzip)
