@@ -21,6 +21,8 @@ from watchbill.settings.retention import Retention, RetentionDays
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
 from watchbill.store.fleet.series import pools_record
 from watchbill.store.identity.audit import audit_purge
+from watchbill.store.ingest.process import CHECK_SECONDS as PROCESS_CHECK_SECONDS
+from watchbill.store.ingest.process import IngestProcess
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
@@ -96,6 +98,15 @@ def start_standby_checks(services: Services, standby: Standby) -> None:
         await standby.check()
 
     services.background.start("standby", CHECK_SECONDS, check, is_required=False)
+
+
+def start_message_checks(services: Services, process: IngestProcess) -> None:
+    """A server that cannot take agents' messages is not ready: another one may."""
+
+    async def check(_: datetime) -> None:
+        await process.check()
+
+    services.background.start("agents' messages", PROCESS_CHECK_SECONDS, check)
 
 
 def start_reloading(services: Services, certificate: Certificate) -> None:

@@ -21,7 +21,12 @@ from watchbill.api.http.listen import Certificate, listening_on, open_listener, 
 from watchbill.api.limits import agents_share
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
-from watchbill.maintenance import start_maintenance, start_reloading, start_standby_checks
+from watchbill.maintenance import (
+    start_maintenance,
+    start_message_checks,
+    start_reloading,
+    start_standby_checks,
+)
 from watchbill.settings.server import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
 from watchbill.store.ingest.process import IngestProcess, IngestSettings
@@ -100,6 +105,8 @@ async def serve(
         stack.push_async_callback(_write_last, services.audit)
         stack.push_async_callback(services.background.close)
         start_maintenance(services)
+        if ingest is not None:
+            start_message_checks(services, ingest)
         if standby is not None:
             start_standby_checks(services, standby)
         server = _server(services, certificate)

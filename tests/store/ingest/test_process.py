@@ -27,7 +27,10 @@ HELLO = b'{"protocol":1,"agentVersion":"x"}'
 
 
 @pytest_asyncio.fixture
-async def ingest(database_url: str) -> AsyncIterator[IngestProcess]:
+async def ingest(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[IngestProcess]:
+    monkeypatch.setattr(process, "RESTART_SECONDS", 0.0)  # counted from its start on
     settings = IngestSettings(
         database_url=database_url, pool_size=2, statement_timeout_seconds=60.0, most_bytes=2**30
     )
@@ -75,9 +78,8 @@ async def test_answers_and_errors_arrive_as_if_it_were_this_process(
 
 
 async def test_a_process_that_dies_loses_what_it_had_in_work_alone(
-    db: Database, ingest: IngestProcess, monkeypatch: pytest.MonkeyPatch
+    db: Database, ingest: IngestProcess
 ) -> None:
-    monkeypatch.setattr(process, "RESTART_SECONDS", 0.0)
     agent = (await connected_agent(db, NOW)).identity
     await ingest.apply(_message("hello", agent, HELLO), MessageSize())
     first = ingest.pid
@@ -98,7 +100,6 @@ async def test_a_process_that_dies_loses_what_it_had_in_work_alone(
 async def test_a_message_that_nobody_waits_for_is_left_and_who_cannot_leave_it_is_killed(
     db: Database, ingest: IngestProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "RESTART_SECONDS", 0.0)
     agent = (await connected_agent(db, NOW)).identity
     await ingest.apply(_message("hello", agent, HELLO), MessageSize())
     first = ingest.pid
@@ -127,6 +128,29 @@ async def test_a_message_that_nobody_waits_for_is_left_and_who_cannot_leave_it_i
     assert ingest.pid not in (None, first)
 
 
+async def test_a_process_that_stands_still_is_ended_and_one_that_waits_is_not(
+    db: Database, ingest: IngestProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = (await connected_agent(db, NOW)).identity
+    async with db.transaction(agent.tenant_id) as connection:
+        await connection.execute("SELECT FROM cluster WHERE id = $1 FOR UPDATE", agent.cluster_id)
+        waiting = asyncio.create_task(ingest.apply(_message("hello", agent, HELLO), MessageSize()))
+        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0)
+        first = ingest.pid
+        assert first is not None
+        await ingest.check()
+        assert ingest.pid == first, "it waits for the database"
+        os.kill(first, signal.SIGSTOP)
+        monkeypatch.setattr(process, "HANGING_SECONDS", 0.1)
+        for refused in (ingest.check(), waiting):
+            with pytest.raises(Unavailable):
+                await refused
+    monkeypatch.setattr(process, "HANGING_SECONDS", 60.0)
+    await ingest.check()
+    assert ingest.pid not in (None, first), "a look starts another, with no message"
+
+
 async def test_a_process_that_cannot_start_is_not_started_again_and_again(
     database_url: str,
 ) -> None:
@@ -138,4 +162,6 @@ async def test_a_process_that_cannot_start_is_not_started_again_and_again(
     for _ in range(2):
         with pytest.raises(Unavailable):
             await broken.apply(_message("hello", agent, HELLO), MessageSize())
+    with pytest.raises(Unavailable):
+        await IngestProcess(("/nowhere",), settings).check()
     await broken.close()

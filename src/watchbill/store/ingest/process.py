@@ -29,8 +29,10 @@ RESTART_SECONDS = 1.0
 """Between two starts, at least: a child that cannot start must not take the machine."""
 END_SECONDS = 10.0
 """For a child whose input has ended."""
+CHECK_SECONDS = 10.0
+"""Between two looks at the child."""
 HANGING_SECONDS = 30.0
-"""In which a child tells of a message that nobody waits for any more; one that does not hangs."""
+"""In which a child says that it is there, or leaves a message that nobody waits for; else it hangs."""
 _BUFFER_BYTES = 1024 * 1024
 _LENGTH = Struct(">I")
 
@@ -47,7 +49,8 @@ class IngestSettings(msgspec.Struct, frozen=True):
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True):
-    """Without a message: nobody waits any more for the one of that number, which is to be left."""
+    """Without a message: the one of that number is to be left, as nobody waits for it; where there is none, it
+    is only to be answered."""
 
     number: int
     message: AgentMessage | None = None
@@ -93,6 +96,10 @@ class IngestProcess:
             raise _error_of(outcome.failure)
         return outcome.answer
 
+    async def check(self) -> None:
+        """Starts it where it does not run, and kills it where it stands still. Raises Unavailable."""
+        await (await self._running()).check()
+
     async def close(self) -> None:
         self._is_closed = True
         if self._child is not None:
@@ -126,12 +133,17 @@ class _Child:
 
     @classmethod
     async def start(cls, command: Sequence[str], settings: IngestSettings) -> "_Child":
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_BUFFER_BYTES,
-        )
+        """Raises Unavailable."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_BUFFER_BYTES,
+            )
+        except OSError as error:
+            log.error("cannot start the process of agents' messages", exc_info=error)
+            raise _interrupted() from error
         child = cls(process)
         await child._send(settings)
         return child
@@ -144,7 +156,16 @@ class _Child:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, message: AgentMessage) -> _Outcome:
+    async def check(self) -> None:
+        """Whatever it works on: how long that takes is the database's business. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(HANGING_SECONDS):
+                await self.ask(None)
+        except TimeoutError as error:
+            self._kill_hanging()
+            raise _interrupted() from error
+
+    async def ask(self, message: AgentMessage | None) -> _Outcome:
         """Where the caller is cancelled, the message is left: it must not keep a connection for nobody."""
         number = next(self._numbers)
         waiter: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
@@ -197,6 +218,7 @@ class _Child:
     async def _read(self) -> None:
         """Until it ends; then nobody is left waiting."""
         assert self._process.stdout is not None, "it has a pipe"
+        assert self._process.stdin is not None, "it has a pipe"
         try:
             while (frame := await read_frame(self._process.stdout)) is not None:
                 outcome = msgspec.msgpack.decode(frame, type=_Outcome)
@@ -210,8 +232,9 @@ class _Child:
                 left.cancel()
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+            was_expected = self._process.stdin.is_closing() and not self._waiting
             status = await self._process.wait()
-            if self._waiting:
+            if not was_expected:
                 log.error("the process of agents' messages ended", status=status)
             for waiter in self._waiting.values():
                 if not waiter.done():
@@ -251,6 +274,8 @@ async def serve_messages() -> None:
                 task.add_done_callback(partial(_forget, tasks, request.number))
             elif request.number in tasks:
                 tasks[request.number].cancel()
+            else:
+                await _tell(writer, _Outcome(request.number, 0))
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
@@ -294,6 +319,10 @@ async def _answer(
         outcome = _Outcome(number, size.bytes, failure=_failure_of(_interrupted()))
     except Exception as error:
         outcome = _Outcome(number, size.bytes, failure=_failure_of(error))
+    await _tell(writer, outcome)
+
+
+async def _tell(writer: asyncio.StreamWriter, outcome: _Outcome) -> None:
     with contextlib.suppress(OSError):  # nobody is there any more, which also ends the input
         await write_frame(writer, outcome)
 
