@@ -83,6 +83,25 @@ async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed
     assert [(row.allocated_gpu_hours, row.gap_gpu_hours) for row in page.rows] == [(80, 0)]
 
 
+async def test_what_comes_late_while_it_is_accounted_is_counted_in_the_next_round(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight GPUs from the start; that they are two since 30:00 arrives in the middle of the second round."""
+    agent = await connected_agent(db, FIRST)
+    await seen(agent, 0, 8)
+    store = accounting._store
+
+    async def interrupted(*arguments: object) -> None:
+        await seen(agent, 30, 2)
+        await store(*arguments)  # type: ignore[arg-type]
+
+    for hours, stores in ((60, store), (61, interrupted), (62, store)):
+        monkeypatch.setattr(accounting, "_store", stores)
+        await observed(db, hours + 1 / 6)
+        await usage_account(db, 1, at(hours + 1 / 6))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 8 * 30 + 2 * 32}
+
+
 class RoundsBetween(Database):
     """A database on which another server finishes a round before each transaction of this one."""
 

@@ -52,7 +52,7 @@ _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
 
 _DUE = """
 SELECT w.id, CASE WHEN w.deleted_at IS NOT NULL THEN least(w.deleted_at, w.updated_at) END AS ended_at,
-    s.until, s.rewind_at FROM workload w
+    s.until, s.rewind_at, s.xmin::text AS state_version FROM workload w
 LEFT JOIN usage_state s ON s.tenant_id = w.tenant_id AND s.workload_id = w.id
 WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.id > $4 AND (
     w.deleted_at IS NULL AND (s.until IS NULL OR s.until < $3)
@@ -140,9 +140,11 @@ _SUMS_OF_DAYS = {"usage_month": "month", "usage_project_month": "month", "usage_
 """The tables that hold sums of days, whose rows stay as zeros when their days go."""
 _ADVANCE = (
     "INSERT INTO usage_state AS s (tenant_id, workload_id, until) "
-    "SELECT $1, n.* FROM unnest($2::uuid[], $3::timestamptz[]) AS n "
-    "ON CONFLICT (tenant_id, workload_id) DO UPDATE SET until = excluded.until, rewind_at = NULL"
+    "SELECT $1, n.id, n.until FROM unnest($2::uuid[], $3::timestamptz[]) AS n(id, until) "
+    "ON CONFLICT (tenant_id, workload_id) DO UPDATE SET until = excluded.until, rewind_at = CASE "
+    "WHEN s.xmin::text = ($4::jsonb) ->> s.workload_id::text THEN NULL ELSE s.rewind_at END"
 )
+"""What was marked since its state was read stays marked: it came too late for what was read of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ class _Due:
     start: datetime | None
     end: datetime
     is_rewound: bool
+    state_version: str | None
+    """Of how far it is accounted, as it was read."""
 
 
 @dataclass(slots=True)
@@ -305,6 +309,7 @@ async def _store(
             tenant_id,
             [piece.id for piece in done],
             [piece.end for piece in done],
+            msgspec.json.encode({str(piece.id): piece.state_version for piece in done}).decode(),
         )
 
 
@@ -323,10 +328,10 @@ def _due(row: Row, first: datetime | None, horizon: datetime) -> _Due | None:
         )
         # Before all that is known of it there is nothing to account, and nothing comes back.
         stop = stop if stop == ended else max(start, stop)
-        return _Due(row["id"], start, min(stop, start + PIECE), True)
+        return _Due(row["id"], start, min(stop, start + PIECE), True, row["state_version"])
     if until >= stop:
         return None
-    return _Due(row["id"], until, min(stop, until + PIECE), False)
+    return _Due(row["id"], until, min(stop, until + PIECE), False, row["state_version"])
 
 
 async def _histories(
