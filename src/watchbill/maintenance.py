@@ -42,8 +42,8 @@ from watchbill.store.workloads.tally import tally_sweep
 
 PURGE_EVERY_SECONDS = 3600.0
 ACCOUNT_EVERY_SECONDS = 300.0
-ACCOUNTING_SHARE = 0.2
-"""Of the time, whatever there is to account: requests come first."""
+ACCOUNTING_SHARE = 0.4
+"""Of the time, whatever there is to account: requests come first. Half of it are the rests of its slices."""
 DISK_EVERY_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
@@ -171,7 +171,8 @@ async def _purge_pods_and_events(db: Database, tenant_id: int, now: datetime) ->
 class UsageRounds:
     """Accounts every tenant's usage as far as it is settled, a step of each cluster in turn.
 
-    So a cluster with more than there is time for delays no other. It goes on in the next round where it was.
+    So a cluster with more than there is time for delays no other. The next round goes on where it was, and
+    what is finished then is the round in which it began.
     After each step it rests, so that it works for no more than a `share` of the time.
     """
 
@@ -185,8 +186,8 @@ class UsageRounds:
         self._seconds = seconds
         self._share = share
         self._elapsed = elapsed
-        self._positions: dict[UUID, UUID] = {}
-        """By cluster that was not done, the last workload that was."""
+        self._begun: dict[UUID, ClusterAccount] = {}
+        """By cluster, what there was no time to finish."""
 
     async def run(self, db: Database, now: datetime) -> None:
         """Raises ExceptionGroup of the clusters that failed, when the others are done or time is up."""
@@ -195,17 +196,20 @@ class UsageRounds:
         failures: list[Exception] = []
         unfinished: set[int] = set()
         last: dict[int, datetime | None] = {}
+        began: dict[int, datetime] = {}
         for tenant_id in await tenant_list(db):
             try:
                 last[tenant_id] = await usage_last_round(db, tenant_id)
-                waiting += await usage_begin(db, tenant_id, now, last[tenant_id], self._positions)
+                accounts = await usage_begin(db, tenant_id, now, last[tenant_id], self._begun)
+                began[tenant_id] = min((each.began_at for each in accounts), default=now)
+                waiting += accounts
             except Exception as error:
                 error.add_note(f"tenant {tenant_id}")
                 failures.append(error)
                 unfinished.add(tenant_id)
-        self._positions = {}
+        self._begun = {}
         while waiting and self._elapsed() < deadline:
-            cluster, began = waiting.popleft(), self._elapsed()
+            cluster, step_began = waiting.popleft(), self._elapsed()
             try:
                 if await cluster.step(db):
                     waiting.append(cluster)
@@ -215,12 +219,12 @@ class UsageRounds:
                 error.add_note(f"tenant {cluster.tenant_id}: cluster {cluster.cluster_id}")
                 failures.append(error)
                 unfinished.add(cluster.tenant_id)
-            await asyncio.sleep((self._elapsed() - began) * (1 / self._share - 1))
+            await asyncio.sleep((self._elapsed() - step_began) * (1 / self._share - 1))
         for cluster in waiting:
-            self._positions[cluster.cluster_id] = cluster.after
+            self._begun[cluster.cluster_id] = cluster
             unfinished.add(cluster.tenant_id)
         for tenant_id in last.keys() - unfinished:
-            await usage_finish(db, tenant_id, now, last[tenant_id])
+            await usage_finish(db, tenant_id, min(now, began[tenant_id]), last[tenant_id])
         if failures:
             raise ExceptionGroup(
                 f"{len(failures)} clusters or tenants were not accounted", failures

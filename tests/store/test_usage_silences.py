@@ -16,7 +16,7 @@ from watchbill.store.ingest.stream import heartbeat_apply
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.usage import accounting
 from watchbill.store.usage.accounting import usage_account
-from watchbill.store.usage.rounds import usage_finish, usage_rebuild
+from watchbill.store.usage.rounds import usage_finish, usage_last_round, usage_rebuild
 
 
 async def test_who_was_deleted_just_before_days_of_silence_is_accounted_to_the_end(
@@ -81,6 +81,28 @@ async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed
     await usage_account(db, 1, at(10 + 1 / 6))
     page = await report(db, "cluster")
     assert [(row.allocated_gpu_hours, row.gap_gpu_hours) for row in page.rows] == [(80, 0)]
+
+
+async def test_a_cluster_with_more_than_fits_into_a_round_is_done_in_a_later_one(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four workloads, of which each round of five minutes has time for two."""
+    agent = await connected_agent(db, FIRST)
+    for number in range(1, 5):
+        await agent.send(upsert(held(number, 8), observed_at=FIRST), now=FIRST)
+    monkeypatch.setattr(accounting, "BATCH_ROWS", 2)
+    seconds = iter(range(1000))
+    rounds = maintenance.UsageRounds(seconds=2, share=1, elapsed=lambda: float(next(seconds)))
+    finished = set()
+    for number in range(15):
+        await observed(db, 2 + number / 12)
+        await rounds.run(db, at(2 + number / 12))
+        finished.add(await usage_last_round(db, 1))
+    assert at(2) in finished, "the round in which it began, not that in which it was done"
+    assert len(finished) > 2, "the next one is done, too"
+    await observed(db, 4 + 1 / 6)
+    await usage_account(db, 1, at(4 + 1 / 6))
+    assert await hours_by(db, "cluster") == {("cluster-1",): 4 * 8 * 4}
 
 
 async def test_what_comes_late_while_it_is_accounted_is_counted_in_the_next_round(

@@ -158,7 +158,7 @@ async def test_accounting_works_for_no_more_than_its_share(monkeypatch: pytest.M
     time, rested = [0.0], []
 
     class Cluster:
-        tenant_id, cluster_id, after, is_elsewhere = 1, UUID(int=1), UUID(int=0), False
+        tenant_id, cluster_id, began_at, is_elsewhere = 1, UUID(int=1), datetime.now(UTC), False
         left = 3
 
         async def step(self, _: object) -> bool:

@@ -45,7 +45,7 @@ MAX_DAY_SUM = 9 * 10**18
 """Of one workload's day: more than 100,000 GPUs have, and what a column holds; an agent may claim more."""
 FROM_THE_FIRST = UUID(int=0)
 """Below every workload's id."""
-NOTHING: Mapping[UUID, UUID] = MappingProxyType({})
+NOTHING: Mapping[UUID, "ClusterAccount"] = MappingProxyType({})
 _T = TypeVar("_T")
 _UTILIZATION = f"GPU_UTILIZATION{SEPARATOR}%"
 _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
@@ -161,10 +161,13 @@ class _Due:
 
 @dataclass(slots=True)
 class ClusterAccount:
-    """The accounting of one cluster in one round, a bounded step at a time."""
+    """The accounting of one cluster, a bounded step at a time. Where a round has no time left for the rest of
+    it the next one goes on, up to the same moment: else who has more than fits into a round is never done."""
 
     tenant_id: int
     cluster_id: UUID
+    began_at: datetime
+    """When its first round did."""
     horizon: datetime
     since: datetime
     after: UUID = FROM_THE_FIRST
@@ -173,10 +176,6 @@ class ClusterAccount:
     is_elsewhere: bool = False
     """Whether another server accounted when it was this one's turn: how far that came is not known here."""
     _moved: int = 0
-
-    def __post_init__(self) -> None:
-        """Goes on within a pass: of the workloads before, any may have more to account than was done."""
-        self._moved = int(self.after != FROM_THE_FIRST)
 
     async def step(self, db: Database) -> bool:
         """Look at so many workloads, and read so many rows. Returns whether there is more to do."""
@@ -237,26 +236,32 @@ async def usage_begin(
     tenant_id: int,
     now: datetime,
     last: datetime | None,
-    after: Mapping[UUID, UUID] = NOTHING,
+    begun: Mapping[UUID, ClusterAccount] = NOTHING,
 ) -> list[ClusterAccount]:
     """What a round has to do, by cluster. `last`: the round before, which a clock that was set back since may
-    have put into the future. `after`: by cluster, where a round before had no more time."""
+    have put into the future. `begun`: by cluster, what a round before had no time to finish; of no use any more
+    where another server has finished one since."""
     async with db.acquire(tenant_id) as connection:
         clusters = await connection.fetch(_SETTLED, tenant_id, now, SETTLED_AFTER)
         since = datetime(1970, 1, 1, tzinfo=UTC)
         if last is not None:
             last = min(last, now)
             since = await connection.fetchval(_LOOK_SINCE, tenant_id, last - PIECE, SETTLED_AFTER)
-    return [
-        ClusterAccount(
-            tenant_id=tenant_id,
-            cluster_id=cluster["id"],
-            horizon=cluster["horizon"],
-            since=since,
-            after=after.get(cluster["id"], FROM_THE_FIRST),
-        )
-        for cluster in clusters
-    ]
+    accounts = []
+    for cluster in clusters:
+        account = begun.get(cluster["id"])
+        if account is None or (last is not None and account.began_at < last):
+            account = ClusterAccount(
+                tenant_id=tenant_id,
+                cluster_id=cluster["id"],
+                began_at=now,
+                horizon=cluster["horizon"],
+                since=since,
+            )
+        account.horizon = min(account.horizon, cluster["horizon"])
+        account.since = min(account.since, since)
+        accounts.append(account)
+    return accounts
 
 
 async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
