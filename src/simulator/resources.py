@@ -146,6 +146,15 @@ KNATIVE_SERVICES = custom("serving.knative.dev", "v1", "Service", "services", "k
 KNATIVE_CONFIGURATIONS = custom("serving.knative.dev", "v1", "Configuration", "configurations")
 KNATIVE_REVISIONS = custom("serving.knative.dev", "v1", "Revision", "revisions", "rev")
 NIM_SERVICES = custom("apps.nvidia.com", "v1alpha1", "NIMService", "nimservices")
+QUEUE_ORDERS = ResourceType(
+    group="visibility.kueue.x-k8s.io",
+    version="v1beta2",
+    kind="ClusterQueue",
+    plural="clusterqueues",
+    is_namespaced=False,
+    also_served=("v1beta1",),
+)
+"""What Kueue's own API server serves; `pendingWorkloadsSummary` holds what waits. No mixture has it."""
 TUNING_STUDIES = custom("research.example.com", "v1alpha1", "TuningStudy", "tuningstudies")
 """A kind that no catalogue knows: its workloads have to be understood from their pods."""
 

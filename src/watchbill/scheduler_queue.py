@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -15,6 +16,9 @@ MAX_QUOTAS = 100
 """Node pools of one queue."""
 MAX_QUEUE_BYTES = 128 * 1024
 """Of one queue, as it travels."""
+MAX_ADMISSION_PLACES = 1_000
+"""Of one queue: the first of those that wait."""
+MAX_WAITING = 1_000_000
 
 Name = Annotated[str, msgspec.Meta(max_length=507)]
 Amount = Annotated[float, msgspec.Meta(ge=UNLIMITED, le=1e15)]
@@ -40,6 +44,20 @@ class NodePoolQuota(Wire, frozen=True):
     node_pool: Name | None = None
 
 
+class AdmissionPlace(Wire, frozen=True, array_like=True):
+    """One workload that waits, and how many its scheduler tries before it, other queues' among them."""
+
+    id: UUID
+    ahead: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAITING)]
+
+
+class AdmissionOrder(Wire, frozen=True):
+    """As the scheduler itself tells it. `waiting`: how many wait together with those of this queue."""
+
+    waiting: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAITING)]
+    places: Annotated[tuple[AdmissionPlace, ...], msgspec.Meta(max_length=MAX_ADMISSION_PLACES)]
+
+
 class SchedulerQueue(Wire, frozen=True):
     """One queue. What workloads are submitted to is a project, what has projects below it a department.
 
@@ -57,6 +75,8 @@ class SchedulerQueue(Wire, frozen=True):
     not_ready_message: Annotated[str, msgspec.Meta(max_length=1_024)] | None = None
     """Why it admits nothing; None where it is ready."""
     quotas: Annotated[tuple[NodePoolQuota, ...], msgspec.Meta(max_length=MAX_QUOTAS)] = ()
+    admission_order: AdmissionOrder | None = None
+    """None where the scheduler does not tell it, or nothing waits."""
 
 
 def total_quota(queue: SchedulerQueue, resource: Literal["gpu", "cpu", "memory"]) -> float | None:

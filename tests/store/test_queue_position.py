@@ -10,6 +10,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from watchbill.protocol import Upsert
 from watchbill.query import Scope
+from watchbill.scheduler_queue import AdmissionOrder, AdmissionPlace, SchedulerQueue
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.workloads import workload_get
 from watchbill.workload import Phase
@@ -74,3 +75,56 @@ async def test_projects_of_one_name_in_two_clusters_are_two_queues(db: Database)
         await agent.send(pending(number, minute=number), now=NOW)
     position = (await document_of(db, 2))["additionalFields"]["queuePosition"]
     assert position == {"ahead": 0, "others": 0}
+
+
+def lq(key: str, *places: tuple[int, int]) -> SchedulerQueue:
+    """A LocalQueue whose ClusterQueue has twelve waiting."""
+    listed = tuple(AdmissionPlace(id=UUID(int=number), ahead=ahead) for number, ahead in places)
+    order = AdmissionOrder(waiting=12, places=listed)
+    return SchedulerQueue(
+        unit="project", key=key, name=key, scheduler="Kueue", admission_order=order
+    )
+
+
+async def test_kueues_own_order_goes_before_what_is_counted(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(
+        *(pending(number, minute=number, project_name="a/lq") for number in (1, 2, 3)),
+        pending(4, minute=0, project_name="b/lq"),
+        now=NOW,
+    )
+    # Kueue has 1 fifth and 2 first; 3 it does not name; 4 is named by a queue that is not its own.
+    await agent.beat(NOW, queues=(lq("a/lq", (1, 4), (2, 0), (4, 1)), lq("b/lq")))
+    by_kueue = {"others": 11, "source": "Kueue"}
+    expected = {
+        1: by_kueue | {"ahead": 4},
+        2: by_kueue | {"ahead": 0},
+        3: {"ahead": 2, "others": 2},
+        4: {"ahead": 0, "others": 0},
+    }
+    documents = {number: await document_of(db, number) for number in expected}
+    positions = {n: each["additionalFields"]["queuePosition"] for n, each in documents.items()}
+    assert positions == expected
+    alone = Scope(1, project_ids=frozenset({int(documents[1]["projectId"])}))
+    seen = (await document_of(db, 1, alone))["additionalFields"]["queuePosition"]
+    assert seen == expected[1]
+
+
+async def test_another_order_is_no_change_of_the_project(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(pending(1, minute=0, project_name="a/lq"), now=START)
+
+    async def updated() -> object:
+        async with db.acquire(1) as connection:
+            return await connection.fetchval(
+                "SELECT updated_at FROM project WHERE tenant_id = $1 AND key = 'a/lq'", 1
+            )
+
+    await agent.beat(START, queues=(lq("a/lq", (1, 4)),))
+    await agent.beat(NOW, queues=(lq("a/lq", (1, 3)),))
+    position = (await document_of(db, 1))["additionalFields"]["queuePosition"]
+    assert (position["ahead"], await updated()) == (3, START)
+    stopped = msgspec.structs.replace(lq("a/lq"), not_ready_message="stopped", admission_order=None)
+    await agent.beat(NOW, queues=(stopped,))
+    position = (await document_of(db, 1))["additionalFields"]["queuePosition"]
+    assert (position, await updated()) == ({"ahead": 0, "others": 0}, NOW)

@@ -58,7 +58,13 @@ def test_every_kind_that_the_demo_plays_may_be_read() -> None:
 
 
 def test_it_reads_a_closed_list_and_no_secrets() -> None:
-    for rule in rules():
+    *kinds, order = rules()
+    assert order == {
+        "apiGroups": ["visibility.kueue.x-k8s.io"],
+        "resources": ["clusterqueues/pendingworkloads"],
+        "verbs": ["get"],
+    }
+    for rule in kinds:
         assert set(rule["verbs"]) == {"get", "list", "watch"}
         assert rule.keys() == {"apiGroups", "resources", "verbs"}
         for resource in rule["resources"]:

@@ -31,7 +31,7 @@ from simulator.apiserver.store import Ending, ResourceTable, Store
 from simulator.apiserver.tls import CertificateAuthority
 from simulator.apiserver.watching import Watch, WatchRequest, check_watch
 from simulator.model.framework import SERVED
-from simulator.resources import BUILT_IN, ResourceType
+from simulator.resources import BUILT_IN, QUEUE_ORDERS, ResourceType
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +315,8 @@ class SimulatedCluster:
             raise errors.not_allowed()
         if target.subresource == "proxy":
             return await self._proxy(request, target)
+        if target.subresource == "pendingworkloads" and target.group == QUEUE_ORDERS.group:
+            return await self._pending_workloads(request, target)
         if target.name is not None:
             known_revision(self.store, options)
             return await self._get(request, table, target)
@@ -352,6 +354,25 @@ class SimulatedCluster:
         if page is None:
             raise errors.no_such_page()
         return await self._send(request, page, content_type=METRICS)
+
+    async def _pending_workloads(
+        self, request: web.Request, target: RequestTarget
+    ) -> web.StreamResponse:
+        """What waits in a ClusterQueue, in order, as Kueue's own API server answers."""
+        stored = self.store.get(QUEUE_ORDERS, None, target.name or "")
+        if stored is None:
+            raise errors.not_found(QUEUE_ORDERS, target.name or "")
+        negotiate(request.headers.get("Accept", ""), "PendingWorkloadsSummary", "object")
+        first, most = (
+            int(request.query.get(*each)) for each in (("offset", "0"), ("limit", "1000"))
+        )
+        summary = {
+            "kind": "PendingWorkloadsSummary",
+            "apiVersion": QUEUE_ORDERS.api_version_of(target.version),
+            "metadata": {"creationTimestamp": None},
+            "items": stored.decode()["pendingWorkloadsSummary"]["items"][first : first + most],
+        }
+        return await self._send(request, discovery.encode(summary))
 
     async def _list(
         self, request: web.Request, table: ResourceTable, target: RequestTarget, options: Options

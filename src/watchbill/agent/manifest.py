@@ -49,7 +49,7 @@ def agent_manifest(deployment: AgentDeployment, definitions: Definitions) -> str
         namespace=deployment.namespace,
         image=json.dumps(deployment.image) if ":" in deployment.image else deployment.image,
         arguments=json.dumps(list(_arguments(deployment))),
-        rules="".join(_rule_lines(permitted_resources(definitions))),
+        rules="".join((*_rule_lines(permitted_resources(definitions)), QUEUE_ORDER)),
         mounts=_KINDS_MOUNT if deployment.kinds else "",
         volumes=_KINDS_VOLUME if deployment.kinds else "",
         server_port="".join(
@@ -66,6 +66,14 @@ def permitted_resources(definitions: Definitions) -> dict[str, list[str]]:
     for key in (*(kind.key for kind in watched_kinds(definitions)), *OWNERS_ABOVE):
         resources[key.group].add(resource_name(key.kind))
     return {group: sorted(resources[group]) for group in sorted(resources)}
+
+
+QUEUE_ORDER = """\
+  - apiGroups: [visibility.kueue.x-k8s.io] # the order of Kueue's queues; else places are estimates
+    resources: [clusterqueues/pendingworkloads]
+    verbs: [get]
+"""
+"""Of the role: what is asked of one queue at a time."""
 
 
 def resource_name(kind: str) -> str:

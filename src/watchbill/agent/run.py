@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from watchbill.agent.cache.admission_order import AdmissionOrders
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.expected_pods import ExpectedPods
@@ -137,6 +138,7 @@ class Agent:
             resync_seconds=settings.resync_seconds,
             on_list=self._on_list,
         )
+        self._admission_orders = AdmissionOrders(kube, self.cache)
         self.owner_lookup = OwnerLookup(kube, self.cache, self.watch_manager.resource_for)
         samples = SampleQueue()
         events = EventLog(self.cache.owner_tree, self._derive_settings, time.monotonic)
@@ -177,6 +179,7 @@ class Agent:
             self._run_stream(),
             self._start_tracking(stop),
             self.metrics.run(lambda: self._is_synced),
+            self._read_admission_orders(),
         )
         tasks = [asyncio.create_task(part) for part in parts]
         stopping = asyncio.create_task(stop.wait())
@@ -243,7 +246,7 @@ class Agent:
             else state
             for state in self.watch_manager.states()
         )
-        return (*watched, *self.metrics.states())
+        return (*watched, *self._admission_orders.states(), *self.metrics.states())
 
     def observed_seconds_ago(self) -> float | None:
         """By the pods, from which phases and figures follow; other kinds tell their own state."""
@@ -273,7 +276,7 @@ class Agent:
                 return None
         reported = scheduler_queues(self.cache.cluster, self._derive_settings)
         self._queues_left_out = reported.left_out
-        return reported.queues
+        return self._admission_orders.added_to(reported.queues)
 
     def cluster_clock_ahead_seconds(self) -> float | None:
         return self._kube.clock_ahead_seconds
@@ -293,6 +296,10 @@ class Agent:
             self.metrics.scraper.idle.restore(
                 str(workload.id), workload.gpu_hours, workload.measured_since
             )
+
+    async def _read_admission_orders(self) -> None:
+        await self.watch_manager.ready()
+        await self._admission_orders.run()
 
     async def _run_stream(self) -> None:
         """The hello tells the cluster's version; a cluster that does not answer is reported anyway."""

@@ -1,7 +1,7 @@
 """The contract's answers that the client reads. Their schemas are the contract's; a test compares the two."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -25,14 +25,16 @@ class DeletedBetween(Wire, frozen=True, kw_only=True):
 
 
 class QueuePosition(Wire, frozen=True, kw_only=True):
-    """Of a pending workload among the others that are pending in its project.
+    """Of a pending workload among `others` that wait, so many of them `ahead`.
 
-    `ahead`: those of a higher priority, and those that wait longer with no lower one; a priority that is not
-    known counts as neither higher nor lower.
+    `source` "Kueue": in the order of its ClusterQueue, as Kueue tells it, whatever the projects are that wait
+    there. Without it counted among the pending ones of its project: `ahead` are those of a higher priority, and
+    those that wait longer with no lower one; a priority that is not known counts as neither higher nor lower.
     """
 
     ahead: Count
     others: Count
+    source: Literal["Kueue"] | None = None
 
 
 class AdditionalFields(Wire, frozen=True, kw_only=True):

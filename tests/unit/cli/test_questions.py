@@ -78,9 +78,13 @@ async def test_why_for_programs_has_the_evidence_under_the_apis_names() -> None:
             "its scheduler may order them differently.",
         ),
         ({"ahead": 0, "others": 0}, ""),
+        (
+            {"ahead": 3, "others": 1200, "source": "Kueue"},
+            "Ahead of it in Kueue's own order: 3 of 1,200 others waiting in its ClusterQueue.",
+        ),
     ],
 )
-async def test_why_counts_those_ahead(position: dict[str, int], line: str) -> None:
+async def test_why_counts_those_ahead(position: dict[str, int | str], line: str) -> None:
     waiting = document(aged(1, phase=Phase.PENDING, additional_fields={"queuePosition": position}))
     async with FakeServer(live=[waiting]).running() as fake:
         outcome = await fake("why", "llama-sft-1")

@@ -103,10 +103,17 @@ function nodePools(reasons: readonly PendingReason[]): string[] {
   return [...new Set(reasons.map(({ nodePool }) => nodePool).filter((name): name is string => !!name))];
 }
 
-/** Counted by the server from what it knows; no scheduler tells it. */
+/** As its scheduler tells it, else counted by the server from what it knows. */
 function QueuePosition({ workload }: { readonly workload: Workload }) {
   const position = workload.additionalFields?.queuePosition;
   if (!position || position.others === 0) return null;
+  if (position.source)
+    return (
+      <p class="why-source">
+        Ahead of it in {position.source}'s own order: {count(position.ahead)} of {plural(position.others, "other", "others")} waiting in
+        its ClusterQueue.
+      </p>
+    );
   const { projectName, clusterId } = workload;
   const pending = listUrl(
     [

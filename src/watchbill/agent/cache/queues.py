@@ -53,7 +53,7 @@ QUEUE_KINDS = frozenset(_KINDS.values())
 MAX_AMOUNT = 1e15
 MOST_BYTES = 2 * 1024 * 1024
 """Of all queues: a server takes 4 MiB in one heartbeat, of which nodes have a part."""
-_KEY_LENGTH = 507
+KEY_LENGTH = 507
 _MESSAGE_LENGTH = 1_024
 _BYTES_PER_MEGABYTE = 1_000_000
 _VOLCANO_ROOT = "root"
@@ -105,10 +105,10 @@ def _kai(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQueue
             quotas = (NodePoolQuota(node_pool=pool, gpu=gpu, cpu=cpu, memory=memory),)
         yield SchedulerQueue(
             unit=_unit(name, parents),
-            key=printable(name, _KEY_LENGTH),
-            name=printable(text(at(obj, "spec", "displayName")) or name, _KEY_LENGTH),
+            key=printable(name, KEY_LENGTH),
+            name=printable(text(at(obj, "spec", "displayName")) or name, KEY_LENGTH),
             scheduler="KAI",
-            department_key=printable(text(at(obj, "spec", "parentQueue")), _KEY_LENGTH),
+            department_key=printable(text(at(obj, "spec", "parentQueue")), KEY_LENGTH),
             created_at=instant(metadata(obj).get("creationTimestamp")),
             priority=whole(at(obj, "spec", "priority")),
             quotas=quotas,
@@ -148,10 +148,10 @@ def _volcano(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQ
         quota = _volcano_quota(mapping(at(obj, "spec")), settings)
         yield SchedulerQueue(
             unit=_unit(name, parents),
-            key=printable(name, _KEY_LENGTH),
-            name=printable(name, _KEY_LENGTH),
+            key=printable(name, KEY_LENGTH),
+            name=printable(name, KEY_LENGTH),
             scheduler="Volcano",
-            department_key="" if parent == _VOLCANO_ROOT else printable(parent, _KEY_LENGTH),
+            department_key="" if parent == _VOLCANO_ROOT else printable(parent, KEY_LENGTH),
             created_at=instant(metadata(obj).get("creationTimestamp")),
             priority=whole(at(obj, "spec", "priority")),
             not_ready_message=f"The queue is {state}." if state in ("Closed", "Closing") else None,
@@ -223,8 +223,8 @@ def _kueue(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQue
         reasons = [_kueue_reason(obj) for obj in cluster_queues]
         yield SchedulerQueue(
             unit="department",
-            key=printable(name, _KEY_LENGTH),
-            name=printable(name, _KEY_LENGTH),
+            key=printable(name, KEY_LENGTH),
+            name=printable(name, KEY_LENGTH),
             scheduler="Kueue",
             created_at=_oldest(cluster_queues),
             not_ready_message=reasons[0] if all(reasons) else None,
@@ -234,11 +234,11 @@ def _kueue(view: ClusterView, settings: DeriveSettings) -> Iterator[SchedulerQue
         department = kueue_department(obj, namespace, view.cluster_queues, view.namespaces)
         yield SchedulerQueue(
             unit="project",
-            key=printable(f"{namespace}/{name}", _KEY_LENGTH),
-            name=printable(name, _KEY_LENGTH),
+            key=printable(f"{namespace}/{name}", KEY_LENGTH),
+            name=printable(name, KEY_LENGTH),
             scheduler="Kueue",
-            department_key=printable(department, _KEY_LENGTH),
-            namespace=printable(namespace, _KEY_LENGTH),
+            department_key=printable(department, KEY_LENGTH),
+            namespace=printable(namespace, KEY_LENGTH),
             created_at=_oldest([obj]),
             not_ready_message=_kueue_reason(obj),
         )

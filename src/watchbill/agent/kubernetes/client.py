@@ -142,12 +142,18 @@ class KubeClient:
             raise _unreachable(self._credentials.server, error) from error
 
     async def read(
-        self, path: str, *, max_bytes: int, seconds: float, count: CountBytes = uncounted
+        self,
+        path: str,
+        *,
+        max_bytes: int,
+        seconds: float,
+        count: CountBytes = uncounted,
+        accept: str = "text/plain",
     ) -> bytes:
-        """A page of text from behind the API server's proxy. Raises ApiFailure."""
+        """A page from behind the API server, of a proxied or an aggregated target. Raises ApiFailure."""
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
         try:
-            response = await self._open(path, accept="text/plain", limits=limits, is_plain=True)
+            response = await self._open(path, accept=accept, limits=limits, is_plain=True)
             async with response:
                 return await bounded_body(response, max_bytes, count)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

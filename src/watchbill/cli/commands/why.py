@@ -258,9 +258,16 @@ def _pending(workload: "WorkloadResponse", view: ColumnView) -> Iterator[str]:
 
 
 def _queue(workload: "WorkloadResponse") -> Iterator[str]:
-    """Counted by the server from what it knows; no scheduler tells it."""
+    """As its scheduler tells it, else counted by the server from what it knows."""
     position = workload.extra.queue_position
-    if position is not None and position.others:
+    if position is None or not position.others:
+        return
+    if position.source is not None:
+        yield (
+            f"Ahead of it in {position.source}'s own order: {format_count(position.ahead)} of "
+            f"{plural(position.others, 'other')} waiting in its ClusterQueue."
+        )
+    else:
         yield (
             f"Ahead of it by priority and time waited: {format_count(position.ahead)} of "
             f"{plural(position.others, 'other workload')} pending in its project; "

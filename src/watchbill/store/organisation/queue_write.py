@@ -20,7 +20,10 @@ from watchbill.workload import gpu_millionths
 
 _WRITE = (
     "UPDATE {table} t SET queue = n.queue, {above} = n.above, gpu_quota = n.gpu, cpu_quota = n.cpu, "
-    "memory_quota = n.memory, created_at = coalesce(n.created_at, t.created_at), updated_at = $3 "
+    "memory_quota = n.memory, created_at = coalesce(n.created_at, t.created_at), "
+    # Who waits in which order changes all the time, and is no change of the project.
+    "updated_at = CASE WHEN t.queue - 'admissionOrder' IS DISTINCT FROM n.queue - 'admissionOrder' "
+    "OR t.{above} IS DISTINCT FROM n.above THEN $3 ELSE t.updated_at END "
     "FROM unnest($4::int[], $5::jsonb[], $6::int[], $7::bigint[], $8::bigint[], $9::bigint[], "
     "$10::timestamptz[]) AS n(id, queue, above, gpu, cpu, memory, created_at) "
     "WHERE t.tenant_id = $1 AND t.cluster_id = $2 AND t.id = n.id "

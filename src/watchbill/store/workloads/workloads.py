@@ -18,6 +18,7 @@ from watchbill.protocol import DEGRADED_AFTER_SECONDS
 from watchbill.query import Scope, WorkloadQuery, ascii_lower
 from watchbill.responses.contract import QueuePosition
 from watchbill.responses.workloads import PhaseInterval
+from watchbill.scheduler_queue import AdmissionOrder
 from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
 from watchbill.store.workloads.document import (
     PAGE_BYTES,
@@ -108,6 +109,7 @@ EXPORT_BATCH = 100
 MAX_FACET_VALUES = 1_000
 EXPORT_TIMEOUT_SECONDS = 300
 
+_ADMISSION_ORDER = msgspec.json.Decoder(AdmissionOrder)
 _TOTALS = (
     f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running, "
     "CASE WHEN w.deleted_at IS NULL AND c.last_contact_at <= "
@@ -275,7 +277,10 @@ async def workload_get(
 async def _queue_position(
     connection: Connection, scope: Scope, workload: Row, now: datetime
 ) -> QueuePosition:
-    """Where priority and age put it; who sees a workload sees all of its project, or less of it."""
+    """As its scheduler tells it, else where priority and age put it: who sees a workload sees all of its
+    project, or less of it."""
+    if reported := await _reported_position(connection, scope, workload):
+        return reported
     statement = Statement(now)
     in_scope(statement, scope)
     own = {
@@ -301,6 +306,26 @@ async def _queue_position(
     )
     assert row is not None
     return QueuePosition(ahead=row["ahead"], others=row["others"])
+
+
+async def _reported_position(
+    connection: Connection, scope: Scope, workload: Row
+) -> QueuePosition | None:
+    """None where its queue's scheduler tells no order, or it is not in it. Of others it gives numbers alone."""
+    order = await connection.fetchval(
+        "SELECT p.queue->>'admissionOrder' FROM project p "
+        "JOIN workload w ON (w.tenant_id, w.cluster_id, w.project_id) = (p.tenant_id, p.cluster_id, p.id) "
+        "WHERE w.tenant_id = $1 AND w.id = $2",
+        scope.tenant_id,
+        workload["id"],
+    )
+    if order is None:
+        return None
+    reported = _ADMISSION_ORDER.decode(order)
+    ahead = next((place.ahead for place in reported.places if place.id == workload["id"]), None)
+    if ahead is None:
+        return None
+    return QueuePosition(ahead=ahead, others=max(reported.waiting - 1, ahead), source="Kueue")
 
 
 async def workload_facets(
