@@ -18,6 +18,7 @@ import { safePath } from "./model/links";
 import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
 import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
 import { MeContext } from "./session";
+import { UnknownParameters, unknownParameters } from "./unknown_parameters";
 import { NodesPage } from "./nodes/page";
 import { ProjectsPage } from "./projects/page";
 import { UsagePage } from "./usage/page";
@@ -112,6 +113,7 @@ function titleOf({ path, query }: Route): string {
 
 function Page({ route }: { readonly route: Route }) {
   useTitle(titleOf(route));
+  if (unknownParameters(route).length > 0) return <UnknownParameters route={route} />;
   const workload = /^\/workloads\/([^/]+)$/u.exec(route.path);
   if (workload !== null) return <WorkloadPage id={decoded(workload[1]!)} />;
   if (route.path === "/" || route.path === "/workloads") return <WorkloadsPage route={route} />;

@@ -11,8 +11,8 @@ from datetime import datetime
 from uuid import UUID
 
 from watchbill.metric_types import DEVICE_METRICS, METRICS, MetricType
-from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.figures import decimal_text, steps
+from watchbill.metrics.pushed import PushedSamples
 from watchbill.metrics.source import (
     FailedType,
     Histogram,
@@ -138,7 +138,7 @@ async def node_outcomes(
         observed=await exporter_states(db, scope.tenant_id, node.cluster_uuid),
         node_cluster_id=node.cluster_uuid,
     )
-    samples = EmbeddedSamples(db)
+    samples = PushedSamples(db)
     answered = await samples.measured(about, scope, query, sampled, now) if sampled else []
     return [outcome for name in query.types for outcome in _of_node(name, node, answered)]
 
@@ -193,7 +193,7 @@ async def pod_outcomes(
     shared = replace(
         about, workload_id=workload_id, known=tuple(at for at, pods in alive if pods == 1)
     )
-    store = EmbeddedSamples(db)
+    store = PushedSamples(db)
     answered: list[Outcome] = []
     if of_devices:
         answered += await store.measured(about, scope, query, of_devices, now)

@@ -8,9 +8,9 @@ from datetime import datetime
 from uuid import UUID
 
 from watchbill.metric_types import METRICS
-from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.figures import steps, usage_measurement
 from watchbill.metrics.prometheus import PrometheusSamples, StoreConnection
+from watchbill.metrics.pushed import PushedSamples
 from watchbill.metrics.source import (
     MetricsQuery,
     Outcome,
@@ -94,7 +94,7 @@ def workload_metrics(db: Database, settings: Mapping[str, PrometheusSettings]) -
     stores: dict[str, Samples] = {
         name: PrometheusSamples(store, session) for name, store in settings.items()
     }
-    otherwise: Samples = stores.get("") or EmbeddedSamples(db)
+    otherwise: Samples = stores.get("") or PushedSamples(db)
     return WorkloadMetrics(
         db, lambda cluster_name: stores.get(cluster_name, otherwise), close=session.close
     )

@@ -17,7 +17,7 @@ from watchbill.api.app import build_app
 from watchbill.api.changes import ChangeStreams
 from watchbill.api.http.contract import LoginRequirement
 from watchbill.errors import Unavailable
-from watchbill.metrics.embedded import EmbeddedSamples
+from watchbill.metrics.pushed import PushedSamples
 from watchbill.metrics.workload import WorkloadMetrics
 
 ROUTES = sorted(
@@ -248,7 +248,7 @@ async def over(served: Served, db: Any) -> Any:
     services = replace(
         served.services,
         db=db,
-        metrics=WorkloadMetrics(db, lambda _: EmbeddedSamples(db)),
+        metrics=WorkloadMetrics(db, lambda _: PushedSamples(db)),
         accounts=type(served.services.accounts)(db, served.services.clock),
         streams=ChangeStreams(db, served.services.clock),
     )

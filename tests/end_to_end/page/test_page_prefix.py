@@ -27,8 +27,8 @@ async def test_nothing_is_asked_for_beside_the_prefix(embedded_engine: Engine) -
         asked: list[str] = []
         async with new_tab(browser, below) as tab:
             tab.context.on("request", lambda request: asked.append(urlsplit(request.url).path))
-            await tab.log_in("/fleet?x=1")
-            await expect(tab.page).to_have_url(f"{below.url}/fleet?x=1")
+            await tab.log_in("/fleet?by=cluster")
+            await expect(tab.page).to_have_url(f"{below.url}/fleet?by=cluster")
             await tab.page.get_by_role("link", name="Workloads").first.click()
             await tab.page.locator(".row .name").first.click()
             await tab.page.get_by_role("tab", name="Structure").click()

@@ -39,6 +39,17 @@ async def test_an_unknown_column_is_refused_with_what_was_meant(tab: Tab) -> Non
     assert "columns=phase%2Cproject" in tab.page.url
 
 
+async def test_an_unknown_parameter_is_refused_with_what_was_meant(tab: Tab) -> None:
+    await tab.log_in("/?filter=phase%3D%3DFailed")
+    await expect(tab.page.locator("#content")).to_contain_text("There is no parameter “filter”.")
+    await expect(tab.page.locator(".row")).to_have_count(0)
+    await tab.page.get_by_role("link", name="filterBy=phase==Failed").click()
+    await expect(tab.page.locator(".row .name")).to_have_text(["llama-sft-301"])
+    await tab.open("/nodes?nodes=gpu-1")
+    await tab.page.get_by_role("link", name="Remove nodes").click()
+    await expect(tab.page.get_by_role("heading", name="Nodes")).to_be_visible()
+
+
 async def test_why_leads_to_who_holds_the_gpus_and_to_the_events(tab: Tab) -> None:
     await tab.log_in("/?filterBy=phase%3D%3DPending")
     await tab.page.locator(".row .name").first.click()

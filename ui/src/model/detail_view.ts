@@ -29,6 +29,9 @@ export interface DetailView {
   readonly compared: readonly string[];
 }
 
+/** What an address says of it. */
+export const DETAIL_PARAMETERS: readonly string[] = ["tab", "range", "from", "to", "compare"];
+
 /** With this one, as many as there are colours of lines. */
 export const MOST_COMPARED = 4;
 

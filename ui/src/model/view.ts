@@ -26,6 +26,12 @@ export interface View {
   readonly openId: string | undefined;
 }
 
+/** What an address of the list says of its view. */
+export const VIEW_PARAMETERS: readonly string[] = [
+  ...["filterBy", "search", "deleted", "all", "sortBy", "sortOrder"],
+  ...["columns", "widths", "pinned", "density", "open"],
+];
+
 export const DEFAULT_VIEW: View = {
   filters: [],
   invalidFilters: [],

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from watchbill.metrics.embedded import MAX_BUCKETS, _outcomes, _View
 from watchbill.metrics.figures import quantile
+from watchbill.metrics.pushed import MAX_BUCKETS, _outcomes, _View
 from watchbill.metrics.source import (
     FailedType,
     Histogram,

@@ -41,7 +41,7 @@ MAX_BUCKETS = 100
 """Of one histogram; servers know some twenty. Of more, the lowest and the highest are shown."""
 
 
-class EmbeddedSamples:
+class PushedSamples:
     """Samples in the database."""
 
     def __init__(self, db: Database) -> None:
