@@ -276,12 +276,17 @@ async def test_the_middle_is_remembered_until_something_in_it_changes(db: Databa
         assert await counted(db, EVERYTHING, query, NOW, counts) == 124 - gone, change
 
 
-async def test_many_versions_become_one_that_none_was(db: Database) -> None:
-    agent = await connected_agent(db, START)
+async def deleted_each_hour(agent: Agent) -> None:
+    """Eight workloads with a pod each, one an hour."""
     for number in range(8):
         at = START + timedelta(hours=number)
         await agent.send(upsert(workload(number), observed_at=at, pods=[pod(1)]), now=at)
         await agent.send(Delete(id=UUID(int=number), deleted_at=at), now=at)
+
+
+async def test_many_versions_become_one_that_none_was(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await deleted_each_hour(agent)
     versions = "SELECT version FROM gone_segment"
     before = await db_values(db, versions)
     with mock.patch.object(gone_count, "MAX_VERSIONS", len(before)):
@@ -297,10 +302,7 @@ async def test_many_versions_become_one_that_none_was(db: Database) -> None:
 async def test_what_changed_is_noticed_after_its_version_was_swept_away(db: Database) -> None:
     """What was deleted before the first version has none."""
     agent = await connected_agent(db, START)
-    for number in range(8):
-        at = START + timedelta(hours=number)
-        await agent.send(upsert(workload(number), observed_at=at, pods=[pod(1)]), now=at)
-        await agent.send(Delete(id=UUID(int=number), deleted_at=at), now=at)
+    await deleted_each_hour(agent)
     async with db.transaction(1) as connection:
         await connection.execute("DELETE FROM gone_segment")
     query, counts, now = PodQuery(is_deleted=True), GoneCounts(worth_seconds=0), START

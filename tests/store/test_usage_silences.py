@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -68,9 +69,9 @@ async def test_a_gap_that_is_taken_back_while_it_is_accounted_counts_as_observed
         beat = Heartbeat(stream_id=agent.stream_id, seq=0, unbroken_seconds=10 * 3600)
         await heartbeat_apply(db, agent.identity, beat, at(10))
 
-    async def interrupted(*arguments: object) -> None:
+    async def interrupted(*arguments: Any) -> None:
         await tell()
-        await store(*arguments)  # type: ignore[arg-type]
+        await store(*arguments)
 
     monkeypatch.setattr(accounting, "_store", interrupted)
     await usage_account(db, 1, at(10))
@@ -113,9 +114,9 @@ async def test_what_comes_late_while_it_is_accounted_is_counted_in_the_next_roun
     await seen(agent, 0, 8)
     store = accounting._store
 
-    async def interrupted(*arguments: object) -> None:
+    async def interrupted(*arguments: Any) -> None:
         await seen(agent, 30, 2)
-        await store(*arguments)  # type: ignore[arg-type]
+        await store(*arguments)
 
     for hours, stores in ((60, store), (61, interrupted), (62, store)):
         monkeypatch.setattr(accounting, "_store", stores)

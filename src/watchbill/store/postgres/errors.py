@@ -181,8 +181,8 @@ class _KnownFailures(logging.Filter):
 logging.getLogger("asyncpg.pool").addFilter(_KnownFailures())
 
 
-class translated:  # noqa: N801 - read as a verb, and a class since every request comes through it
-    """Raises Unavailable in place of every failure in the table, the original as its cause."""
+class _Translated:
+    """A class, since every request comes through it and a generator costs more."""
 
     async def __aenter__(self) -> None:
         pass
@@ -190,6 +190,14 @@ class translated:  # noqa: N801 - read as a verb, and a class since every reques
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if (meant := translation(error)) is not None:
             raise meant from error
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> _Translated:
+    """Raises Unavailable in place of every failure in the table, the original as its cause."""
+    return _TRANSLATED
 
 
 def translation(error: BaseException | None) -> Unavailable | None:
