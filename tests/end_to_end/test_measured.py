@@ -19,7 +19,7 @@ from tests.fixtures.measured import MIB, Exporters, cluster, device, uid
 from tests.fixtures.metric_stores import STORES, free_port, store
 from watchbill.agent.run import run_agent
 from watchbill.client import Client, WorkloadDocument
-from watchbill.metrics import embedded
+from watchbill.metrics import pushed
 from watchbill.metrics import source as sources
 from watchbill.metrics.source import FailedType, Histogram, Measurement, MetricsQuery, Outcome
 from watchbill.metrics.workload import workload_metrics
@@ -117,7 +117,7 @@ async def run(
     url = await fresh_database(embedded_engine)
     patch = pytest.MonkeyPatch()
     patch.setattr(sources, "LEAST_WINDOW", WINDOW)
-    patch.setattr(embedded, "LEAST_WINDOW", WINDOW)
+    patch.setattr(pushed, "LEAST_WINDOW", WINDOW)
     stop = asyncio.Event()
     async with (
         running_server(url) as server,
