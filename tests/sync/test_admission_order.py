@@ -19,7 +19,7 @@ from tests.sync.test_agent_sick_kinds import job as simulated_job
 from tests.sync.test_agent_sick_kinds import simulated_cluster, watched
 from tests.unit.agent.test_cache import Filled
 from watchbill.agent.cache import admission_order
-from watchbill.agent.cache.admission_order import AdmissionOrders
+from watchbill.agent.cache.admission_order import MAX_FAILURES, AdmissionOrders
 from watchbill.agent.kubernetes.client import KubeClient
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.scheduler_queue import (
@@ -72,12 +72,14 @@ class Cluster:
         filled.put(*self.jobs)
         self.count(4)
 
-    def count(self, pending: int) -> None:
+    def count(self, pending: int, *names: str) -> None:
         status = {"pendingWorkloads": pending}
         group = "kueue.x-k8s.io/v1beta1"
-        self._filled.cache.cluster.cluster_queues["cq"] = made(
-            "ClusterQueue", "cq", group=group, namespace="", spec={}, status=status
-        )
+        self._filled.cache.cluster.cluster_queues.clear()
+        for name in names or ("cq",):
+            self._filled.cache.cluster.cluster_queues[name] = made(
+                "ClusterQueue", name, group=group, namespace="", spec={}, status=status
+            )
 
     def serve(self, *items: dict[str, Any], resource: Any = QUEUE_ORDERS) -> None:
         self.simulated.store.add_resource(resource)
@@ -181,6 +183,26 @@ async def test_answers_that_cannot_be_are_unknown(cluster: Cluster, body: bytes)
 
     cluster.simulated.intercept = intercept
     assert await cluster.read() == ([None, None], "failing")
+
+
+async def test_a_queue_that_cannot_be_read_hides_no_other(cluster: Cluster) -> None:
+    """Nor do many keep a round for as long as each of them may take."""
+    cluster.serve_usual()
+    asked: list[str] = []
+
+    async def intercept(request: web.Request) -> web.StreamResponse | None:
+        if not request.path.endswith("/pendingworkloads"):
+            return None
+        asked.append(request.path.split("/")[-2])
+        return None if asked[-1] == "cq" else web.Response(status=500)
+
+    cluster.simulated.intercept = intercept
+    cluster.count(4, "ahead", "cq", "later")
+    orders, state = await cluster.read()
+    assert (all(orders), state, asked) == (True, "failing", ["ahead", "cq", "later"])
+    asked.clear()
+    cluster.count(4, *(f"q-{number}" for number in range(9)))
+    assert (await cluster.read(), len(asked)) == (([None, None], "failing"), MAX_FAILURES)
 
 
 async def test_of_a_long_queue_the_first_are_told(cluster: Cluster) -> None:

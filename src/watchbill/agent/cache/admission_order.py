@@ -43,6 +43,8 @@ REQUEST_SECONDS = 10.0
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 MAX_QUEUES_READ = 200
 """ClusterQueues in one round."""
+MAX_FAILURES = 3
+"""Queues that failed in one round: the others wait for the next one instead of each for its time."""
 MAX_PLACES_READ = 5_000
 """Of all ClusterQueues together: some 250 KB in a heartbeat."""
 _MAX_OWNERS = 64
@@ -108,18 +110,25 @@ class AdmissionOrders:
         if not pending:
             self._waiting, self._state = {}, None
             return
-        waiting: dict[str, _Waiting] = {}
         names = sorted(pending)[:MAX_QUEUES_READ]
         limit = min(MAX_ADMISSION_PLACES, MAX_PLACES_READ // len(names))
+        waiting: dict[str, _Waiting] = {}
+        failures: list[ApiFailure] = []
         try:
             version = await self._version()
-            for name in names:
-                waiting |= await self._queue(version, name, limit, pending[name])
         except ApiFailure as failure:
-            self._waiting = {}
-            self._note_failure(failure)
+            failures, names = [failure], []
+        for name in names:
+            if len(failures) == MAX_FAILURES:
+                break
+            try:
+                waiting |= await self._queue(version, name, limit, pending[name])
+            except ApiFailure as failure:
+                failures.append(failure)
+        self._waiting = waiting
+        if failures:
+            self._note_failure(failures[-1])
         else:
-            self._waiting = waiting
             self._note("complete")
 
     def added_to(self, queues: Iterable[SchedulerQueue]) -> tuple[SchedulerQueue, ...]:
