@@ -127,7 +127,7 @@ async def serve(
 
 def _server(services: Services, certificate: Certificate | None) -> "_Server":
     settings = services.settings
-    app = build_app(services)
+    app = build_app(services, certificate)
     server = _Server(listening_on(app, host=settings.host, port=settings.port))
     if certificate is not None:
         server.config.load()

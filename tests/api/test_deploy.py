@@ -126,7 +126,10 @@ async def test_everything_asked_for_is_shown_by_server_or_agent(at_start: Served
     by_agents |= set(NAME.findall(Path(probe.__file__).read_text()))
     by_embedded = {"watchbill_disk_free_bytes", "watchbill_disk_size_bytes"}
     asked = {name for query in QUERIES for name in NAME.findall(query)}
-    assert asked - reported - by_agents == by_embedded | {"watchbill_standby_up"}
+    assert asked - reported - by_agents == by_embedded | {
+        "watchbill_standby_up",
+        "watchbill_certificate_expires_timestamp_seconds",
+    }
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page
     assert 'watchbill_workloads{phase="Pending"} 1' in page
     hours = re.search(r'today_gpu_hours\{.*state="allocated"\} (.*)', page)

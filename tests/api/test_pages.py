@@ -145,6 +145,9 @@ async def test_a_browser_at_an_unknown_address_gets_the_page_and_a_program_an_er
     for path in ("/api/v1/nosuch", "/api/nosuch", "/assets/none.js"):
         assert_is_error(await paged.get(path, token=None, headers=browser), 404)
     assert_is_error(await paged.ask("POST", "/nosuch", token=None, headers=browser), 404)
+    for accept in ("application/json, text/html; q=0", "text/html-fragment", "text/htm"):
+        answer = await paged.get("/nosuch", token=None, headers={"Accept": accept})
+        assert_is_error(answer, 404)
 
 
 async def test_without_a_built_page_the_server_says_so(shared: Served) -> None:

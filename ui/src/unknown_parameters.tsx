@@ -2,6 +2,7 @@
 
 import { EmptyState } from "./components/placeholders";
 import { DETAIL_PARAMETERS } from "./model/detail_view";
+import { fieldNamed } from "./model/fields";
 import { nearest } from "./model/suggest";
 import { VIEW_PARAMETERS } from "./model/view";
 import { Link, type Route } from "./router";
@@ -33,12 +34,18 @@ export function UnknownParameters({ route }: { readonly route: Route }) {
     <EmptyState title="The address says what this page does not know" isPage>
       {unknownParameters(route).map((name) => {
         const meant = nearest(name, names);
+        const filter = meantFilter(route, name);
         return (
           <div key={name} role="alert">
             <p>There is no parameter “{name}”.</p>
             {meant !== undefined && !route.query.has(meant) && (
               <p>
                 Did you mean <Link to={changed(route, name, meant)}>{`${meant}=${route.query.get(name)}`}</Link>?
+              </p>
+            )}
+            {filter !== undefined && (
+              <p>
+                A field is filtered by <Link to={filtered(route, name, filter)}>{`filterBy=${filter}`}</Link>.
               </p>
             )}
             <p>
@@ -50,6 +57,18 @@ export function UnknownParameters({ route }: { readonly route: Route }) {
       })}
     </EmptyState>
   );
+}
+
+/** A workload's field that stands in the address of the list by itself. */
+export function meantFilter({ path, query }: Route, name: string): string | undefined {
+  const isList = path === "/" || path === "/workloads";
+  return isList && fieldNamed(name) !== undefined ? `${name}==${query.get(name)}` : undefined;
+}
+
+function filtered(route: Route, name: string, filter: string): string {
+  const query = new URLSearchParams(route.query);
+  query.append("filterBy", filter);
+  return changed({ ...route, query }, name, undefined);
 }
 
 function changed({ path, query }: Route, name: string, meant: string | undefined): string {

@@ -5,6 +5,7 @@ import { allocation, bytes, duration, memory, quantity } from "../src/model/form
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
 import { signInError } from "../src/model/login_error";
+import { meantFilter } from "../src/unknown_parameters";
 import { DEFAULT_VIEW, filterQuery, listUrl, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
@@ -236,3 +237,15 @@ it.each<[number | null | undefined, string]>([
   [0.5, "0.5"],
   [null, "?"],
 ])("writes %s allocated GPUs as %s", (gpus, written) => expect(allocation(gpus)).toBe(written));
+
+describe("an address that says what the list does not know", () => {
+  const meant = (path: string, query: string, name: string): string | undefined =>
+    meantFilter({ path, query: new URLSearchParams(query) }, name);
+
+  it("is shown the filter where it names a field", () => {
+    expect(meant("/", "phase=Pending", "phase")).toBe("phase==Pending");
+    expect(meant("/workloads", "projectName=a%26b", "projectName")).toBe("projectName==a&b");
+    expect(meant("/", "team=x", "team")).toBeUndefined();
+    expect(meant("/fleet", "phase=Pending", "phase")).toBeUndefined();
+  });
+});

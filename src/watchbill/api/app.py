@@ -21,6 +21,7 @@ from watchbill.api.http.contract import (
 from watchbill.api.http.endpoint import Handler, OperationEndpoint
 from watchbill.api.http.gate import Gate, Proxies
 from watchbill.api.http.guard import Guard
+from watchbill.api.http.listen import Certificate
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.login import device_login, oidc_login, token
 from watchbill.api.resources import (
@@ -77,9 +78,9 @@ def _served_documents() -> tuple[Document, Document, tuple[Operation, ...]]:
     return contract, merged, (*operations(merged), *_page_operations(page_routes(extensions)))
 
 
-def build_app(services: Services) -> ASGIApp:
+def build_app(services: Services, certificate: Certificate | None = None) -> ASGIApp:
     """Raises RuntimeError where an operation has no handler or a handler no operation."""
-    meters = ServerMetrics(services.background, services.standby)
+    meters = ServerMetrics(services.background, services.standby, certificate)
     page = read_page(base_path=services.settings.base_path)
     return Gate(
         _Dispatch(routes(services, meters, page), default=_no_route(page)),

@@ -1,5 +1,6 @@
 """The server's own TLS, a private authority on the side of clients and agents, and the names it answers to."""
 
+import re
 import shutil
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from cryptography import x509
 
 from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.command_line import watchbill
@@ -28,6 +30,7 @@ async def test_https_with_a_private_authority(embedded_engine: Engine, tmp_path:
         async with Client(*login, ca_file=chain) as client:
             assert (await client.me()).is_administrator
             cluster = await client.cluster_create("east")
+            token = await client.token()
         async with Client(*login) as client:
             with pytest.raises(Unavailable, match="certificate is not trusted"):
                 await client.me()
@@ -58,6 +61,12 @@ async def test_https_with_a_private_authority(embedded_engine: Engine, tmp_path:
         async with aiohttp.ClientSession(server.url) as http:
             answer = await http.post("/api/v1/session", json=cookie, ssl=tls)
             assert answer.headers["Set-Cookie"].startswith("__Host-")
+            scraper = {"Authorization": f"Bearer {token}"}
+            metrics = await (await http.get("/metrics", headers=scraper, ssl=tls)).text()
+        shown = re.search(r"^watchbill_certificate_expires_\w+ (\S+)$", metrics, re.MULTILINE)
+        expires_at = x509.load_pem_x509_certificate(chain.read_bytes()).not_valid_after_utc
+        assert shown is not None
+        assert float(shown[1]) == expires_at.timestamp()
 
 
 async def test_a_renewed_certificate_counts_and_a_broken_one_does_not(tmp_path: Path) -> None:

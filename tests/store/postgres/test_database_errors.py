@@ -1,13 +1,14 @@
 """A failure of the database is reported as such and never taken for a bug of ours; a bug is never hidden."""
 
 import logging
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from watchbill.errors import Unavailable
+from watchbill.store.postgres import database
 from watchbill.store.postgres.database import Database, allow_seconds
 from watchbill.store.postgres.errors import FailureKind, failure_of
 from watchbill.store.postgres.migrate import migrate
@@ -53,6 +54,19 @@ async def test_a_failure_of_the_database_is_unavailability(
         await fail_with(db, code)
     assert "secret row" not in f"{raised.value.message} {raised.value.details}"
     assert (raised.value.retry_after_seconds is None) == (code == "57014")
+    await db.check_ready()
+
+
+async def test_a_pool_in_use_is_no_database_that_does_not_answer(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ACQUIRE_SECONDS", 0.05)
+    async with AsyncExitStack() as stack:
+        with pytest.raises(Unavailable, match="connections to the database are in use") as raised:
+            while True:
+                await stack.enter_async_context(db.acquire(1))
+    assert raised.value.retry_after_seconds is not None
+    assert "WATCHBILL_POOL_SIZE" in (raised.value.details or "")
     await db.check_ready()
 
 

@@ -44,28 +44,30 @@ class Certificate:
         self._files = (chain, key)
         self._seen = self._state()
         self.context = self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        self.expires_at = self._expiry()
+        """Of what new connections get; None where it cannot be read."""
 
     async def reload(self, now: datetime) -> None:
         """Raises Invalid where the files have changed into something that cannot be used, or have expired."""
         present = self._state()
-        self._check_expiry(now)
+        expires_at = self._expiry()
+        if expires_at is not None and expires_at <= now:
+            name = self._files[0]
+            raise Invalid(f"The certificate {name} expired at {expires_at:%Y-%m-%d %H:%M} UTC.")
         if present == self._seen:
             return
         self._loaded(
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         )  # a pair that does not fit changes nothing
         self._loaded(self.context)
-        self._seen = present
+        self._seen, self.expires_at = present, expires_at
         log.info("reloaded the certificate", file=str(self._files[0]))
 
-    def _check_expiry(self, now: datetime) -> None:
-        chain = self._files[0]
+    def _expiry(self) -> datetime | None:
         try:
-            expires_at = x509.load_pem_x509_certificate(chain.read_bytes()).not_valid_after_utc
+            return x509.load_pem_x509_certificate(self._files[0].read_bytes()).not_valid_after_utc
         except (OSError, ValueError):
-            return  # loading says what is wrong with it
-        if expires_at <= now:
-            raise Invalid(f"The certificate {chain} expired at {expires_at:%Y-%m-%d %H:%M} UTC.")
+            return None  # loading says what is wrong with it
 
     def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
         chain, key = self._files

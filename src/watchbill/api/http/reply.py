@@ -6,6 +6,7 @@ is; so is a stream of events, which must arrive piece by piece.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -26,13 +27,19 @@ GZIP = (b"content-encoding", b"gzip")
 VARY = (b"vary", b"accept-encoding")
 _LEVEL = 1
 _GZIP_WINDOW = 31  # of 15 bits, in gzip's frame
+_NOT_AT_ALL = re.compile(r"q=0(\.0{0,3})?")
 
 
 def takes_gzip(accepted: bytes | None) -> bool:
+    return accepts(accepted, "gzip")
+
+
+def accepts(accepted: bytes | None, name: str) -> bool:
+    """The header names it, and not with a weight of 0."""
     for part in (accepted or b"").decode("latin-1").lower().split(","):
-        coding, _, quality = part.partition(";")
-        if coding.strip() == "gzip":
-            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+        accepted_name, *parameters = part.replace(" ", "").split(";")
+        if accepted_name == name:
+            return not any(_NOT_AT_ALL.fullmatch(parameter) for parameter in parameters)
     return False
 
 

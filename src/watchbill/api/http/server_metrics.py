@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from watchbill.api.http.listen import Certificate
 from watchbill.background import Background
 from watchbill.store.postgres.standby import Standby
 
@@ -64,14 +65,36 @@ class StandbyCollector(Collector):
             )
 
 
+class CertificateCollector(Collector):
+    """Until when the server's own certificate holds, where it has one."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+
+    def collect(self) -> Iterator[Metric]:
+        if self._certificate.expires_at is not None:
+            yield GaugeMetricFamily(
+                "watchbill_certificate_expires_timestamp_seconds",
+                "Unix time at which the certificate that new connections get expires.",
+                value=self._certificate.expires_at.timestamp(),
+            )
+
+
 class ServerMetrics:
     """The server's own metrics. Labels come from the route table, never from a caller."""
 
-    def __init__(self, background: Background, standby: Standby | None = None) -> None:
+    def __init__(
+        self,
+        background: Background,
+        standby: Standby | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(BackgroundCollector(background))
         if standby is not None:
             self.registry.register(StandbyCollector(standby))
+        if certificate is not None:
+            self.registry.register(CertificateCollector(certificate))
         self.requests = Counter(
             "watchbill_requests",
             "HTTP requests by operation, method and status.",

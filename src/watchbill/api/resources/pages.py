@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
-from watchbill.api.http.reply import GZIP, VARY, Answer, Reply, takes_gzip
+from watchbill.api.http.reply import GZIP, VARY, Answer, Reply, accepts, takes_gzip
 from watchbill.api.resources.workloads import etag_matches
 from watchbill.errors import NotFound
 
@@ -67,7 +67,7 @@ def unknown_address(page: Page, method: str, path: str, accept: bytes | None) ->
     """What no route serves, for people's browsers: the page, which has a sentence and ways on. None for
     programs, and below the API's addresses, where an error has the API's shape."""
     index = page.get("index.html")
-    is_for_people = method in ("GET", "HEAD") and b"text/html" in (accept or b"").lower()
+    is_for_people = method in ("GET", "HEAD") and accepts(accept, "text/html")
     if index is None or not is_for_people or path.startswith(("/api/", f"/{ASSETS}")):
         return None
     headers = [POLICY, ASK_AGAIN, (b"vary", b"accept")]

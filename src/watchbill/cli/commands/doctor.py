@@ -368,7 +368,8 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
     if recent:
         count = plural(len(recent), "gap")
         what = f"{name}: {count} of a minute or more in the last day: short workloads may have been missed"
-        yield Finding(Outcome.WARN, "gaps", what, "keep the agent running, one replica of it")
+        advice = "keep the agent running, one replica of it; restoring a backup leaves one, too"
+        yield Finding(Outcome.WARN, "gaps", what, advice)
 
 
 def _clocks(cluster: "Cluster") -> Iterator[Finding]:

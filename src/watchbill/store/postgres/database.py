@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import asyncpg
 
 from watchbill.errors import Invalid, Unavailable
-from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated, translation
+from watchbill.store.postgres.errors import (
+    FAILURES,
+    DatatypeMismatch,
+    PoolExhausted,
+    translated,
+    translation,
+)
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 if TYPE_CHECKING:
@@ -252,8 +258,13 @@ class _Lease:
 
     async def __aenter__(self) -> Connection:
         async with translated():
-            async with asyncio.timeout(ACQUIRE_SECONDS):
-                self._connection = await self._pool.acquire()
+            try:
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    self._connection = await self._pool.acquire()
+            except TimeoutError as error:
+                if self._pool.get_size() < self._pool.get_max_size():
+                    raise  # it could not make another one
+                raise PoolExhausted from error
             try:
                 await self._begin(_session(self._connection))
             except BaseException:

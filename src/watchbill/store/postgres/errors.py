@@ -128,16 +128,28 @@ _UNUSABLE_ADDRESS = DatabaseFailure(
     "The address of the database cannot be used.",
     "Correct its options in WATCHBILL_DATABASE_URL: sslmode, the files of its certificates, the user.",
 )
+_POOL_EXHAUSTED = DatabaseFailure(
+    _RETRYABLE,
+    "All of the server's connections to the database are in use.",
+    "Try again. If it lasts, the database is slow, or WATCHBILL_POOL_SIZE is too small for this many requests.",
+)
 _TLS = DatabaseFailure(
     _REFUSED,
     "The TLS connection to the database fails.",
     "Check sslmode and sslrootcert in WATCHBILL_DATABASE_URL, and the database's certificate.",
 )
-_ADDRESS_ERRORS: tuple[tuple[type[Exception], DatabaseFailure], ...] = (
+
+
+class PoolExhausted(Exception):
+    """Every connection of a pool was in use for as long as a request waits for one."""
+
+
+_NAMED_ERRORS: tuple[tuple[type[Exception], DatabaseFailure], ...] = (
+    (PoolExhausted, _POOL_EXHAUSTED),
     (asyncpg.exceptions.ClientConfigurationError, _UNUSABLE_ADDRESS),
     (ssl.SSLError, _TLS),
 )
-"""What somebody has to correct."""
+"""What has a sentence of its own."""
 _DRIVER_ERRORS = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -160,7 +172,7 @@ def failure_of(error: BaseException) -> DatabaseFailure | None:
             if prefix in FAILURES:
                 return FAILURES[prefix]
         return None
-    for kind, failure in _ADDRESS_ERRORS:
+    for kind, failure in _NAMED_ERRORS:
         if isinstance(error, kind):
             return failure
     return _DISCONNECTED if isinstance(error, _DRIVER_ERRORS) else None
