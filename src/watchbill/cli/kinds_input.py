@@ -40,6 +40,7 @@ _SHARED = {
     "LocalQueue.kueue.x-k8s.io": "local_queues",
     "ClusterQueue.kueue.x-k8s.io": "cluster_queues",
     "ResourceClaimTemplate.resource.k8s.io": "claim_templates",
+    "DeviceClass.resource.k8s.io": "device_classes",
     "ResourceSlice.resource.k8s.io": "device_profiles",
     "PriorityClass.scheduling.k8s.io": "priority_classes",
     "Gateway.gateway.networking.k8s.io": "gateways",

@@ -66,6 +66,7 @@ from watchbill.kinds.derivation.totals import (
     totals_of,
 )
 from watchbill.kinds.derivation.workload_class import workload_class
+from watchbill.kinds.objects.device_classes import Classes, extended_gpus
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
 from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, read_pod
@@ -343,11 +344,19 @@ def _view(
         facts=definitions.facts(objects.root),
         pods=PodCounts(pods),
         **scheduler_objects(objects)._asdict(),
-        settings=settings,
+        settings=_with_classes(settings, objects.cluster.device_classes),
     )
     for complete in _completions(view):
         view = replace(view, facts=complete(view))
     return view
+
+
+def _with_classes(settings: DeriveSettings, classes: Classes) -> DeriveSettings:
+    """The settings, with the resources by which device classes are asked for among those of GPUs."""
+    resources = extended_gpus(classes, settings) if classes else settings.gpu_resources
+    if resources == settings.gpu_resources:
+        return settings
+    return replace(settings, gpu_resources=resources)
 
 
 def _completions(view: WorkloadView) -> Iterator[Callable[[WorkloadView], Facts]]:

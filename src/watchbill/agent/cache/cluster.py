@@ -137,6 +137,7 @@ class ClusterView:
     istio_gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
     reference_grants: dict[str, dict[str, Object]] = field(default_factory=dict)
     claim_templates: dict[tuple[str, str], Object] = field(default_factory=dict)
+    device_classes: dict[str, Object] = field(default_factory=dict)
     priority_classes: dict[str, Object] = field(default_factory=dict)
     topologies: dict[str, Object] = field(default_factory=dict)
     node_labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -164,6 +165,7 @@ class ClusterView:
             istio_gateways=self.istio_gateways,
             reference_grants=self.reference_grants,
             claim_templates=self.claim_templates,
+            device_classes=self.device_classes,
             priority_classes=self.priority_classes,
             topologies=self.topologies,
             node_labels=self.node_labels,
@@ -401,6 +403,7 @@ SHARED_ROLES = {
     WatchRole.GATEWAY: "gateways",
     WatchRole.ISTIO_GATEWAY: "istio_gateways",
     WatchRole.CLAIM_TEMPLATE: "claim_templates",
+    WatchRole.DEVICE_CLASS: "device_classes",
     WatchRole.PRIORITY_CLASS: "priority_classes",
     WatchRole.TOPOLOGY: "topologies",
     WatchRole.NAMESPACE: "namespaces",

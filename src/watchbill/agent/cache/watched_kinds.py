@@ -28,6 +28,8 @@ class WatchRole(Enum):
     CLAIM = "claim"
     """Devices that pods request by name."""
     CLAIM_TEMPLATE = "claim template"
+    DEVICE_CLASS = "device class"
+    """What devices pods ask for by its name."""
     DEVICE_SLICE = "device slice"
     """Devices that a driver offers on a node."""
     PRIORITY_CLASS = "priority class"
@@ -78,6 +80,7 @@ _OTHER_KINDS = (
     WatchedKind(GroupKind("networking.istio.io", "Gateway"), WatchRole.ISTIO_GATEWAY),
     WatchedKind(GroupKind("resource.k8s.io", "ResourceClaim"), WatchRole.CLAIM),
     WatchedKind(GroupKind("resource.k8s.io", "ResourceClaimTemplate"), WatchRole.CLAIM_TEMPLATE),
+    WatchedKind(GroupKind("resource.k8s.io", "DeviceClass"), WatchRole.DEVICE_CLASS),
     WatchedKind(GroupKind("resource.k8s.io", "ResourceSlice"), WatchRole.DEVICE_SLICE),
     WatchedKind(GroupKind("autoscaling", "HorizontalPodAutoscaler"), WatchRole.AUTOSCALER),
     WatchedKind(GroupKind("keda.sh", "ScaledObject"), WatchRole.AUTOSCALER),

@@ -1,19 +1,32 @@
-"""GPUs requested and allocated through ResourceClaims: devices of GPU classes, each claim counted once.
+"""Devices requested and allocated through ResourceClaims, each claim once: GPUs, and other accelerators.
 
 A MIG slice counts as its share, where the claim or the device's name tells the profile; a part of a device's
-memory as that part, where the node tells how much a GPU has. None where the number cannot be known.
+memory as that part, where the node tells how much a GPU has. None where the number cannot be known, as of
+alternatives that are different numbers of GPUs, until one of them is allocated.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.objects.device_slices import PROFILE_IN_NAME, PoolKey
-from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model, mig_share
+from watchbill.kinds.objects.device_classes import (
+    PROFILE_IN_NAME,
+    Classes,
+    DeviceKind,
+    device_kind,
+)
+from watchbill.kinds.objects.gpu_units import (
+    DEVICE_CLASS,
+    DRIVERS_OF_OTHERS,
+    NVIDIA_DRIVER,
+    gpu_bytes,
+    gpu_model,
+    mig_share,
+)
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.pod import Pod
@@ -23,16 +36,21 @@ from watchbill.quantity import parse_quantity
 _MAX_DEVICES = 1_024
 _NOTHING_GIVEN: Mapping[str, int] = {}
 _NO_LABELS: Mapping[str, Any] = {}
-Profiles = Mapping[PoolKey, Mapping[str, str]]
-"""As ResourceSlices tell them, of the devices whose names do not."""
-_NO_PROFILES: Profiles = {}
+_NO_CLASSES: Classes = {}
 _NO_CLUSTER = ClusterObjects()
-# In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'.
-_SELECTED = re.compile(r"profile\W{1,20}([1-9]g\.[0-9]{1,4}gb)", re.IGNORECASE)
-_MIG_CLASS = re.compile(r"(?<![a-z])mig(?![a-z])", re.IGNORECASE)
-_NVIDIA = "gpu.nvidia.com"
 _WHOLE = re.compile(r"gpu-(?:vfio-)?[0-9]{1,4}", re.ASCII)
 """Names of NVIDIA's driver for GPUs that are not cut."""
+
+
+class Devices(NamedTuple):
+    """`gpus` None = not known. `others`: accelerators that are no NVIDIA GPUs, by the name that Kubernetes has
+    for a class's devices as a resource; what is not known is left out."""
+
+    gpus: Fraction | None = Fraction(0)
+    others: tuple[tuple[str, int], ...] = ()
+
+
+NO_DEVICES = Devices()
 
 
 def used_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[Object, Pod]]:
@@ -64,14 +82,23 @@ def known_sum(parts: Iterable[Fraction | None]) -> Fraction | None:
     return total
 
 
-def claimed_gpus(
+def together(parts: Iterable[Devices]) -> Devices:
+    """The sum, of each claim `_MAX_DEVICES` at most."""
+    present = list(parts)
+    others: Counter[str] = Counter()
+    for each in present:
+        others.update(dict(each.others))
+    return Devices(known_sum(each.gpus for each in present), tuple(sorted(others.items())))
+
+
+def claimed_devices(
     claims: Iterable[Object],
     pods: Iterable[Pod],
     settings: DeriveSettings,
     cluster: ClusterObjects = _NO_CLUSTER,
-) -> Fraction | None:
-    """GPUs that the pods request through claims, each claim once."""
-    return known_sum(
+) -> Devices:
+    """What the pods request through claims, each claim once."""
+    return together(
         requested_by_claim(claim, settings, cluster, pod.node)
         for claim, pod in used_claims(claims, pods)
     )
@@ -79,118 +106,168 @@ def claimed_gpus(
 
 def requested_by_claim(
     claim: Object, settings: DeriveSettings, cluster: ClusterObjects = _NO_CLUSTER, node: str = ""
-) -> Fraction | None:
-    """GPUs that a claim requests; among alternatives the allocated one.
+) -> Devices:
+    """What a claim requests, and once it was given something what that is.
 
-    A class may have any name, and take its profile from anywhere, and a part of a device's memory is a part of
-    what that device has: what was given then tells what was asked for. `node`: where its pods are.
+    A class may have any name, and take its profile from anywhere, alternatives may differ, and a part of a
+    device's memory is a part of what that device has: what was given then tells what was asked for.
+    `node`: where its pods are.
     """
     given = Counter(text(result.get("request")) for result in _results(claim))
-    requested = requested_devices(at(claim, "spec", "devices"), settings, given)
-    if requested or not given:
+    devices = at(claim, "spec", "devices")
+    requested = requested_devices(devices, settings, cluster.device_classes, given)
+    if not given:
         return requested
-    labels = cluster.node_labels.get(node, _NO_LABELS)
-    return allocated_devices(claim, settings, labels, cluster.device_profiles) or requested
+    allocated = allocated_devices(claim, settings, cluster, cluster.node_labels.get(node))
+    if allocated.gpus is not None or any(_is_part(result) for result in _results(claim)):
+        return allocated
+    return requested
 
 
 def requested_devices(
-    devices: Any, settings: DeriveSettings, given: Mapping[str, int] = _NOTHING_GIVEN
-) -> Fraction | None:
-    """GPUs that `spec.devices` of a claim requests; among alternatives the one in `given`, else the first.
+    devices: Any,
+    settings: DeriveSettings,
+    classes: Classes = _NO_CLASSES,
+    given: Mapping[str, int] = _NOTHING_GIVEN,
+) -> Devices:
+    """What `spec.devices` of a claim requests.
 
     `given`: how many devices were allocated, by request. A part of a device's capacity is no number of GPUs.
     """
-    total = known_sum(
-        _requested(alternatives, settings, given)
-        for request in objects(at(devices, "requests"))
-        if (alternatives := _alternatives(request))
+    return _bounded(
+        together(
+            _requested(alternatives, settings, classes, given)
+            for request in objects(at(devices, "requests"))
+            if (alternatives := _alternatives(request))
+        )
     )
-    return None if total is None else min(total, Fraction(_MAX_DEVICES))
+
+
+def _bounded(devices: Devices) -> Devices:
+    gpus = None if devices.gpus is None else min(devices.gpus, Fraction(_MAX_DEVICES))
+    return Devices(
+        gpus, tuple((name, min(number, _MAX_DEVICES)) for name, number in devices.others)
+    )
 
 
 def _requested(
     alternatives: list[tuple[str, Mapping[str, Any]]],
     settings: DeriveSettings,
+    classes: Classes,
     given: Mapping[str, int],
-) -> Fraction | None:
-    name, chosen = next(
-        (alternative for alternative in alternatives if alternative[0] in given), alternatives[0]
-    )
-    share, count = _share(chosen, settings), _count(chosen, given.get(name, 0))
-    if share == 0 or count == 0:
-        return Fraction(0)
-    is_part = bool(at(chosen, "capacity", "requests"))
-    return None if share is None or count is None or is_part else share * count
+) -> Devices:
+    """Of several alternatives the one that was given; before that, what is the same of all of them."""
+    chosen = [each for each in alternatives if each[0] in given] or alternatives
+    amounts = {
+        _amount(request, device_kind(request, settings, classes), given.get(name, 0))
+        for name, request in chosen
+    }
+    if len(amounts) == 1:
+        return amounts.pop()
+    gpus, others = {each.gpus for each in amounts}, {each.others for each in amounts}
+    return Devices(gpus.pop() if len(gpus) == 1 else None, others.pop() if len(others) == 1 else ())
+
+
+def _amount(request: Mapping[str, Any], kind: DeviceKind, given: int) -> Devices:
+    count = _count(request, given)
+    if count == 0:
+        return NO_DEVICES
+    if kind.is_other:
+        is_known = count is not None and not at(request, "capacity", "requests")
+        return (
+            Devices(others=((_class_resource(request), count),))
+            if count and is_known
+            else NO_DEVICES
+        )
+    if kind.share == 0:
+        return NO_DEVICES
+    is_part = bool(at(request, "capacity", "requests"))
+    return Devices(None if kind.share is None or count is None or is_part else kind.share * count)
+
+
+def _class_resource(request: Mapping[str, Any]) -> str:
+    return f"{DEVICE_CLASS}{text(request.get('deviceClassName'))[:253]}"
 
 
 def _results(claim: Object) -> Iterator[Mapping[str, Any]]:
     return objects(at(claim, "status", "allocation", "devices", "results"))
 
 
+def _is_part(result: Mapping[str, Any]) -> bool:
+    """Of a device that several claims share."""
+    return bool(result.get("shareID") or result.get("consumedCapacity"))
+
+
 def allocated_devices(
     claim: Object,
     settings: DeriveSettings,
-    node_labels: Mapping[str, Any] = _NO_LABELS,
-    profiles: Profiles = _NO_PROFILES,
-) -> Fraction | None:
-    """GPUs allocated to the claim; administrative access adds nothing."""
+    cluster: ClusterObjects = _NO_CLUSTER,
+    node_labels: Mapping[str, Any] | None = None,
+) -> Devices:
+    """What is allocated to the claim; administrative access adds nothing."""
+    labels = node_labels or _NO_LABELS
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
-    total = known_sum(
-        _allocated(
-            _device_share(result, requests, settings, gpu_model(node_labels), profiles),
-            result,
-            node_labels,
-        )
-        for result in _results(claim)
-        if result.get("adminAccess") is not True
-    )
-    return None if total is None else min(total, Fraction(_MAX_DEVICES))
+    others: Counter[str] = Counter()
+    shares: list[Fraction | None] = []
+    for result in _results(claim):
+        request = requests.get(text(result.get("request")), {})
+        if result.get("adminAccess") is True:
+            continue
+        kind = _given_kind(result, request, settings, cluster, gpu_model(labels))
+        if kind.is_other:
+            others[_class_resource(request)] += 1
+        shares.append(_allocated(kind.share, result, labels))
+    return _bounded(Devices(known_sum(shares), tuple(sorted(others.items()))))
 
 
 def _allocated(
     share: Fraction | None, result: Mapping[str, Any], node_labels: Mapping[str, Any]
 ) -> Fraction | None:
     """One device, or by its consumed memory the part of one that several claims share."""
-    consumed = result.get("consumedCapacity")
-    if not share or not (result.get("shareID") or consumed):
+    if not share or not _is_part(result):
         return share
-    size, amount = gpu_bytes(node_labels), parse_quantity(at(consumed, "memory"))
+    consumed = result.get("consumedCapacity")
+    memory = at(consumed, "memory") or at(consumed, f"{text(result.get('driver'))}/memory")
+    size, amount = gpu_bytes(node_labels), parse_quantity(memory)
     if size is None or amount is None or not 0 <= amount <= size:
         return None
     return Fraction(amount) / size
 
 
-def _device_share(
+def _given_kind(
     result: Mapping[str, Any],
-    requests: Mapping[str, Mapping[str, Any]],
+    request: Mapping[str, Any],
     settings: DeriveSettings,
+    cluster: ClusterObjects,
     product: str,
-    profiles: Profiles,
-) -> Fraction | None:
-    """The share of a GPU that a device is, by its own name or slice, else by what it was given for."""
-    request = requests.get(text(result.get("request")), {})
+) -> DeviceKind:
+    """What a device is: by its driver, its own name or slice, else by what it was given for."""
     device, driver = text(result.get("device")), text(result.get("driver"))
-    share = _share(request, settings, product)
-    is_nvidia = driver == _NVIDIA and bool(request) and not settings.gpu_device_classes
-    if share == 0 and not is_nvidia:
-        return share
+    kind = device_kind(request, settings, cluster.device_classes, product)
+    is_named = text(request.get("deviceClassName")) in settings.gpu_device_classes
+    if driver in DRIVERS_OF_OTHERS and not is_named:
+        return DeviceKind(is_other=True)
+    if kind.is_other and driver != NVIDIA_DRIVER:
+        return kind
+    is_nvidia = driver == NVIDIA_DRIVER and bool(request) and not settings.gpu_device_classes
+    if kind.share == 0 and not is_nvidia:
+        return kind
     named = PROFILE_IN_NAME.search(device)
-    sliced = profiles.get((driver, text(result.get("pool"))), {}).get(device)
+    sliced = cluster.device_profiles.get((driver, text(result.get("pool"))), {}).get(device)
     profile = f"{named[1]}.{named[2]}" if named else sliced
     if profile:
-        return mig_share(profile, product) or share or None
-    return Fraction(1) if share == 0 and _WHOLE.fullmatch(device) else share
+        return DeviceKind(mig_share(profile, product) or kind.share or None)
+    is_whole = is_nvidia and not kind.is_cut and _WHOLE.fullmatch(device)
+    return DeviceKind(Fraction(1)) if is_whole else kind
 
 
-def requested_by_roles(
-    pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView
-) -> Fraction | None:
-    """GPUs that the templates request: claims made for each pod that is wanted, shared ones once."""
+def requested_by_roles(pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView) -> Devices:
+    """What the templates request: claims made for each pod that is wanted, shared ones once."""
     namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
-    parts: list[Fraction | None] = []
+    parts: list[Devices] = []
     for role, wanted in pods:
         if role.template is None or not wanted:
             continue
@@ -198,34 +275,15 @@ def requested_by_roles(
         for name in role.template.claim_templates:
             template = view.cluster.claim_templates.get((namespace, name))
             devices = at(template, "spec", "spec", "devices")
-            gpus = requested_devices(devices, view.settings)
-            parts.append(None if gpus is None else gpus * wanted)
+            asked = requested_devices(devices, view.settings, view.cluster.device_classes)
+            others = tuple((name, number * wanted) for name, number in asked.others)
+            parts.append(Devices(None if asked.gpus is None else asked.gpus * wanted, others))
     nodes = {name: pod.node for pod in view.pods.live if pod.node for name in pod.claims}
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
-            parts.append(
-                requested_by_claim(
-                    claim, view.settings, view.cluster, nodes.get(_key(claim)[0], "")
-                )
-            )
-    return known_sum(parts)
-
-
-def _share(
-    request: Mapping[str, Any], settings: DeriveSettings, product: str = ""
-) -> Fraction | None:
-    """The share of a GPU that each of its devices is, 0 if it is no GPU; None = not known."""
-    for selector in objects(request.get("selectors")):
-        profile = _SELECTED.search(text(at(selector, "cel", "expression")))
-        if profile:
-            return mig_share(profile[1].lower(), product)
-    if _is_gpu(request, settings):
-        return Fraction(1)
-    name = text(request.get("deviceClassName"))
-    if not _MIG_CLASS.search(name):
-        return Fraction(0)
-    match = PROFILE_IN_NAME.search(name)
-    return mig_share(f"{match[1]}.{match[2]}", product) if match else None
+            node = nodes.get(_key(claim)[0], "")
+            parts.append(requested_by_claim(claim, view.settings, view.cluster, node))
+    return together(parts)
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -237,13 +295,6 @@ def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
     exactly = request.get("exactly")
     # Before v1beta2 the members stand in the request itself.
     return [(name, exactly if isinstance(exactly, Mapping) else request)]
-
-
-def _is_gpu(request: Mapping[str, Any], settings: DeriveSettings) -> bool:
-    name = text(request.get("deviceClassName"))
-    if settings.gpu_device_classes:
-        return name in settings.gpu_device_classes
-    return "gpu" in name.lower()
 
 
 def _count(request: Mapping[str, Any], given: int) -> int | None:

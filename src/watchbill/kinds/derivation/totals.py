@@ -5,6 +5,7 @@ stops being idle, not while it is.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,11 +15,14 @@ from typing import Any, Literal
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import (
+    NO_DEVICES,
+    Devices,
     allocated_devices,
-    claimed_gpus,
+    claimed_devices,
     known_sum,
     requested_by_claim,
     requested_by_roles,
+    together,
     used_claims,
 )
 from watchbill.kinds.derivation.done import wanted_pods
@@ -105,6 +109,14 @@ class ResourceSum:
             self.gpus += gpus.portion * times
         self.gpu_memory_bytes += (gpus.memory_bytes or 0) * times
 
+    def add_claimed(self, devices: Devices) -> None:
+        self.gpus = known_sum((self.gpus, devices.gpus))
+        self.add_extended(dict(devices.others))
+
+    def add_extended(self, amounts: Mapping[str, int]) -> None:
+        for resource, amount in amounts.items():
+            self.extended[resource] = exact(self.extended.get(resource, 0) + amount)
+
     def raise_to(self, least: "ResourceSum") -> tuple[str, ...]:
         """At least as much of each resource as `least`; returns which were raised, as the API names them."""
         raised = []
@@ -147,7 +159,8 @@ class ResourceTotals:
 
 def totals_of(view: WorkloadView) -> ResourceTotals:
     pods = wanted_pods(view)
-    requested = ResourceSum(gpus=requested_by_roles(pods, view))
+    claimed = requested_by_roles(pods, view)
+    requested = ResourceSum(gpus=claimed.gpus, extended=dict(claimed.others))
     for role, wanted in pods:
         if role.template is not None and wanted:
             gpus = requested_gpus(
@@ -157,10 +170,14 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
     existing = _with_claims(view.pods.live, view)
     # Pods on their way out are replaced, so they are not asked for beyond what templates state.
     active = _with_claims(view.pods.active, view) if view.facts.has_templates else existing
+    if requested.gpus is None and len(view.pods.active) >= sum(wanted for _, wanted in pods):
+        # What the templates leave open, as alternatives do, the pods tell when all of them are there.
+        requested.gpus = active.gpus
     raised = requested.raise_to(active)
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
     held = _allocated_gpus(placed_pods, view)
+    allocated.add_extended(held.others)
     millionths = None if held.by_pool is None else sum(held.by_pool.values())
     return ResourceTotals(
         workload=_requested(requested, view.settings),
@@ -178,8 +195,7 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
 
 def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
     total = _summed(pods, view.settings)
-    claimed = claimed_gpus(view.objects.claims, pods, view.settings, view.cluster)
-    total.gpus = known_sum((total.gpus, claimed))
+    total.add_claimed(claimed_devices(view.objects.claims, pods, view.settings, view.cluster))
     return total
 
 
@@ -204,14 +220,19 @@ class _Allocated:
     by_pool: dict[str, int] | None
     by_model: dict[str, int]
     memory_bytes: int | None
+    others: Mapping[str, int]
+    """Accelerators held through claims that are no NVIDIA GPUs, by resource."""
 
 
 def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> _Allocated:
     by_pool: dict[str, Fraction] = {}
     by_model: dict[str, Fraction] = {}
     memory_bytes: int | None = None
+    others: Counter[str] = Counter()
     is_known = True
-    for pod, allocated, size in _allocations(pods, view):
+    for pod, devices, size in _allocations(pods, view):
+        others.update(dict(devices.others))
+        allocated = devices.gpus
         if size is not None:
             memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
         if allocated is None:
@@ -222,8 +243,8 @@ def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> _Allocated:
         model = gpu_model(view.cluster.node_labels.get(pod.node, {}))
         by_model[model] = by_model.get(model, Fraction(0)) + allocated
     if not is_known:
-        return _Allocated(None, {}, memory_bytes)
-    return _Allocated(_millionths(by_pool), _millionths(by_model), memory_bytes)
+        return _Allocated(None, {}, memory_bytes, others)
+    return _Allocated(_millionths(by_pool), _millionths(by_model), memory_bytes, others)
 
 
 def _millionths(gpus: Mapping[str, Fraction]) -> dict[str, int]:
@@ -232,8 +253,8 @@ def _millionths(gpus: Mapping[str, Fraction]) -> dict[str, int]:
 
 def _allocations(
     pods: Sequence[Pod], view: WorkloadView
-) -> Iterator[tuple[Pod, Fraction | None, int | None]]:
-    """Who holds how many GPUs and how much of their memory: through resources, then through claims."""
+) -> Iterator[tuple[Pod, Devices, int | None]]:
+    """Who holds which devices and how much GPU memory: through resources, then through claims."""
     nodes = view.cluster.node_labels
     for pod in pods:
         held = (
@@ -244,13 +265,13 @@ def _allocations(
         )
         allocated = allocated_gpus(*held)
         if allocated != 0:
-            yield pod, allocated, allocated_gpu_bytes(*held)
+            yield pod, Devices(allocated), allocated_gpu_bytes(*held)
     for claim, pod in used_claims(view.objects.claims, pods):
         labels = nodes.get(pod.node, {})
-        devices = allocated_devices(claim, view.settings, labels, view.cluster.device_profiles)
-        if devices != 0:
+        devices = allocated_devices(claim, view.settings, view.cluster, labels)
+        if devices != NO_DEVICES:
             size = gpu_bytes(labels)
-            yield pod, devices, int(devices * size) if devices is not None and size else None
+            yield pod, devices, int(devices.gpus * size) if devices.gpus and size else None
 
 
 def _requested(total: ResourceSum, settings: DeriveSettings) -> RequestedResources:
@@ -315,24 +336,24 @@ class PodResources:
     def __init__(self, view: WorkloadView) -> None:
         self._view = view
         placed = [pod for pod in view.pods.live if pod.node]
-        self._gpus: dict[str, tuple[Fraction | None, int | None]] = {}
-        for pod, gpus, size in _allocations(placed, view):
-            known, known_size = self._gpus.get(pod.uid, (Fraction(0), None))
+        self._held: dict[str, tuple[Devices, int | None]] = {}
+        for pod, devices, size in _allocations(placed, view):
+            known, known_size = self._held.get(pod.uid, (NO_DEVICES, None))
             both = None if size is None and known_size is None else (size or 0) + (known_size or 0)
-            self._gpus[pod.uid] = (known_sum((known, gpus)), both)
-        self._claimed: dict[str, list[Fraction | None]] = {}
-        """GPUs of the claims, by the name that pods use: a claim is read once, however many pods share it."""
-        for claim, _ in used_claims(view.objects.claims, view.pods.all):
-            gpus = requested_by_claim(claim, view.settings)
-            self._claimed.setdefault(text(metadata(claim).get("name")), []).append(gpus)
+            self._held[pod.uid] = (together((known, devices)), both)
+        self._claimed: dict[str, list[Devices]] = {}
+        """What claims ask for, by the name that pods use: each is read once, however many pods share it."""
+        for claim, user in used_claims(view.objects.claims, view.pods.all):
+            asked = requested_by_claim(claim, view.settings, view.cluster, user.node)
+            self._claimed.setdefault(text(metadata(claim).get("name")), []).append(asked)
         self._requested: dict[tuple[int, int], RequestedResources] = {}
-        self._allocated: dict[tuple[int, int, int | None, int | None], AllocatedResources] = {}
+        self._allocated: dict[tuple[int, int, Devices, int | None], AllocatedResources] = {}
 
     def requested(self, pod: Pod) -> RequestedResources:
         if pod.claims:
             total = _summed([pod], self._view.settings)
             claimed = (self._claimed.get(name, ()) for name in dict.fromkeys(pod.claims))
-            total.gpus = known_sum((total.gpus, *chain.from_iterable(claimed)))
+            total.add_claimed(together(chain.from_iterable(claimed)))
             return _requested(total, self._view.settings)
         key = (id(pod.resources), id(pod.annotations))
         if key not in self._requested:
@@ -344,11 +365,12 @@ class PodResources:
         """None for a pod without a node, and for one that has ended."""
         if not pod.node or pod.is_terminal:
             return None
-        gpus, size = self._gpus.get(pod.uid, (Fraction(0), None))
-        millionths = None if gpus is None else gpu_millionths(float(gpus))
-        key = (id(pod.resources), id(pod.annotations), millionths, size)
+        held, size = self._held.get(pod.uid, (NO_DEVICES, None))
+        millionths = None if held.gpus is None else gpu_millionths(float(held.gpus))
+        key = (id(pod.resources), id(pod.annotations), held, size)
         if key not in self._allocated:
             total = _summed([pod], self._view.settings)
+            total.add_extended(dict(held.others))
             self._allocated[key] = _allocated(total, millionths, size, self._view.settings)
         return self._allocated[key]
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from watchbill.kinds.objects.device_classes import PROFILE_IN_NAME
 from watchbill.kinds.objects.gpu_units import GPU, GPU_MEMORY_LABEL, MEBIBYTE
 from watchbill.kinds.objects.json_access import at, mapping, objects, text, whole
 from watchbill.kinds.objects.objects import Object
@@ -21,8 +22,6 @@ MAX_SLICES = 128
 """Of a node or pool that are looked at together, each of at most 128 devices: every change of one sums up all
 of them. A driver has a few for each GPU at most."""
 _WORD = re.compile(r"[\w.:()/+ -]{1,128}", re.ASCII)
-PROFILE_IN_NAME = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
-"""In a device's name, which may hold no dot, as gpu-0-mig-1g10gb-19-2; in a class's with it."""
 
 PoolKey = tuple[str, str]
 """Driver and pool: a pool's slices are one list, told in pieces."""

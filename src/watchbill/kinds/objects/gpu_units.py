@@ -41,7 +41,7 @@ _PROFILE = r"(?:([1-7])c\.)?([1-9]g\.[0-9]{1,4}gb)(?:[.+][a-z][a-z0-9.+-]{0,30})
 _MIG_RESOURCE = re.compile(rf"nvidia\.com/mig-{_PROFILE}", re.ASCII)
 _MIG_PRODUCT = re.compile(rf"(.*)-MIG-{_PROFILE}", re.ASCII)
 _MIG_CONFIG = re.compile(rf"all-{_PROFILE}", re.ASCII)
-_DEVICE_CLASS = "deviceclass.resource.kubernetes.io/"
+DEVICE_CLASS = "deviceclass.resource.kubernetes.io/"
 _PASSED_THROUGH = re.compile(
     r"nvidia\.com/(?:[A-Z]{2}[0-9]{3}[A-Z0-9]{0,8}_[\w-]{1,100}|pgpu)", re.ASCII
 )
@@ -64,6 +64,26 @@ _ACCELERATORS = (
     (re.compile(r"habana\.ai/gaudi", re.ASCII), "Gaudi"),
     (re.compile(r"aws\.amazon\.com/neuron(?:device)?", re.ASCII), "Neuron"),
     (re.compile(r"aws\.amazon\.com/neuroncore", re.ASCII), "NeuronCore"),
+)
+
+NVIDIA_DRIVER = "gpu.nvidia.com"
+DRIVERS_OF_OTHERS = {
+    "gpu.amd.com": "AMD GPU",
+    "gpu.intel.com": "Intel GPU",
+    "gaudi.intel.com": "Gaudi",
+    "tpu.google.com": "TPU",
+    "neuron.aws.com": "Neuron",
+}
+"""Drivers (resource.k8s.io) of accelerators that are no NVIDIA GPUs, by the type that node pools count."""
+_CLASSES_OF_OTHERS = (
+    (re.compile(r"(?<![a-z])(?:gaudi|habana)"), "Gaudi"),
+    (re.compile(r"(?<![a-z])tpu"), "TPU"),
+    (re.compile(r"(?<![a-z])neuron"), "Neuron"),
+    (re.compile(r"(?<![a-z])amd(?![a-z]).{0,80}gpu|gpu.{0,80}(?<![a-z])amd(?![a-z])"), "AMD GPU"),
+    (
+        re.compile(r"(?<![a-z])intel(?![a-z]).{0,80}gpu|gpu.{0,80}(?<![a-z])intel(?![a-z])"),
+        "Intel GPU",
+    ),
 )
 
 _AMD_PARTITIONS = "amd.com/gpu.compute-memory-partition"
@@ -116,8 +136,18 @@ def unit_of(resource: str, labels: Labels, gpu_resources: Iterable[str] = (GPU,)
         return _UNKNOWN_SLICE
     if _VIRTUAL.fullmatch(resource):
         return _UNKNOWN
-    is_device_class = resource.startswith(_DEVICE_CLASS) and "gpu" in resource
-    return _WHOLE if is_device_class or _PASSED_THROUGH.fullmatch(resource) else None
+    if resource.startswith(DEVICE_CLASS):
+        return _unit_of_class(resource)
+    return _WHOLE if _PASSED_THROUGH.fullmatch(resource) else None
+
+
+def _unit_of_class(resource: str) -> Unit | None:
+    """A device of the class that the resource names, as pods ask for one without a claim."""
+    if device_class_type(resource) is not None:
+        return None
+    if re.search(r"(?<![a-z])mig(?![a-z])", resource):
+        return _UNKNOWN_SLICE
+    return _WHOLE if "gpu" in resource else None
 
 
 def gpu_model(labels: Labels) -> str:
@@ -148,7 +178,14 @@ def node_sharing(
 
 def accelerator_type(resource: str) -> str | None:
     """The type of an accelerator that is no NVIDIA GPU; None for any other resource."""
+    if resource.startswith(DEVICE_CLASS):
+        return device_class_type(resource)
     return next((name for form, name in _ACCELERATORS if form.fullmatch(resource)), None)
+
+
+def device_class_type(name: str) -> str | None:
+    """The same of a DeviceClass, by its name."""
+    return next((kind for form, kind in _CLASSES_OF_OTHERS if form.search(name.lower())), None)
 
 
 def accelerators(

@@ -101,6 +101,8 @@ class ClusterObjects:
     node_addresses: Mapping[str, str] = field(default_factory=dict)
     """Where a node is reached: its external address, else its internal one."""
     namespaces: Mapping[str, Object] = field(default_factory=dict)
+    device_classes: Mapping[str, Object] = field(default_factory=dict)
+    """DeviceClasses (resource.k8s.io)."""
     device_profiles: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     """Profiles of MIG slices whose names do not tell them, by driver and pool, then by the device's name."""
 

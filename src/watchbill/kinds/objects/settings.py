@@ -44,7 +44,8 @@ class DeriveSettings:
     gpu_resources: tuple[str, ...] = ("nvidia.com/gpu",)
     """Extended resources of which one unit is one whole GPU; any other is listed as it is named."""
     gpu_device_classes: frozenset[str] = frozenset()
-    """Device classes (resource.k8s.io) of which a device is one GPU; none = all that have gpu in their name."""
+    """Device classes (resource.k8s.io) of which a device is one GPU; none = those whose selectors
+    say so, or else whose names do."""
     categories: Mapping[str, str] = field(default_factory=dict)
     """Category by `Kind.group` or `Kind`, in place of the definition's."""
     redaction: Redaction = Redaction.DEFAULT

@@ -11,7 +11,8 @@ from fractions import Fraction
 from math import ceil, floor
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.claims import claimed_gpus
+from watchbill.kinds.derivation.claims import NO_DEVICES, Devices, claimed_devices
+from watchbill.kinds.objects.gpu_units import DEVICE_CLASS
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import requested_gpus
 from watchbill.quantity import Amount, parse_quantity
@@ -86,14 +87,14 @@ def requested_and_free(resource: str, *, requested: Amount, used: Amount, bound:
 def request_text(
     pods: Iterable[Pod],
     gpu_resources: tuple[str, ...] = GPU_RESOURCES,
-    claimed: Fraction = Fraction(0),
+    claimed: Devices = NO_DEVICES,
 ) -> str:
     """`2 pods request 16 GPUs in total`; for pods without GPUs their CPU cores and memory.
 
-    `claimed`: GPUs requested through claims, in addition to their containers.
+    `claimed`: what they request through claims, in addition to their containers.
     """
     number = 0
-    totals: dict[str, Amount] = {"gpu": claimed} if claimed else {}
+    totals: dict[str, Amount] = {"gpu": claimed.gpus} if claimed.gpus else {}
     for pod in pods:
         number += 1
         for resource, amount in _requested_amounts(pod, gpu_resources):
@@ -101,7 +102,8 @@ def request_text(
     if not number:
         return ""
     gpus = {resource: amount for resource, amount in totals.items() if "gpu" in resource}
-    amounts = [
+    amounts = list(_through_claims(claimed))
+    amounts += [
         f"{format_amount('memory', amount)} of GPU memory"
         if resource == "gpu-memory"
         else amount_with_word(resource, amount, gpu_resources)
@@ -113,6 +115,15 @@ def request_text(
     verb = "requests" if number == 1 else "request"
     together = "" if number == 1 else " in total"
     return f"{pods_word(number)} {verb} {' and '.join(amounts)}{together}"
+
+
+def _through_claims(claimed: Devices) -> Iterable[str]:
+    """Devices other than a number of GPUs that is known."""
+    if claimed.gpus is None:
+        yield "GPUs through claims"
+    for resource, number in claimed.others:
+        devices = "1 device" if number == 1 else f"{number} devices"
+        yield f"{devices} of class {resource.removeprefix(DEVICE_CLASS)[:100]}"
 
 
 def _requested_amounts(pod: Pod, gpu_resources: tuple[str, ...]) -> Iterable[tuple[str, Amount]]:
@@ -265,7 +276,7 @@ def insufficient_capacity(shortage: InsufficientCapacity) -> str:
 
 def requests_of(pods: Sequence[Pod], view: WorkloadView) -> str:
     """What the pods request, through containers and through claims: `2 pods request 16 GPUs in total`."""
-    claimed = claimed_gpus(view.objects.claims, pods, view.settings) or Fraction(0)
+    claimed = claimed_devices(view.objects.claims, pods, view.settings, view.cluster)
     return request_text(pods, view.settings.gpu_resources, claimed)
 
 

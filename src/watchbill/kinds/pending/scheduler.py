@@ -9,7 +9,7 @@ from functools import partial
 from typing import Literal
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.claims import claimed_gpus
+from watchbill.kinds.derivation.claims import NO_DEVICES, claimed_devices
 from watchbill.kinds.objects.json_access import (
     at,
     condition,
@@ -183,7 +183,10 @@ def _no_node(group: _Group, nodes: int, refusals: str, view: WorkloadView) -> st
         problem, number, remedy = refused
         verb = "rejects" if number == 1 else "reject"
         fact = f"{number} of {nodes} nodes {verb} it for this reason"
-        if claimed_gpus(view.objects.claims, group.pods, view.settings):
+        if (
+            claimed_devices(view.objects.claims, group.pods, view.settings, view.cluster)
+            != NO_DEVICES
+        ):
             fact = f"{requests_of(group.pods, view)}, {fact}"
         return f"{problem} – {fact} – {remedy}."
     stated = one_line(refusals) or requests_of(group.pods, view)

@@ -34,6 +34,16 @@ def request(number: int = 1, cls: str = "gpu.nvidia.com", **more: Any) -> JSON:
     return {"name": "gpus", "exactly": {"deviceClassName": cls, "count": number} | more}
 
 
+def sub(cls: str = "gpu.nvidia.com", **more: Any) -> JSON:
+    return {"deviceClassName": cls} | more
+
+
+def either(*alternatives: JSON) -> JSON:
+    """A request with a prioritized list of alternatives, named 0, 1, …"""
+    named = [{"name": str(place)} | each for place, each in enumerate(alternatives)]
+    return {"name": "gpus", "firstAvailable": named}
+
+
 def profile(name: str) -> list[JSON]:
     return [{"cel": {"expression": f"device.attributes['gpu.nvidia.com'].profile == '{name}'"}}]
 
@@ -63,18 +73,15 @@ def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
         ([request(2, "mig.nvidia.com")], None),
         ([request(2, "compute-domain-daemon.nvidia.com")], 0),
         ([request(2, adminAccess=True)], 0),
-        (
-            [
-                {
-                    "name": "a",
-                    "firstAvailable": [
-                        {"name": "big", "deviceClassName": "gpu.nvidia.com", "count": 2},
-                        {"name": "small", "deviceClassName": "mig.nvidia.com"},
-                    ],
-                }
-            ],
-            2,
-        ),
+        ([either(sub(count=2), sub("mig.nvidia.com"))], None),
+        ([either(sub(count=2), sub(count=2, selectors=[{"cel": {"expression": "true"}}]))], 2),
+        ([either(sub(count=2), sub(count=1))], None),
+        ([either(sub(), sub("gpu.amd.com"))], None),
+        ([either(sub("gpu.amd.com"), sub("gpu.intel.com"))], 0),
+        ([either(sub("mig.nvidia.com"), sub("mig.nvidia.com"))], None),
+        ([request(2, "gpu.amd.com")], 0),
+        ([request(2, "gpu.intel.com")], 0),
+        ([request(4, "tpu.google.com", allocationMode="All")], 0),
         ([request(10**12)], 1_024),
         ([request(2, "mig.nvidia.com", selectors=profile("3g.40gb"))], Fraction(6, 7)),
         ([request(1, "mig.nvidia.com", selectors=profile("1g.6gb"))], Fraction(1, 4)),
@@ -85,20 +92,22 @@ def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
     ],
 )
 def test_what_a_claim_asks_for(requests: list[Any], asked: int | Fraction | None) -> None:
-    assert requested_devices({"requests": requests}, SETTINGS) == asked
+    assert requested_devices({"requests": requests}, SETTINGS).gpus == asked
 
 
 def test_what_a_claim_holds() -> None:
-    assert allocated_devices(claim("a", request(2), held=2), SETTINGS) == 2
-    assert allocated_devices(claim("a", request(2)), SETTINGS) == 0
-    assert allocated_devices(claim("a", request(2), held=2, adminAccess=True), SETTINGS) == 0
-    assert allocated_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS) is None
+    assert allocated_devices(claim("a", request(2), held=2), SETTINGS).gpus == 2
+    assert allocated_devices(claim("a", request(2)), SETTINGS).gpus == 0
+    assert allocated_devices(claim("a", request(2), held=2, adminAccess=True), SETTINGS).gpus == 0
+    assert (
+        allocated_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS).gpus is None
+    )
     several = {"name": "gpus", "firstAvailable": [{"name": "b", "deviceClassName": "x-gpu"}]}
-    assert allocated_devices(claim("a", several, held=1, request="gpus/b"), SETTINGS) == 1
-    assert allocated_devices(claim("a", several, held=1, request="gpus/c"), SETTINGS) == 0
+    assert allocated_devices(claim("a", several, held=1, request="gpus/b"), SETTINGS).gpus == 1
+    assert allocated_devices(claim("a", several, held=1, request="gpus/c"), SETTINGS).gpus == 0
     named = replace(SETTINGS, gpu_device_classes=frozenset({"accelerators"}))
-    assert allocated_devices(claim("a", request(2), held=2), named) == 0
-    assert allocated_devices(claim("a", request(2, "accelerators"), held=2), named) == 2
+    assert allocated_devices(claim("a", request(2), held=2), named).gpus == 0
+    assert allocated_devices(claim("a", request(2, "accelerators"), held=2), named).gpus == 2
 
 
 @pytest.mark.parametrize(
@@ -115,7 +124,7 @@ def test_a_slice_held_through_a_claim(
     device: str, selectors: list[JSON], share: Fraction | None
 ) -> None:
     asked = request(1, "mig.nvidia.com", selectors=selectors)
-    assert allocated_devices(claim("a", asked, held=1, device=device), SETTINGS) == share
+    assert allocated_devices(claim("a", asked, held=1, device=device), SETTINGS).gpus == share
 
 
 @pytest.mark.parametrize(
@@ -128,19 +137,141 @@ def test_the_nodes_product_sizes_a_slice_whose_name_is_not_enough(
     asked = request(1, "mig.nvidia.com", selectors=profile("1g.24gb"))
     for device in ("gpu-0-mig-1g24gb-19-2", "gpu-0-mig-9-4-4"):
         held = claim("a", asked, held=1, device=device)
-        assert allocated_devices(held, SETTINGS, node) == share
+        assert allocated_devices(held, SETTINGS, node_labels=node).gpus == share
 
 
 def test_of_alternatives_the_one_that_was_given_is_asked_for() -> None:
-    either = {
-        "name": "gpus",
-        "firstAvailable": [
-            {"name": "two", "deviceClassName": "gpu.nvidia.com", "count": 2},
-            {"name": "one", "deviceClassName": "gpu.nvidia.com"},
-        ],
+    asked = either(sub(count=2), sub())
+    assert requested_by_claim(claim("a", asked), SETTINGS).gpus is None
+    assert requested_by_claim(claim("a", asked, held=1, request="gpus/1"), SETTINGS).gpus == 1
+    assert requested_by_claim(claim("a", asked, held=2, request="gpus/0"), SETTINGS).gpus == 2
+
+
+def device_class(*expressions: str, **spec: Any) -> JSON:
+    return {"spec": {"selectors": [{"cel": {"expression": each}} for each in expressions]} | spec}
+
+
+NVIDIA = "device.driver == 'gpu.nvidia.com'"
+TYPE = "device.attributes['gpu.nvidia.com'].type == '{}'"
+CLASSES = ClusterObjects(
+    device_classes={
+        "fast": device_class(f"{NVIDIA} && {TYPE.format('gpu')}"),
+        "virtual": device_class(f"{NVIDIA} && {TYPE.format('vfio')}"),
+        "small": device_class(
+            NVIDIA, TYPE.format("mig"), "device.attributes['gpu.nvidia.com'].profile == '2g.20gb'"
+        ),
+        "slice": device_class(f"{NVIDIA} && {TYPE.format('mig')}"),
+        "cards": device_class('device.driver == "gpu.amd.com"'),
+        "gpu-nics": device_class('device.driver == "nics.example.com"'),
+        "gpu-any": device_class(),
+        "either-gpu": device_class(f"{NVIDIA} || device.driver == 'gpu.intel.com'"),
     }
-    assert requested_by_claim(claim("a", either), SETTINGS) == 2
-    assert requested_by_claim(claim("a", either, held=1, request="gpus/one"), SETTINGS) == 1
+)
+
+
+@pytest.mark.parametrize(
+    ("cls", "gpus", "others"),
+    [
+        ("fast", 2, {}),
+        ("virtual", 2, {}),
+        ("small", Fraction(4, 7), {}),
+        ("slice", None, {}),
+        ("cards", 0, {"deviceclass.resource.kubernetes.io/cards": 2}),
+        ("gpu-nics", 0, {}),
+        ("gpu-any", 2, {}),
+        ("either-gpu", None, {}),
+        ("gpu.amd.com", 0, {"deviceclass.resource.kubernetes.io/gpu.amd.com": 2}),
+        ("gaudi.intel.com", 0, {"deviceclass.resource.kubernetes.io/gaudi.intel.com": 2}),
+        ("qat.intel.com", 0, {}),
+    ],
+)
+def test_a_class_is_what_its_selectors_say_else_its_name(
+    cls: str, gpus: Fraction | None, others: dict[str, int]
+) -> None:
+    asked = requested_by_claim(claim("a", request(2, cls)), SETTINGS, CLASSES)
+    assert (asked.gpus, dict(asked.others)) == (gpus, others)
+
+
+@pytest.mark.parametrize(
+    ("cls", "driver", "device", "gpus", "others"),
+    [
+        ("gpu.amd.com", "gpu.amd.com", "gpu-1-129", 0, 1),
+        ("gpu", "gpu.intel.com", "0000-3a-00-0-0x56c0", 0, 1),
+        ("accelerators", "tpu.google.com", "tpu-0", 0, 1),
+        ("gpu-nics", "nics.example.com", "nic-0", 0, 0),
+        ("gpu.example.com", "gpu.example.com", "gpu-0", 1, 0),
+        ("either-gpu", "gpu.nvidia.com", "gpu-0", 1, 0),
+        ("either-gpu", "gpu.intel.com", "card-0", 0, 1),
+    ],
+)
+def test_the_driver_tells_whose_device_was_given(
+    cls: str, driver: str, device: str, gpus: int, others: int
+) -> None:
+    held = claim("a", request(1, cls), held=1, driver=driver, device=device)
+    result = workload(deployment(1), [using(1, "a")], claims=[held], cluster=CLASSES)
+    assert result.allocated_resources.gpu == gpus
+    named = {f"deviceclass.resource.kubernetes.io/{cls}": "1"} if others else {}
+    for each in (result.allocated_resources, result.pods_requested_resources):
+        assert {e.resource: e.quantity for e in each.extended_resources} == named
+    asked = result.pods_requested_resources.gpu
+    assert (asked.request if asked else 0) == gpus
+    assert result.additional_fields is not None
+
+
+def test_a_resource_that_a_device_class_stands_behind_is_its_devices() -> None:
+    """Since 1.34 a class may name an extended resource by which pods ask for its devices."""
+    classes = {
+        "a": device_class(NVIDIA, extendedResourceName="example.com/card"),
+        "b": device_class("device.driver == 'nics.example.com'", extendedResourceName="a.b/nic"),
+    }
+    limits = {"limits": {"example.com/card": "2", "a.b/nic": "1"}}
+    result = workload(
+        deployment(1),
+        [pod(1, spec_containers=[container(resources=limits)])],
+        cluster=ClusterObjects(device_classes=classes),
+    )
+    assert result.allocated_resources.gpu == 2
+    assert [each.resource for each in result.allocated_resources.extended_resources] == ["a.b/nic"]
+    named = "deviceclass.resource.kubernetes.io/"
+    for cls, gpu in (("gpu.amd.com", 0.0), ("mig.nvidia.com", None), ("gpu.nvidia.com", 1.0)):
+        asked = [container(resources={"limits": {named + cls: "1"}})]
+        implicit = workload(deployment(1), [pod(1, spec_containers=asked)])
+        assert implicit.allocated_resources.gpu == gpu, cls
+
+
+def test_what_alternatives_of_a_template_are_is_known_once_all_pods_have_theirs() -> None:
+    asked = [{"name": "gpu", "resourceClaimTemplateName": "either"}]
+    spec = {"replicas": 2, "template": {"spec": template()["spec"] | {"resourceClaims": asked}}}
+    alternatives = either(sub(count=4), sub())
+    made = {
+        ("vision", "either"): {"spec": {"spec": {"devices": {"requests": [alternatives]}}}},
+    }
+    pods = [
+        pod(
+            number,
+            spec_resourceClaims=asked,
+            status_resourceClaimStatuses=[{"name": "gpu", "resourceClaimName": f"c-{number}"}],
+        )
+        for number in (1, 2)
+    ]
+    large = claim("c-1", alternatives, held=4, request="gpus/0")
+    little = claim("c-2", alternatives, held=1, request="gpus/1")
+    deploy = root("apps/v1", "Deployment", spec=spec)
+    cluster = ClusterObjects(claim_templates=made)
+    both = workload(deploy, pods, claims=[large, little], cluster=cluster)
+    assert both.workload_requested_resources.gpu == Cores(request=5, limit=5)
+    assert both.pods_requested_resources.gpu == Cores(request=5, limit=5)
+    first = workload(deploy, pods[:1], claims=[large], cluster=cluster)
+    assert first.workload_requested_resources.gpu is None
+    assert first.allocated_resources.gpu == 4
+
+
+def test_devices_that_wait_to_be_bound_are_asked_for_and_not_held() -> None:
+    """The scheduler allocates a claim, and binds its pod when the conditions of the devices are there."""
+    waits = claim("a", request(2), held=2, bindingConditions=["example.com/attached"])
+    result = workload(deployment(1), [using(1, "a", state="waiting")], claims=[waits])
+    assert result.pods_requested_resources.gpu == Cores(request=2, limit=2)
+    assert result.allocated_resources.gpu == 0
 
 
 def using(number: int, *names: str, state: str = "ready", **more: Any) -> JSON:
@@ -185,6 +316,20 @@ def test_why_pods_wait_tells_what_their_claims_ask_for() -> None:
         "No node has the devices that its claims request – 2 pods request 9 GPUs in total,"
         " 8 of 8 nodes reject it for this reason – free devices, request fewer, or add nodes."
     )
+
+
+def test_why_pods_wait_tells_devices_whose_number_of_gpus_is_not_known() -> None:
+    message = "0/2 nodes are available: 2 cannot allocate all claims."
+    scheduled = condition("PodScheduled", "False", reason="Unschedulable", message=message)
+    for asked, requests in (
+        (either(sub(count=4), sub()), "GPUs through claims"),
+        (request(4, "gpu.amd.com"), "4 devices of class gpu.amd.com"),
+    ):
+        waiting = using(1, "a", state="waiting")
+        waiting["status"] = {"phase": "Pending", "conditions": [scheduled]}
+        told = workload(deployment(1), [waiting], claims=[claim("a", asked)]).phase_message
+        assert told is not None
+        assert f"1 pod requests {requests}, 2 of 2 nodes" in told
 
 
 def test_a_claim_without_devices_yet_is_asked_for_and_not_held() -> None:
@@ -341,9 +486,9 @@ def test_what_was_given_tells_what_a_class_of_any_name_is(
 
 def test_a_part_of_a_gpu_that_was_given_is_what_was_asked_for() -> None:
     memory = {"memory": "20Gi"}
-    held = claim(
-        "a", request(1, capacity={"requests": memory}), held=1, consumedCapacity=memory, shareID="x"
-    )
-    result = workload(deployment(1), [using(1, "a")], claims=[held], cluster=SLICES)
-    assert result.pods_requested_resources.gpu == Cores(request=0.25, limit=0.25)
-    assert result.allocated_resources.gpu == 0.25
+    for asked in (request(1, capacity={"requests": memory}), request()):
+        for name in ("memory", "gpu.nvidia.com/memory"):
+            held = claim("a", asked, held=1, consumedCapacity={name: "20Gi"}, shareID="x")
+            result = workload(deployment(1), [using(1, "a")], claims=[held], cluster=SLICES)
+            assert result.pods_requested_resources.gpu == Cores(request=0.25, limit=0.25)
+            assert result.allocated_resources.gpu == 0.25
