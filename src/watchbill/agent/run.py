@@ -18,7 +18,8 @@ from watchbill.agent.cache.admission_order import AdmissionOrders
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.expected_pods import ExpectedPods
-from watchbill.agent.cache.nodes import NodePools, NodeReports, PresentedNode
+from watchbill.agent.cache.node_pools import NodePools
+from watchbill.agent.cache.nodes import NodeReports, PresentedNode
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.queues import QUEUE_KINDS, scheduler_queues

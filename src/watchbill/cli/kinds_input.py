@@ -209,8 +209,7 @@ def _apply_device_slices(shared: dict[str, Any]) -> None:
 
     pools = SlicePools()
     for name, document in shared["device_profiles"].items():
-        if read := read_slice(document):
-            pools.put(name, read)
+        pools.put(name, read_slice(document))
     shared["device_profiles"] = {key: pools.unnamed_profiles(key) for key in pools.keys}
     for node, labels in shared["node_labels"].items():
         shared["node_labels"][node] = device_labels(labels, pools.node_devices(node))

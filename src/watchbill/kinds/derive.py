@@ -24,6 +24,7 @@ from watchbill.kinds.derivation.children import (
     with_rollouts,
     with_stages,
 )
+from watchbill.kinds.derivation.claims import Classes, extended_gpus
 from watchbill.kinds.derivation.done import with_present_pods
 from watchbill.kinds.derivation.elements import element_id, elements_of
 from watchbill.kinds.derivation.endpoints import endpoints_of
@@ -66,7 +67,6 @@ from watchbill.kinds.derivation.totals import (
     totals_of,
 )
 from watchbill.kinds.derivation.workload_class import workload_class
-from watchbill.kinds.objects.device_classes import Classes, extended_gpus
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
 from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, read_pod

@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.kubernetes.agent_objects import chain, made, pod
 from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
-from watchbill.agent.cache.nodes import NodePools
+from watchbill.agent.cache.node_pools import NodePools
 from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import read_head

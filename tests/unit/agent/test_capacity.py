@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.agent.test_cache import Filled, made
-from watchbill.agent.cache.nodes import NodePools
+from watchbill.agent.cache.node_pools import NodePools
 from watchbill.kinds.objects.device_slices import MAX_SLICES
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
@@ -215,6 +215,116 @@ def test_drivers_of_other_vendors_offer_accelerators_of_their_types() -> None:
         AcceleratorCount(type="AMD GPU", usable=1, unusable=0),
         AcceleratorCount(type="AMD GPU partition", usable=1, unusable=0),
     )
+
+
+def taint_rule(effect: str = "NoSchedule", **selector: str) -> dict[str, Any]:
+    spec = {"deviceSelector": selector, "taint": {"key": "broken", "effect": effect}}
+    return made("DeviceTaintRule", "rule", group="resource.k8s.io/v1beta2", namespace="", spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("rule", "usable", "lost"),
+    [
+        (taint_rule(driver="gpu.nvidia.com", pool="a", device="gpu-1"), 1, 1),
+        (taint_rule("NoExecute", pool="a"), 0, 2),
+        (taint_rule(), 0, 2),
+        (taint_rule(device="gpu-1", pool="b"), 2, None),
+        (taint_rule("None", pool="a"), 2, None),
+        (
+            made("DeviceTaintRule", "r", spec={"taint": {"effect": "NoSchedule"}}, namespace=""),
+            2,
+            None,
+        ),
+        (taint_rule(pool="a", deviceClassName="gpu.nvidia.com"), None, None),
+    ],
+)
+def test_rules_that_taint_devices_make_them_lost_until_they_go(
+    rule: dict[str, Any], usable: int | None, lost: int | None
+) -> None:
+    """By `deviceSelector`: what is not set matches all; without a selector nothing matches."""
+    rule["apiVersion"] = "resource.k8s.io/v1beta2"
+    filled = Filled()
+    for each in (bare("a"), rule, offered("a", gpu(0, "GPU-0"), gpu(1, "GPU-1"))):
+        filled.put(each)
+    pools = NodePools(filled.cache.cluster, SETTINGS)
+    (tainted,) = pools.capacities()
+    assert tainted.gpus == usable
+    assert (
+        tainted.unusable_gpus.lost if tainted.unusable_gpus and usable is not None else None
+    ) == lost
+    filled.remove(rule)
+    (free,) = pools.capacities()
+    assert (free.gpus, free.unusable_gpus) == (2, None)
+
+
+def test_other_accelerators_with_a_taint_are_told_as_unusable() -> None:
+    chips = [{"name": f"tpu-{number}", "attributes": {}} for number in range(4)]
+    chips[3]["taints"] = [{"key": "broken", "effect": "NoSchedule"}]
+    result = pool(bare("a"), offered("a", *chips, driver="tpu.google.com"))
+    assert result.accelerators == (AcceleratorCount(type="TPU", usable=3, unusable=1),)
+    gaudi = [{"name": f"accel{number}", "attributes": {}} for number in range(8)]
+    result = pool(bare("a"), offered("a", *gaudi, driver="gaudi.intel.com"))
+    assert result.accelerators == (AcceleratorCount(type="Gaudi", usable=8, unusable=0),)
+
+
+def test_a_slice_of_counters_alone_belongs_to_the_pool() -> None:
+    """Partitionable devices: the counters that parts take from stand in a slice of their own."""
+    two = {"resourceSliceCount": 2}
+    counters = offered("a", pool=two, suffix="c", sharedCounters=[{"name": "gpu-0-counters"}])
+    parts = [gpu(0, "GPU-0"), *(mig(f"gpu-0-mig-1g10gb-19-{n}", "GPU-0", "1g.10gb") for n in "01")]
+    assert pool(bare("a"), counters, offered("a", *parts, pool=two)).gpus == 1
+
+
+def in_pool(name: str, label: str) -> dict[str, Any]:
+    labeled = bare(name)
+    labeled["metadata"]["labels"] = {"kai.scheduler/node-pool": label, "rack": name}
+    return labeled
+
+
+def selecting(member: str, key: str, *values: str) -> dict[str, Any]:
+    term = {member: [{"key": key, "operator": "In", "values": list(values)}]}
+    return {"nodeSelector": {"nodeSelectorTerms": [term]}}
+
+
+@pytest.mark.parametrize(
+    ("where", "x", "y"),
+    [
+        ({"allNodes": True}, None, None),
+        (selecting("matchExpressions", "rack", "a"), 3, 0),
+        (selecting("matchFields", "metadata.name", "a", "b"), 3, 0),
+        (selecting("matchExpressions", "kai.scheduler/node-pool", "y"), 0, 3),
+        (selecting("matchExpressions", "rack", "b", "c"), None, None),
+        (selecting("matchExpressions", "rack", "z"), 0, 0),
+    ],
+)
+@pytest.mark.parametrize("is_by_device", [False, True])
+def test_devices_of_no_single_node_count_where_one_pool_of_nodes_alone_can_use_them(
+    where: dict[str, Any], x: int | None, y: int | None, is_by_device: bool
+) -> None:
+    gpus = [gpu(number, f"GPU-{number}") for number in range(3)]
+    nowhere: dict[str, Any] = {"nodeName": "", "pool": {"name": "fabric"}}
+    if is_by_device:
+        gpus = [each | where for each in gpus]
+        slice_ = offered("a", *gpus, **nowhere, perDeviceNodeSelection=True)
+    else:
+        slice_ = offered("a", *gpus, **nowhere, **where)
+    filled = Filled()
+    for each in (in_pool("a", "x"), in_pool("b", "x"), slice_, in_pool("c", "y")):
+        filled.put(each)
+    pools = NodePools(filled.cache.cluster, SETTINGS)
+    assert [each.gpus for each in pools.capacities()] == [x, y]
+    filled.remove(slice_)
+    assert [each.gpus for each in pools.capacities()] == [0, 0]
+
+
+def test_devices_of_one_slice_that_name_their_nodes_count_there() -> None:
+    by_device = {"nodeName": "", "pool": {"name": "rack"}, "perDeviceNodeSelection": True}
+    first, second = gpu(0, "GPU-0") | {"nodeName": "a"}, gpu(1, "GPU-1") | {"nodeName": "b"}
+    filled = Filled()
+    for each in (in_pool("a", "x"), in_pool("b", "y"), offered("r", first, second, **by_device)):
+        filled.put(each)
+    pools = NodePools(filled.cache.cluster, SETTINGS).capacities()
+    assert [each.gpus for each in pools] == [1, 1]
 
 
 def test_slices_before_the_current_version_and_those_that_go() -> None:

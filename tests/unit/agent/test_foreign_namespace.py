@@ -26,7 +26,8 @@ from tests.unit.agent.foreign_objects import (
 )
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from watchbill.agent.cache.event_log import EventLog
-from watchbill.agent.cache.nodes import NodePools, NodeReports
+from watchbill.agent.cache.node_pools import NodePools
+from watchbill.agent.cache.nodes import NodeReports
 from watchbill.agent.cache.queues import scheduler_queues
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.cache.watched_kinds import WatchRole, watched_kinds
@@ -56,6 +57,7 @@ def test_every_kind_that_the_agent_reads_of_a_namespace_is_made_there() -> None:
     of_the_cluster = {
         *(WatchRole.KIND, WatchRole.NODE, WatchRole.NAMESPACE, WatchRole.PRIORITY_CLASS),
         *(WatchRole.TOPOLOGY, WatchRole.SHARD, WatchRole.DEVICE_SLICE),
+        *(WatchRole.DEVICE_CLASS, WatchRole.DEVICE_TAINT_RULE),
         *(WatchRole.QUEUE, WatchRole.CLUSTER_QUEUE, WatchRole.VOLCANO_QUEUE),
     }
     related = {

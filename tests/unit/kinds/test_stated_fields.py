@@ -90,15 +90,15 @@ def _claim(request: JSON, *results: JSON) -> JSON:
 
 def test_all_devices_are_as_many_as_were_allocated() -> None:
     claim = _claim({"allocationMode": "All"}, *[{}] * 8)
-    assert requested_by_claim(claim, SETTINGS) == 8
-    assert requested_by_claim(_claim({"allocationMode": "All"}), SETTINGS) is None
+    assert requested_by_claim(claim, SETTINGS).gpus == 8
+    assert requested_by_claim(_claim({"allocationMode": "All"}), SETTINGS).gpus is None
 
 
 def test_a_share_of_a_device_s_capacity_is_no_whole_gpu() -> None:
     claim = _claim({"capacity": {"requests": {"memory": "16Gi"}}}, {"shareID": "u"})
     sharing = pod(1, spec_resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}])
     result = workload(root("v1", "Pod"), [sharing], claims=[claim])
-    assert requested_by_claim(claim, SETTINGS) is None
+    assert requested_by_claim(claim, SETTINGS).gpus is None
     assert result.allocated_resources.gpu is None
 
 

@@ -16,6 +16,7 @@ from watchbill.agent.cache.cluster import (
     SHARED_ROLES,
     ClusterView,
     DeviceSliceSink,
+    DeviceTaintSink,
     GrantSink,
     NodeSink,
     SharedSink,
@@ -489,6 +490,8 @@ def sink_for(
         return GrantSink(cache.cluster, resource)
     if kind.role is WatchRole.DEVICE_SLICE:
         return DeviceSliceSink(cache.cluster, resource)
+    if kind.role is WatchRole.DEVICE_TAINT_RULE:
+        return DeviceTaintSink(cache.cluster, resource)
     if kind.role is WatchRole.NODE:
         return NodeSink(cache.cluster, resource)
     return PodSink(cache, resource) if kind.role is WatchRole.POD else OwnerSink(cache, resource)

@@ -20,12 +20,13 @@ from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.cluster_node import NodeDevice
 from watchbill.kinds.objects.device_slices import (
     NO_DEVICES,
-    DeviceSlice,
     NodeDevices,
     PoolKey,
+    SharedDevices,
     SlicePools,
     device_labels,
     read_slice,
+    read_taint_rule,
 )
 from watchbill.kinds.objects.json_access import mapping
 from watchbill.kinds.objects.objects import ClusterObjects, Object
@@ -151,6 +152,9 @@ class ClusterView:
     offered_devices: dict[str, NodeDevices] = field(default_factory=dict)
     """By name of the node, whether or not it is there yet."""
     device_profiles: dict[PoolKey, Mapping[str, str]] = field(default_factory=dict)
+    slice_pools: SlicePools = field(default_factory=SlicePools)
+    shared_devices: SharedDevices = ()
+    """Devices that belong to no single node."""
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property
@@ -188,6 +192,14 @@ class ClusterView:
         if node in self.node_offers:
             self.node_offers[node] = replace(self.node_offers[node], devices=devices)
             self.put_labels(node, self.own_labels[node])
+
+    def sum_up_devices(self, nodes: set[str]) -> None:
+        """Of these nodes; "" stands for devices that belong to none."""
+        if "" in nodes:
+            self.shared_devices = self.slice_pools.shared_devices()
+        for node in nodes - {""}:
+            self.put_devices(node, self.slice_pools.node_devices(node))
+            self.changed(None, node)
 
     def put_offer(self, node: str, offer: NodeOffer) -> None:
         self.node_offers[node] = replace(offer, devices=self._devices_of(node))
@@ -273,43 +285,48 @@ def _address(addresses: Iterable[_Address]) -> str:
 
 
 class DeviceSliceSink:
-    """Stores what ResourceSlices say of GPUs, by pool, and sums it up for the nodes that a change concerns."""
+    """Stores what ResourceSlices say of devices, and sums it up for the nodes that a change concerns."""
 
     def __init__(self, view: ClusterView, resource: ServedResource) -> None:
         self._view = view
         self.resource = resource
-        self._slices: dict[str, DeviceSlice] = {}
-        self._pools = SlicePools()
+        self._keys: dict[str, PoolKey] = {}
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
-        before, read = self._slices.get(meta.uid), read_slice(decode_object(body))
-        if before == read:
-            return
-        self._drop(meta.uid)
-        if read is not None:
-            self._slices[meta.uid] = read
-            self._pools.put(meta.uid, read)
-        self._sum_up(before, read)
+        parts = read_slice(decode_object(body))
+        before = self._keys.pop(meta.uid, None)
+        if parts:
+            self._keys[meta.uid] = parts[0].key
+        self._sum_up(self._view.slice_pools.put(meta.uid, parts), before)
+        self._profiles(self._keys.get(meta.uid))
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
-        self._sum_up(self._drop(uid), None)
+        self._sum_up(self._view.slice_pools.remove(uid), self._keys.pop(uid, None))
 
-    def _drop(self, uid: str) -> DeviceSlice | None:
-        dropped = self._slices.pop(uid, None)
-        if dropped is not None:
-            self._pools.remove(uid, dropped)
-        return dropped
+    def _sum_up(self, nodes: set[str], key: PoolKey | None) -> None:
+        self._profiles(key)
+        self._view.sum_up_devices(nodes)
 
-    def _sum_up(self, *changed: DeviceSlice | None) -> None:
-        nodes: set[str] = set()
-        for each in filter(None, changed):
-            self._view.device_profiles[each.key] = self._pools.unnamed_profiles(each.key)
-            if not self._view.device_profiles[each.key]:
-                del self._view.device_profiles[each.key]
-            nodes |= self._pools.concerned(each)
-        for node in nodes:
-            self._view.put_devices(node, self._pools.node_devices(node))
-            self._view.changed(None, node)
+    def _profiles(self, key: PoolKey | None) -> None:
+        if key is not None:
+            self._view.device_profiles[key] = self._view.slice_pools.unnamed_profiles(key)
+            if not self._view.device_profiles[key]:
+                del self._view.device_profiles[key]
+
+
+class DeviceTaintSink:
+    """Stores the DeviceTaintRules that keep new pods from devices."""
+
+    def __init__(self, view: ClusterView, resource: ServedResource) -> None:
+        self._view = view
+        self.resource = resource
+
+    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        rule = read_taint_rule(decode_object(body))
+        self._view.sum_up_devices(self._view.slice_pools.put_rule(meta.uid, rule))
+
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self._view.sum_up_devices(self._view.slice_pools.put_rule(uid, None))
 
 
 class SharedSink:

@@ -30,6 +30,7 @@ class WatchRole(Enum):
     CLAIM_TEMPLATE = "claim template"
     DEVICE_CLASS = "device class"
     """What devices pods ask for by its name."""
+    DEVICE_TAINT_RULE = "device taint rule"
     DEVICE_SLICE = "device slice"
     """Devices that a driver offers on a node."""
     PRIORITY_CLASS = "priority class"
@@ -81,6 +82,7 @@ _OTHER_KINDS = (
     WatchedKind(GroupKind("resource.k8s.io", "ResourceClaim"), WatchRole.CLAIM),
     WatchedKind(GroupKind("resource.k8s.io", "ResourceClaimTemplate"), WatchRole.CLAIM_TEMPLATE),
     WatchedKind(GroupKind("resource.k8s.io", "DeviceClass"), WatchRole.DEVICE_CLASS),
+    WatchedKind(GroupKind("resource.k8s.io", "DeviceTaintRule"), WatchRole.DEVICE_TAINT_RULE),
     WatchedKind(GroupKind("resource.k8s.io", "ResourceSlice"), WatchRole.DEVICE_SLICE),
     WatchedKind(GroupKind("autoscaling", "HorizontalPodAutoscaler"), WatchRole.AUTOSCALER),
     WatchedKind(GroupKind("keda.sh", "ScaledObject"), WatchRole.AUTOSCALER),

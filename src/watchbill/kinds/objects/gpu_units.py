@@ -66,6 +66,8 @@ _ACCELERATORS = (
     (re.compile(r"aws\.amazon\.com/neuroncore", re.ASCII), "NeuronCore"),
 )
 
+PROFILE_IN_NAME = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
+"""In a device's name, which may hold no dot, as gpu-0-mig-1g10gb-19-2; in a class's with it."""
 NVIDIA_DRIVER = "gpu.nvidia.com"
 DRIVERS_OF_OTHERS = {
     "gpu.amd.com": "AMD GPU",

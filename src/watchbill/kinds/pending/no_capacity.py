@@ -12,7 +12,6 @@ from math import ceil, floor
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import NO_DEVICES, Devices, claimed_devices
-from watchbill.kinds.objects.gpu_units import DEVICE_CLASS
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import requested_gpus
 from watchbill.quantity import Amount, parse_quantity
@@ -123,7 +122,7 @@ def _through_claims(claimed: Devices) -> Iterable[str]:
         yield "GPUs through claims"
     for resource, number in claimed.others:
         devices = "1 device" if number == 1 else f"{number} devices"
-        yield f"{devices} of class {resource.removeprefix(DEVICE_CLASS)[:100]}"
+        yield f"{devices} of class {resource.rpartition('/')[2][:100]}"
 
 
 def _requested_amounts(pod: Pod, gpu_resources: tuple[str, ...]) -> Iterable[tuple[str, Amount]]:

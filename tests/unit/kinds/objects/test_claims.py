@@ -327,9 +327,9 @@ def test_why_pods_wait_tells_devices_whose_number_of_gpus_is_not_known() -> None
     ):
         waiting = using(1, "a", state="waiting")
         waiting["status"] = {"phase": "Pending", "conditions": [scheduled]}
-        told = workload(deployment(1), [waiting], claims=[claim("a", asked)]).phase_message
-        assert told is not None
-        assert f"1 pod requests {requests}, 2 of 2 nodes" in told
+        message = workload(deployment(1), [waiting], claims=[claim("a", asked)]).phase_message
+        assert message is not None
+        assert f"1 pod requests {requests}, 2 of 2 nodes" in message
 
 
 def test_a_claim_without_devices_yet_is_asked_for_and_not_held() -> None:
