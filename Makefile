@@ -54,10 +54,11 @@ drills: $(DEV) ## failures of servers, proxies and databases, done to real ones 
 faults: $(DEV) ## faults between a cluster and its record, done to real processes; ARGS are words of their names
 	$(BIN)/python -m drills.faults $(ARGS)
 
-histories: $(DEV) ## COUNT random histories of agent and server, and of every kind; then all that is drawn at random, anew
+histories: $(DEV) ## COUNT random histories of agent and server, and of every kind; then all else that is drawn at random, more of it
 	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/sync/test_model.py -k random --timeout 0 -o faulthandler_timeout=0
 	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/unit/kinds/test_histories.py --timeout 0 -o faulthandler_timeout=0
 	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/store/test_usage_changes.py -k whatever --timeout 0 -o faulthandler_timeout=0
+	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/store/test_differential.py tests/api/http/test_schemathesis.py -k "random or invalid" --timeout 0 -o faulthandler_timeout=0
 	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis --timeout 0 -o faulthandler_timeout=0
 
 release: $(DEV) ## dist/: wheel, sdist, manifests, bill of materials, checksums; see CONTRIBUTING.md
