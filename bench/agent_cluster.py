@@ -2,15 +2,24 @@
 
 import argparse
 import asyncio
+import copy
 import json
+import random
+import sys
+import time
 from collections.abc import Iterator
-from uuid import UUID
+from datetime import UTC, datetime
+from itertools import count
+from uuid import UUID, uuid4
 
 from bench.objects import Object, recorded_pod, workload
 from simulator.apiserver.protocol import SimulatedCluster
+from simulator.resources import PODS
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 
 TOKEN = "t0ken"
+AT_ONCE = 400
+"""Pods that change in turn, nearly all of different workloads, so that no change comes soon after another."""
 
 
 def objects(workloads: int, pods_each: int, nodes: int, namespaces: int) -> Iterator[Object]:
@@ -52,19 +61,62 @@ async def serve(options: argparse.Namespace) -> None:
         cluster.store.put(kinds[obj["apiVersion"], obj["kind"]], obj)
     await cluster.start()
     async with receiver() as server:
+        server.heartbeat_seconds = 15
         _send(api=cluster.url, server=server.url, credential=CREDENTIAL)
-        await _report(server, options.workloads)
+        reporting = asyncio.create_task(_report(server, options.workloads))
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await change(cluster, **json.loads(line))
+            _send(changed=True)
+        reporting.cancel()
     await cluster.stop()
 
 
 async def _report(server: Receiver, workloads: int) -> None:
-    reported = -1
+    reported = (-1, -1)
     while True:
-        live = len(server.rows)
-        if live != reported:
-            reported = live
-            _send(reported=reported, of=workloads)
+        now = (len(server.rows), server.commits)
+        if now != reported:
+            reported = now
+            _send(reported=now[0], of=workloads, inventories=now[1])
         await asyncio.sleep(0.05)
+
+
+async def change(cluster: SimulatedCluster, *, rate: float, seconds: float) -> None:
+    """So many a second: some hundred pods of as many workloads become unready one after the other, then ready
+    again, then go, then others come in their places; then the next hundred."""
+    table = cluster.store.table(PODS.group, PODS.plural)
+    assert table is not None
+    paths = sorted(table.objects)
+    random.Random(0).shuffle(paths)
+    began, number = time.monotonic(), count()
+    for first in range(0, len(paths), AT_ONCE):
+        few = paths[first : first + AT_ONCE]
+        lives = [_life(table.objects[path].decode()) for path in few]
+        for moments in zip(*lives, strict=True):
+            for new in moments:
+                if (made := next(number)) >= rate * seconds:
+                    return
+                await asyncio.sleep(max(0.0, began + made / rate - time.monotonic()))
+                if "deletionTimestamp" in new["metadata"]:
+                    name, namespace = new["metadata"]["name"], new["metadata"]["namespace"]
+                    cluster.store.delete(PODS, namespace, name)
+                else:
+                    cluster.store.put(PODS, new)
+
+
+def _life(pod: Object) -> Iterator[Object]:
+    for status in ("False", "True"):
+        pod = copy.deepcopy(pod)
+        for condition in pod["status"]["conditions"]:
+            if condition["type"] in ("Ready", "ContainersReady"):
+                condition |= {"status": status, "lastTransitionTime": _now()}
+        yield pod
+    yield pod | {"metadata": pod["metadata"] | {"deletionTimestamp": _now()}}
+    yield pod | {"metadata": pod["metadata"] | {"uid": str(uuid4()), "creationTimestamp": _now()}}
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _send(**members: object) -> None:

@@ -2,27 +2,36 @@
 
 A simulated API server and the server's end of the protocol run in another process, so that what is measured
 here is the agent alone: seconds until the first record and until all were taken, the longest steps of its
-event loop in processor time (another process's turn does not count), and its resident memory.
+event loop in processor time (another process's turn does not count), and its resident memory. Then it starts
+anew, and the server, which holds all, is right once an inventory agrees; last is what changes cost it.
 """
 
 import argparse
 import asyncio
 import json
+import logging
 import resource
 import sys
 import tempfile
 import time
 from asyncio import events
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tests.fixtures.kubernetes.replay import kubeconfig
 from watchbill.agent.run import run_agent
+from watchbill.background import loop_factory
 from watchbill.settings.agent import AgentSettings
 
 STEP_SECONDS = 0.1
 LONGEST_STEPS = 5
+SETTLE_SECONDS = 10.0
+"""From the inventory until changes begin."""
 
 
 class LongestSteps:
@@ -59,16 +68,40 @@ def _name(handle: events.Handle) -> str:
     return str(getattr(callback, "__qualname__", callback))
 
 
+class OtherProcess:
+    """The simulated API server and the server's end of the protocol."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.inventories = 0
+
+    async def next_report(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line, "the other process has ended"
+        report: dict[str, Any] = json.loads(line)
+        self.inventories = report.get("inventories", self.inventories)
+        return report
+
+    async def change(self, *, rate: float, seconds: float) -> None:
+        """Returns once so many changes a second were made for so long."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"rate": rate, "seconds": seconds}).encode() + b"\n")
+        while "changed" not in await self.next_report():
+            pass
+
+
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.agent_cluster"),
         *(f"--workloads={options.workloads}", f"--pods-each={options.pods_each}"),
         *(f"--nodes={options.nodes}", f"--namespaces={options.namespaces}"),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdout is not None
     try:
-        addresses = json.loads(await process.stdout.readline())
+        other = OtherProcess(process)
+        addresses = await other.next_report()
         with tempfile.TemporaryDirectory() as folder:
             settings = AgentSettings(
                 server_url=addresses["server"],
@@ -76,37 +109,82 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
                 kubeconfig=kubeconfig(Path(folder) / "kubeconfig", addresses["api"]),
                 scrape_seconds=0.0,
             )
-            return await _start(settings, process.stdout)
+            steps = LongestSteps()
+            if options.steps:
+                steps.install()
+            async with running(settings):
+                first = await _first_start(other)
+            async with running(settings):
+                again = await _start_again(other)
+                await asyncio.sleep(SETTLE_SECONDS)
+                changes = await _changes(other, options)
+            return {
+                **first,
+                **again,
+                **changes,
+                "peak_resident_mebibytes": _resident_mebibytes(),
+                **({"longest_steps_seconds": steps.worst()} if options.steps else {}),
+            }
     finally:
         process.kill()
         await process.wait()
 
 
-async def _start(settings: AgentSettings, reports: asyncio.StreamReader) -> dict[str, object]:
-    steps = LongestSteps()
-    steps.install()
+@asynccontextmanager
+async def running(settings: AgentSettings) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    began, began_cpu = time.monotonic(), time.process_time()
     agent = asyncio.create_task(run_agent(settings, stop=stop))
+    yield
+    stop.set()
+    await agent
+
+
+async def _first_start(other: OtherProcess) -> dict[str, object]:
+    """The server holds nothing."""
+    began, began_cpu = time.monotonic(), time.process_time()
     first: float | None = None
-    while line := await reports.readline():
-        report = json.loads(line)
+    while True:
+        report = await other.next_report()
         if report["reported"] and first is None:
             first = time.monotonic() - began
         if report["reported"] >= report["of"]:
             break
-    everything = time.monotonic() - began
-    cpu = time.process_time() - began_cpu
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    stop.set()
-    await agent
+    everything, cpu = time.monotonic() - began, time.process_time() - began_cpu
+    resident = _resident_mebibytes()
+    while not other.inventories:
+        await other.next_report()
     return {
         "first_record_seconds": round(first or 0.0, 1),
         "all_records_seconds": round(everything, 1),
         "processor_seconds": round(cpu, 1),
-        "peak_resident_mebibytes": round(resident / 2**20),
-        "longest_steps_seconds": steps.worst(),
+        "resident_mebibytes": resident,
     }
+
+
+async def _start_again(other: OtherProcess) -> dict[str, object]:
+    """The server holds all: it is right once an inventory agrees."""
+    began, began_cpu, before = time.monotonic(), time.process_time(), other.inventories
+    while other.inventories == before:
+        await other.next_report()
+    return {
+        "resync_seconds": round(time.monotonic() - began, 1),
+        "resync_processor_seconds": round(time.process_time() - began_cpu, 1),
+    }
+
+
+async def _changes(other: OtherProcess, options: argparse.Namespace) -> dict[str, object]:
+    began, began_cpu = time.monotonic(), time.process_time()
+    await other.change(rate=options.rate, seconds=options.seconds)
+    took = time.monotonic() - began
+    return {
+        "changes_per_second": round(options.rate * options.seconds / took, 1),
+        "share_of_a_core": round((time.process_time() - began_cpu) / took, 3),
+    }
+
+
+def _resident_mebibytes() -> int:
+    """The most so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**20)
 
 
 def main() -> None:
@@ -115,7 +193,14 @@ def main() -> None:
     parser.add_argument("--pods-each", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=1_500)
     parser.add_argument("--namespaces", type=int, default=40)
-    print(json.dumps(asyncio.run(measure(parser.parse_args()))))
+    parser.add_argument("--rate", type=float, default=100.0, help="Changes a second, at the end.")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--steps", action="store_true", help="Tell the longest steps too.")
+    options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    # Steps can be seen of asyncio's own loop alone, which takes more time than the agent's.
+    with asyncio.Runner(loop_factory=None if options.steps else loop_factory()) as runner:
+        print(json.dumps(runner.run(measure(options))))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ in slices (`TimeSlice`), so that the event loop's other tasks are never kept wai
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,19 @@ Work = Callable[[datetime], Awaitable[None]]
 """One round. It is given the moment that it is due at, aware UTC."""
 
 log = structlog.get_logger(__name__)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, where it is; as asyncio's own loop its clock shows the present, also within a step."""
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    class Loop(uvloop.Loop):
+        def time(self) -> float:
+            return time.monotonic()
+
+    return Loop
 
 
 def utc_now() -> datetime:

@@ -19,6 +19,7 @@ from watchbill.api.app import build_app
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.listen import Certificate, listening_on, open_listener, open_unix_listener
 from watchbill.api.limits import agents_share
+from watchbill.background import loop_factory
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
 from watchbill.maintenance import (
@@ -217,19 +218,11 @@ def run_server(
         await serving
 
     sys.setswitchinterval(THREAD_TURN_SECONDS)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(main())
         finally:
             tracing.close()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 class _Server(uvicorn.Server):

@@ -15,6 +15,8 @@ from watchbill.agent.cache.stored_objects import decode_pod
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.kubernetes.bounded_json import decode_object
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.kinds.objects import pod_spec
+from watchbill.kinds.objects.json_access import mapping
 from watchbill.kinds.objects.pod import Pod, is_reservation, read_pod
 
 TIME = "2026-11-20T08:00:00Z"
@@ -127,7 +129,12 @@ META = ObjectMeta(uid="u-1")
 
 def assert_read_alike(obj: dict[str, Any]) -> None:
     body = json.dumps(obj).encode()
-    assert read(decode_pod(META, body)) == read(decode_object(body))
+    decoded = decode_object(body)
+    assert read(decode_pod(META, body)) == read(decoded)
+    spec = mapping(decoded.get("spec"))
+    assert pod_spec.read_spec(spec) == pod_spec.read_afresh(spec), (
+        "as if no other pod had the same spec"
+    )
 
 
 class Watched(dict[str, Any]):
@@ -153,8 +160,8 @@ ITEMS = {
 @pytest.mark.parametrize("labels", [{"app": "nvidia-dcgm-exporter"}, {}])
 def test_what_is_read_is_decoded(labels: dict[str, str]) -> None:
     """Of an exporter and of an inference server."""
-    pod = copy.deepcopy(POD)
-    pod["metadata"]["labels"] = labels
+    obj = copy.deepcopy(POD)
+    obj["metadata"]["labels"] = labels
     watched: list[tuple[type[msgspec.Struct], Watched]] = []
     kinds = {
         "metadata": stored_objects._Metadata,
@@ -162,12 +169,13 @@ def test_what_is_read_is_decoded(labels: dict[str, str]) -> None:
         "status": stored_objects._Status,
     }
     for name, kind in kinds.items():
-        pod[name] = part = Watched(pod[name])
+        obj[name] = part = Watched(obj[name])
         watched.append((kind, part))
         for member in ITEMS.keys() & part.keys():
             part[member] = [Watched(item) for item in part[member]]
             watched += [(ITEMS[member], item) for item in part[member]]
-    read(pod)
+    read(obj)
+    pod_spec.read_afresh(obj["spec"])
     for kind, part in watched:
         assert part.asked
         assert part.asked <= set(kind.__struct_encode_fields__)

@@ -14,6 +14,7 @@ from tests.fixtures.kubernetes.lives import SETTINGS, all_lives, moments, worklo
 from tests.fixtures.makers import at, condition, gather, job, meta, pod, uid
 from tests.fixtures.work import Calls
 from watchbill.kinds.definition.loader import load_definitions
+from watchbill.kinds.definition.program import Program
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
 from watchbill.kinds.objects.pod import read_pod
@@ -266,3 +267,23 @@ def test_twice_the_pods_beside_twice_the_objects_are_twice_the_work(
         return calls.count
 
     assert work(160) < 2.2 * work(80)
+
+
+def test_a_template_is_read_where_it_stands_as_jq_hands_it_over() -> None:
+    through_jq: dict[str, Program] = {}
+    compared = set()
+    for objects, _ in EVERY:
+        definition = _DEFINITIONS.for_object(objects.root)
+        program = definition.program("")
+        if not any(path is not None for path in program._template_paths):
+            continue
+        if definition.file not in through_jq:
+            roles = tuple(
+                msgspec.structs.replace(role, template=f"({role.template})")
+                for role in program.source.roles
+            )
+            source = msgspec.structs.replace(program.source, roles=roles)
+            through_jq[definition.file] = Program(source)
+        assert program.facts(objects.root) == through_jq[definition.file].facts(objects.root)
+        compared.add(definition.key.kind)
+    assert compared >= {"Pod", "Deployment", "Job", "StatefulSet"}

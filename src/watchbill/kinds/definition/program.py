@@ -17,7 +17,15 @@ import msgspec
 from watchbill.errors import Invalid
 from watchbill.kinds.definition.facts import EndpointFacts, Facts, RoleFacts
 from watchbill.kinds.definition.yaml_section import Scalar, Section
-from watchbill.kinds.objects.json_access import INT32_MAX, instant, mapping, objects, text, whole
+from watchbill.kinds.objects.json_access import (
+    INT32_MAX,
+    at,
+    instant,
+    mapping,
+    objects,
+    text,
+    whole,
+)
 from watchbill.kinds.objects.template import read_template
 
 _ENCODER = msgspec.json.Encoder()
@@ -207,6 +215,7 @@ class Program:
     def __init__(self, source: ProgramSource) -> None:
         self.source = source
         self._program = jq.compile(program_text(source))
+        self._template_paths = tuple(map(_template_path, source.roles))
 
     def facts(self, obj: Mapping[str, Any]) -> Facts:
         """What the object says; nothing where jq cannot take it (a number beyond its range, say)."""
@@ -214,9 +223,9 @@ class Program:
             result = self._program.input_text(_ENCODER.encode(obj).decode()).first()
         except (ValueError, StopIteration, TypeError, OverflowError, msgspec.MsgspecError):
             return Facts()
-        return self._read(mapping(result))
+        return self._read(mapping(result), obj)
 
-    def _read(self, result: Mapping[str, Any]) -> Facts:
+    def _read(self, result: Mapping[str, Any], obj: Mapping[str, Any]) -> Facts:
         predicates = {
             name: text(message)
             for name, message in mapping(result.get("predicates")).items()
@@ -228,7 +237,7 @@ class Program:
             }
         scale = mapping(result.get("scale"))
         times = mapping(result.get("times"))
-        roles = tuple(self._roles(result))
+        roles = tuple(self._roles(result, obj))
         numbers: dict[str, Any] = {name: count(scale.get(name)) for name in SCALE}
         instants: dict[str, Any] = {f"{name}_at": instant(times.get(name)) for name in TIMES}
         return Facts(
@@ -246,17 +255,19 @@ class Program:
             **instants,
         ).with_roles(roles)
 
-    def _roles(self, result: Mapping[str, Any]) -> Iterator[RoleFacts]:
+    def _roles(self, result: Mapping[str, Any], obj: Mapping[str, Any]) -> Iterator[RoleFacts]:
         for item in list(objects(result.get("roles")))[:MAX_ROLES]:
             source = self.source.roles[item["source"]]
             name = source.name or text(item.get("name"))
+            path = self._template_paths[item["source"]]
+            template = item.get("template") if path is None else at(obj, *path)
             yield RoleFacts(
                 name=name,
                 replicas=count(item.get("replicas")) or 0,
                 left=count(item.get("left")),
                 min=count(item.get("min")),
                 max=_highest(item.get("max")),
-                template=read_template(item.get("template")),
+                template=read_template(template),
                 pods=tuple((key, value.replace("{name}", name)) for key, value in source.pods),
                 is_optional=source.optional,
             )
@@ -323,11 +334,22 @@ def _message(expression: str) -> str:
     return f'({_first_result(expression)} | if type == "string" then . else "" end)'
 
 
+_PATH_OF_NAMES = re.compile(r"\.|(?:\.[A-Za-z_]\w*)+", re.ASCII)
+
+
+def _template_path(role: RoleSource) -> tuple[str, ...] | None:
+    """Where in the object itself the template stands: what jq need not hand back, as most of an object is in
+    its template. None where an expression makes it."""
+    if role.each != "." or not _PATH_OF_NAMES.fullmatch(role.template):
+        return None
+    return tuple(filter(None, role.template.split(".")))
+
+
 def _role(position: int, role: RoleSource) -> str:
     fields = {
         "source": str(position),
         "name": _first_result(role.name_from) if role.name_from else "null",
-        "template": _first_result(role.template),
+        "template": "null" if _template_path(role) is not None else _first_result(role.template),
         "replicas": _first_result(role.replicas),
         "left": _first_result(role.left),
         "min": _first_result(role.min),

@@ -125,7 +125,7 @@ def _pod(pod: Pod, view: WorkloadView, resources: PodResources) -> WorkloadPod:
         completed_at=pod.finished_at,
         requested_resources=resources.requested(pod),
         allocated_resources=resources.allocated(pod),
-        tolerations=tuple(_toleration(each) for each in pod.tolerations),
+        tolerations=_presented_tolerations(pod.tolerations),
         ip=_optional(pod.ip),
         node_affinity=None if pod.node_affinity is None else _presented(pod.node_affinity),
         is_terminating=pod.is_terminating,
@@ -150,6 +150,11 @@ def _container(container: Container, mode: Redaction) -> PodContainer:
         last_exit_code=last.exit_code if last is not None else None,
         last_finished_at=last.at if last is not None else None,
     )
+
+
+@lru_cache(maxsize=4096)
+def _presented_tolerations(tolerations: tuple[Toleration, ...]) -> tuple[Toleration, ...]:
+    return tuple(map(_toleration, tolerations))
 
 
 def _toleration(toleration: Toleration) -> Toleration:

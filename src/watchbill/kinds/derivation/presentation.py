@@ -41,6 +41,8 @@ LABEL_KEY_LENGTH = 317
 LABEL_VALUE_LENGTH = 63
 _MARGIN = 2
 """How many times of what is shown is looked at."""
+_SHARED_LENGTH = 8_192
+"""Of all variables that are kept for the next time, in characters."""
 _IMAGE_LENGTH = 1_024
 _PATH_LENGTH = 1_024
 _URL_LENGTH = 2_048
@@ -90,7 +92,9 @@ def presented_template(template: Template | None, mode: Redaction) -> PresentedT
     words = () if any(is_placeholder(word) for word in template.command[:1]) else template.command
     command, is_command_cut = _joined(words, mode)
     arguments, are_arguments_cut = _joined(template.arguments, mode, template.command)
-    variables, are_variables_cut = _variables(template.variables, mode)
+    is_short = _length(template.variables) <= _SHARED_LENGTH
+    present = _shared_variables if is_short else _variables
+    variables, are_variables_cut = present(template.variables, mode)
     cut = {
         "command": is_command_cut,
         "arguments": are_arguments_cut,
@@ -99,7 +103,7 @@ def presented_template(template: Template | None, mode: Redaction) -> PresentedT
     return PresentedTemplate(
         command=command or None,
         arguments=arguments or None,
-        variables=variables,
+        variables=dict(variables),
         truncated=tuple(name for name, is_cut in cut.items() if is_cut),
     )
 
@@ -138,6 +142,14 @@ def _variables(variables: Iterable[Variable], mode: Redaction) -> tuple[dict[str
         is_cut = is_cut or is_longer or len(short) < len(value)
         presented[name] = short
     return presented, is_cut
+
+
+def _length(variables: Iterable[Variable]) -> int:
+    return sum(len(variable.name) + len(variable.value) for variable in variables)
+
+
+_shared_variables = lru_cache(maxsize=256)(_variables)
+"""A template's are presented once, not with every change of every pod. Nobody changes what it returns."""
 
 
 def _beginning(variable: Variable) -> Variable:

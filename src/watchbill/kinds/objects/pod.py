@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,8 +18,6 @@ from watchbill.kinds.objects.containers import (
     LastExit,
     bounded,
     read_containers,
-    read_node_affinity,
-    read_tolerations,
     short,
 )
 from watchbill.kinds.objects.json_access import (
@@ -36,13 +33,11 @@ from watchbill.kinds.objects.json_access import (
     text,
     whole,
 )
+from watchbill.kinds.objects.pod_spec import read_spec, short_texts
 from watchbill.kinds.objects.resources import (
     GPU_ANNOTATIONS,
-    NO_RESOURCES,
     Resources,
-    pod_resources,
 )
-from watchbill.kinds.objects.template import images_of
 from watchbill.workload_pod import NodeAffinity, Toleration
 
 POD_GROUP_ANNOTATION = "pod-group-name"
@@ -71,11 +66,9 @@ TERMINAL_POD_PHASES = frozenset({"Succeeded", "Failed"})
 _TEXT_LENGTH = 1024
 _ADDRESS_LENGTH = 45
 """Of the longest text of an IPv6 address."""
-_MAX_LABELS = 100
 _MAX_OWNERS = 16
 _NAME_LENGTH = 253
 _MAX_CLAIMS = 100
-_MAX_GATES = 8
 
 
 class OwnerReference(msgspec.Struct, frozen=True, gc=False):
@@ -220,20 +213,21 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
     spec, status = mapping(at(obj, "spec")), mapping(at(obj, "status"))
     phase = short(status.get("phase")) or "Pending"
     containers = _Containers(spec, status)
+    stated = read_spec(spec)
     return Pod(
         uid=text(meta.get("uid")),
         name=text(meta.get("name"))[:_NAME_LENGTH],
         namespace=short(meta.get("namespace")),
-        labels=_shared_labels(_flat(labels(obj))),
+        labels=_shared_labels(short_texts(labels(obj))),
         annotations=_kept_annotations(annotations(obj), extra_annotations),
         owners=owners(obj),
-        scheduler_name=short(spec.get("schedulerName")),
+        scheduler_name=stated.scheduler_name,
         node=short(spec.get("nodeName")),
-        priority=whole(spec.get("priority")),
-        priority_class_name=short(spec.get("priorityClassName")),
-        node_selector=_shared_pairs(_flat(mapping(spec.get("nodeSelector")))),
-        resources=pod_resources(spec) if spec else NO_RESOURCES,
-        images=_shared_images(images_of(spec)),
+        priority=stated.priority,
+        priority_class_name=stated.priority_class_name,
+        node_selector=stated.node_selector,
+        resources=stated.resources,
+        images=stated.images,
         claims=_claims(spec, status),
         created_at=instant(meta.get("creationTimestamp")),
         deleted_at=deletion_requested_at(meta),
@@ -250,17 +244,12 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         problem=containers.worst,
         last_exit=containers.last_exit,
         containers=read_containers(spec, status),
-        tolerations=read_tolerations(spec),
-        node_affinity=read_node_affinity(spec),
+        tolerations=stated.tolerations,
+        node_affinity=stated.node_affinity,
         ip=text(status.get("podIP"))[:_ADDRESS_LENGTH],
-        scheduling_group=short(at(spec, "schedulingGroup", "podGroupName")),
-        gates=_gates(spec),
+        scheduling_group=stated.scheduling_group,
+        gates=stated.gates,
     )
-
-
-def _gates(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    gates = islice(objects(spec.get("schedulingGates")), _MAX_GATES)
-    return tuple(short(gate.get("name")) for gate in gates)
 
 
 def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
@@ -453,25 +442,6 @@ def _kept_annotations(
     )
 
 
-def _flat(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    flat = sorted(
-        (key, value)
-        for key, value in values.items()
-        if isinstance(key, str) and isinstance(value, str) and len(key) + len(value) <= _TEXT_LENGTH
-    )
-    return tuple(flat[:_MAX_LABELS])
-
-
 @lru_cache(maxsize=8192)
 def _shared_labels(flat: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return {sys.intern(key): sys.intern(value) for key, value in flat}
-
-
-@lru_cache(maxsize=4096)
-def _shared_images(images: tuple[str, ...]) -> tuple[str, ...]:
-    return images
-
-
-@lru_cache(maxsize=4096)
-def _shared_pairs(flat: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return flat

@@ -239,6 +239,9 @@ def allocated_gpus(
 
     `labels`: of its node. None where these do not tell what a unit is, or how much memory a GPU has.
     """
+    names_gpus = resources.extended or resources.virtual
+    if not names_gpus and GPU_ANNOTATIONS.isdisjoint(annotations):
+        return NO_GPUS.portion
     written = _decimal(annotations.get(ALLOCATED_GPUS)) or _decimal(
         annotations.get(ALLOCATED_MIG_GPUS)
     )

@@ -245,6 +245,7 @@ def _run_agent(settings: "AgentSettings") -> None:
     import signal
 
     from watchbill.agent.run import run_agent
+    from watchbill.background import loop_factory
     from watchbill.tracing.tracing import tracing_of
 
     tracing = tracing_of(os.environ, service="watchbill-agent")
@@ -256,10 +257,11 @@ def _run_agent(settings: "AgentSettings") -> None:
             loop.add_signal_handler(number, stop.set)
         await run_agent(settings, stop=stop, tracing=tracing)
 
-    try:
-        asyncio.run(until_stopped())
-    finally:
-        tracing.close()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        try:
+            runner.run(until_stopped())
+        finally:
+            tracing.close()
 
 
 def demo(
