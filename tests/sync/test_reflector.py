@@ -20,7 +20,7 @@ from watchbill.agent.kubernetes import pauses as pauses_module
 from watchbill.agent.kubernetes import reflector as watch_module
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
-from watchbill.agent.kubernetes.pauses import PauseDetector
+from watchbill.agent.kubernetes.pauses import Backlog, PauseDetector
 from watchbill.agent.kubernetes.reflector import Reflector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.protocol import MAX_UNOBSERVED
@@ -415,6 +415,64 @@ async def test_a_deletion_that_nobody_watched_has_an_interval(
         assert since is not None
         assert since <= before
         assert (kept.reflector.lists > 1) is is_found_by_list
+
+
+async def test_what_a_list_has_seen_is_late_and_what_comes_after_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the backlog takes to read: here it counts as read at once where nothing else tells."""
+    monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(pauses_module, "CATCH_UP_SECONDS", 0.0)
+    monkeypatch.setattr(pauses_module, "BACKLOG_SHARE", 0.0)
+    async with keeping(tmp_path, names=("a", "b", "c")) as kept:
+        await until(kept.api.watches)
+        kept.api.fault = lambda request: (
+            web.Response(status=503, text="no\n") if "pods" in request.path else None
+        )
+        kept.api.end_watches(is_cut=True)
+        before = datetime.now(UTC)
+        kept.api.delete(pod("a"))
+        await until(lambda: kept.reflector.counts["busy"])
+        kept.api.fault = lambda _: None
+        await until(kept.holds("b", "c"))
+        await until(lambda: kept.reflector._backlog._newest is not None)
+        kept.api.delete(pod("b"))
+        await until(kept.holds("c"))
+        late, seen = kept.seen.intervals
+        assert late is not None
+        assert late <= before
+        assert seen is None
+
+
+async def test_what_comes_while_a_long_backlog_is_read_is_late_too() -> None:
+    versions = iter(("10", "20", "made-up"))
+
+    async def newest_version() -> str:
+        return next(versions)
+
+    async def answered() -> None:
+        await until(lambda: backlog._asking is None)
+
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    backlog = Backlog(PauseDetector(), newest_version)
+    assert backlog.unseen_since("3") is None
+    backlog.expect(datetime.now(UTC), after_seconds=5)
+    assert backlog.unseen_since("4") is None
+    backlog.expect(hour_ago, after_seconds=5)
+    assert backlog.unseen_since("99") == hour_ago, "nobody has answered yet"
+    await answered()
+    assert backlog.unseen_since("10") == hour_ago
+    asked_at = backlog._asked_at = hour_ago + timedelta(minutes=30)  # so long did reading take
+    assert backlog.unseen_since("11") == asked_at
+    await answered()
+    assert backlog.unseen_since("20") == asked_at
+    assert backlog.unseen_since("21") is None
+    assert backlog.unseen_since("5") is None, "only once is it read"
+    backlog.expect(hour_ago, after_seconds=5)
+    await answered()
+    assert backlog.unseen_since("22") == hour_ago, "versions that are no numbers tell nothing"
+    backlog.end()
+    assert backlog.unseen_since("23") is None
 
 
 async def test_what_may_have_come_and_gone_between_a_watch_and_a_list_is_reported(

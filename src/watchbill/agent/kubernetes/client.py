@@ -188,6 +188,12 @@ class KubeClient:
             if not token:
                 return
 
+    async def newest_version(self, resource: ServedResource) -> str:
+        """The resource version that a list has now. Raises ApiFailure."""
+        query = {"limit": "1"} | _selection(resource)
+        body, _ = await self.get(f"{resource.path()}?{urlencode(query)}", accept=_METADATA_LIST)
+        return _decoded_page(body).metadata.resource_version
+
     @asynccontextmanager
     async def watch(
         self, resource: ServedResource, resource_version: str, *, is_metadata: bool = False

@@ -19,7 +19,7 @@ import structlog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
-from watchbill.agent.kubernetes.pauses import CATCH_UP_SECONDS, PAUSE_SECONDS, PauseDetector
+from watchbill.agent.kubernetes.pauses import PAUSE_SECONDS, Backlog, PauseDetector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
 from watchbill.background import TimeSlice
 from watchbill.protocol import MAX_UNOBSERVED, KindState
@@ -40,9 +40,6 @@ LONG_WATCH_SECONDS = 60.0
 """As long as the longest back-off: a watch that stood for so long was none that fails."""
 BOOKMARK_OVERDUE_SECONDS = 75.0
 """Bookmarks come about once a minute: a watch that was silent for longer may have stood still and tell late."""
-BACKLOG_SHARE = 0.5
-MAX_BACKLOG_SECONDS = 120.0
-"""What came in a silence is read within such a share of it."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 UNSEEN_SECONDS = 60.0
@@ -94,10 +91,9 @@ class Reflector:
         """For lists that failed before: one that hangs must not delay those of other kinds."""
         self._has_list_failed = False
         self._pauses = pauses
-        self._late_since: datetime | None = None
-        """What a watch tells at first happened since then, while nobody read."""
-        self._late_until = self._late_began = self._read_at = 0.0
-        """By the event loop's clock: until and since when a watch tells late, and when one was last read."""
+        self._backlog = Backlog(pauses, lambda: client.newest_version(resource))
+        self._read_at = 0.0
+        """By the event loop's clock, when a watch was last read."""
         self._watch_refusals = 0
         self._watch_error: str | None = None
         """Why the kind is polled instead of watched."""
@@ -170,6 +166,12 @@ class Reflector:
 
     async def run(self) -> None:
         """List and watch until cancelled."""
+        try:
+            await self._run()
+        finally:
+            self._backlog.close()
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self._list()
@@ -211,6 +213,7 @@ class Reflector:
                         self._store(meta, body)
                     self._reach(_Key(meta.namespace, meta.name))
                     await work.rest()
+        self._backlog.end()
         now = datetime.now(UTC)
         for uid in self._versions.keys() - listed:
             self._delete(uid, now, self._current_at)
@@ -256,14 +259,14 @@ class Reflector:
                     self._catch_up()
                     self._set_healthy()
                     # A watch goes on where the last one, or the list, left off.
-                    self._expect_late_events(after_seconds=PAUSE_SECONDS)
+                    self._backlog.expect(self._current_at, after_seconds=PAUSE_SECONDS)
                     opened_at = self._read_at = asyncio.get_running_loop().time()
                     async for event in events:
                         self._apply(event)
                         self._watch_backoff.reset()
-                    self._current_at = self._late_in_watch(opened_at) or datetime.now(UTC)
+                    self._current_at = self._backlog.unread_since(opened_at) or datetime.now(UTC)
             except ApiFailure as failure:
-                self._current_at = self._late_in_watch(opened_at) or self._current_at
+                self._current_at = self._backlog.unread_since(opened_at) or self._current_at
                 if opened_at == inf and _is_refusal(failure):
                     raise _WatchRefused(failure) from failure
                 if asyncio.get_running_loop().time() - opened_at >= LONG_WATCH_SECONDS:
@@ -281,43 +284,21 @@ class Reflector:
         is_temporary = failure.kind in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
         return is_temporary and self._watch_backoff.failures < FAILURES_UNTIL_READY
 
-    def _expect_late_events(self, *, after_seconds: float) -> None:
-        """What is reported first after so long a silence happened at some time during it."""
-        since, now = self._current_at, asyncio.get_running_loop().time()
-        seconds = 0.0 if since is None else (datetime.now(UTC) - since).total_seconds()
-        if seconds > after_seconds:
-            self._late_since, self._late_began = since, now
-            backlog_seconds = min(seconds * BACKLOG_SHARE, MAX_BACKLOG_SECONDS)
-            self._late_until = now + CATCH_UP_SECONDS + backlog_seconds
-
-    def _late_in_watch(self, opened_at: float) -> datetime | None:
-        """Since when things may have happened of which a watch that ends did not tell all, for it stood still,
-        or this process did. None where it has told all."""
-        stood_still_at = max(self._pauses.resumed_at, self._late_began)
-        is_late = (
-            stood_still_at > opened_at and asyncio.get_running_loop().time() < self._late_until
-        )
-        return self._late_since if is_late else None
-
-    def _unseen_since(self) -> datetime | None:
-        """Since when the event that is read now may have happened; None where it has just happened."""
-        is_late = asyncio.get_running_loop().time() < self._late_until
-        return self._late_since if is_late else self._pauses.paused_since()
-
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
         was_paused = self._pauses.resumed_at > self._read_at
         silence = PAUSE_SECONDS if was_paused else BOOKMARK_OVERDUE_SECONDS
-        self._expect_late_events(after_seconds=silence)
+        self._backlog.expect(self._current_at, after_seconds=silence)
         self._current_at, self._read_at = datetime.now(UTC), asyncio.get_running_loop().time()
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):
             return
+        unseen_since = self._backlog.unseen_since(meta.resource_version)
         if event.type != "BOOKMARK" and meta.uid:
             if self._changed_since_check is not None:
                 self._changed_since_check.add(meta.uid)
             if event.type == "DELETED":
-                self._delete(meta.uid, datetime.now(UTC), self._unseen_since())
+                self._delete(meta.uid, datetime.now(UTC), unseen_since)
             else:
                 self._store(meta, event.body)
         if meta.resource_version:
