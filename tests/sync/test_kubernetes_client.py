@@ -174,6 +174,27 @@ async def test_silence_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert caught.value.kind is ErrorKind.UNREACHABLE
 
 
+async def test_a_watch_that_is_never_accepted_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "ANSWER_SECONDS", 0.2)
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(answer) as script, client(tmp_path, script.url) as kubernetes:
+        with pytest.raises(ApiFailure) as caught:
+            await watched(kubernetes)
+        assert caught.value.kind is ErrorKind.UNREACHABLE
+
+
+def test_a_list_may_take_longer_than_an_api_server_gives_itself() -> None:
+    """Kubernetes' own --request-timeout is 60 seconds."""
+    limits = (kube._LIST_TIMEOUT.sock_read, kube._LIST_TIMEOUT.total)
+    assert all(limit is not None and limit > 60 for limit in limits)
+
+
 async def test_after_a_bookmark_silence_is_noticed_sooner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,9 @@ BOOKMARKED_SILENCE_SECONDS = 150.0
 MAX_CLOCK_DIFFERENCE_SECONDS = 1e9
 """Beyond it a date is no clock's, and the server does not take it."""
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=30)
+ANSWER_SECONDS = 75.0
+"""Until a list begins to come, or a watch is accepted: an API server itself gives up after 60 seconds."""
+_LIST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=ANSWER_SECONDS)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
 _NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
 _ERROR_BYTES = 64 * 1024
@@ -132,10 +135,16 @@ class KubeClient:
             )
         return self._sessions[key]
 
-    async def get(self, path: str, *, accept: str = "application/json") -> tuple[bytes, str]:
+    async def get(
+        self,
+        path: str,
+        *,
+        accept: str = "application/json",
+        limits: aiohttp.ClientTimeout = _REQUEST_TIMEOUT,
+    ) -> tuple[bytes, str]:
         """Body and content type. Raises ApiFailure."""
         try:
-            response = await self._open(path, accept=accept, limits=_REQUEST_TIMEOUT)
+            response = await self._open(path, accept=accept, limits=limits)
             async with response:
                 return await response.read(), response.content_type + _profile(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -180,7 +189,9 @@ class KubeClient:
             query = {"limit": str(PAGE_OBJECTS)} | _selection(resource)
             if token:
                 query["continue"] = token
-            body, _ = await self.get(f"{resource.path()}?{urlencode(query)}", accept=accept)
+            body, _ = await self.get(
+                f"{resource.path()}?{urlencode(query)}", accept=accept, limits=_LIST_TIMEOUT
+            )
             page = _decoded_page(body)
             del body
             yield page
@@ -191,7 +202,9 @@ class KubeClient:
     async def newest_version(self, resource: ServedResource) -> str:
         """The resource version that a list has now. Raises ApiFailure."""
         query = {"limit": "1"} | _selection(resource)
-        body, _ = await self.get(f"{resource.path()}?{urlencode(query)}", accept=_METADATA_LIST)
+        body, _ = await self.get(
+            f"{resource.path()}?{urlencode(query)}", accept=_METADATA_LIST, limits=_LIST_TIMEOUT
+        )
         return _decoded_page(body).metadata.resource_version
 
     @asynccontextmanager
@@ -211,11 +224,12 @@ class KubeClient:
             "resourceVersion": resource_version,
         } | _selection(resource)
         try:
-            response = await self._open(
-                f"{resource.path()}?{urlencode(query)}",
-                accept=_METADATA if is_metadata else "application/json",
-                limits=_WATCH_TIMEOUT,
-            )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._open(
+                    f"{resource.path()}?{urlencode(query)}",
+                    accept=_METADATA if is_metadata else "application/json",
+                    limits=_WATCH_TIMEOUT,
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
         async with response:
