@@ -212,8 +212,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
     meta = metadata(obj)
     spec, status = mapping(at(obj, "spec")), mapping(at(obj, "status"))
     phase = short(status.get("phase")) or "Pending"
-    containers = _Containers(spec, status)
-    stated = read_spec(spec)
+    containers, stated = _Containers(spec, status), read_spec(spec)
     return Pod(
         uid=text(meta.get("uid")),
         name=text(meta.get("name"))[:_NAME_LENGTH],
