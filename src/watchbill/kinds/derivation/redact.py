@@ -12,7 +12,14 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from watchbill.kinds.derivation.redact_commands import WORD_LENGTH, Command
+from watchbill.kinds.derivation.redact_commands import (
+    KEYED_CALL,
+    SCRIPT_OPTION,
+    SEVERAL_KEYS,
+    SHELL_NAME,
+    WORD_LENGTH,
+    Command,
+)
 from watchbill.kinds.derivation.redact_names import (
     HIDDEN,
     ORDINARY_LENGTH,
@@ -24,7 +31,7 @@ from watchbill.kinds.derivation.redact_names import (
     is_wordy,
     names_a_credential,
 )
-from watchbill.kinds.derivation.redact_structures import block_end, bracket_end, leaves
+from watchbill.kinds.derivation.redact_structures import HEREDOCS, block_end, bracket_end, leaves
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import Variable
 
@@ -108,12 +115,6 @@ _SHELL = re.compile(
 )
 """Words of a command, of which a shell joins quoted pieces: `-p'a b'` is one."""
 _PIECES = re.compile(rf"(?P<substituted>{_SUBSTITUTION})|{_QUOTED_PIECE}", re.DOTALL)
-_SCRIPT_OPTION = re.compile(r"-[a-z]{0,3}c|/c|-Command", re.IGNORECASE)
-_SHELL_NAME = re.compile(
-    r"(?:[^\s\"']{0,256}[/\\])?(?:(?:ba|da|z|k|a|c|tc|fi)?sh|su|runuser|cmd|powershell|pwsh)(?:\.exe)?",
-    re.IGNORECASE,
-)
-"""To others `-c` is a setting: `app -c password=x`."""
 _LEADING_REFERENCE = re.compile(r"""["']?\$(?:\w++|\{\w++\}|\([^()\n]{1,256}+\))["']?\s""")
 """`TOKEN=$X python t.py` is a command, of which the first word alone is the token's."""
 _OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]{0,127}+(?:=.*)?", re.DOTALL)
@@ -168,6 +169,7 @@ _PLACES = tuple(
         r"(\b(?:echo|printf|cat\s{1,4}<<<)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)(?![\"']?\$\{?\w{1,128}+\}?[\"']?\s{0,4}>)"
         r"[^|;&\n>]{1,256}+(?=(?:\|\s{0,4}base64\b[^|;&\n>]{0,32}+)?>{1,2}\s{0,4}[^\s|;&>]{0,128}"
         r"(?:token|passw|secret|credential|api[_-]?key|netrc|pgpass|id_rsa))",
+        *HEREDOCS,
         r"(-dsonar\.login=|\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
         r"((?:(?:(?:auth|credentials)(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']"
         r"|\bjwt\.(?:en|de)code\(\s{0,4}(?:\w{1,64}+|\{[^{}\n]{0,256}+\}))\s{0,4},\s{0,4})"
@@ -204,12 +206,6 @@ _NAMES = (
     *(_PAIR, _OPTION),
 )
 """Where a name in the first group says of the value behind it that it is secret."""
-_KEYED_CALL = re.compile(
-    r"(?:(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.)?login"
-    r"|(?:\w{1,64}\.){0,8}(?:Fernet|AESGCM|AESCCM|AESSIV|ChaCha20Poly1305|SecretBox)"
-    r"|(?:hmac\.(?:new|digest)|HMAC\.new|AES\.new|ChaCha20\.new)"
-)
-"""What is called with a token or a key as its first argument."""
 
 
 def redact_variables(variables: Iterable[Variable], mode: Redaction) -> dict[str, str]:
@@ -246,11 +242,11 @@ def redact_arguments(
     shown: list[str] = []
     command = Command()
     option = previous = ""
-    has_shell = False
+    keys = has_shell = False
     for word in command_words[:_MAX_COMMAND_WORDS]:
         command.secret_start(word[:WORD_LENGTH])
         previous = word[:WORD_LENGTH]
-        has_shell = has_shell or _SHELL_NAME.fullmatch(previous) is not None
+        has_shell = has_shell or SHELL_NAME.fullmatch(previous) is not None
         option = previous if _is_option(previous) and is_secret_name(previous) else ""
     left = MAX_TEXT
     for argument in arguments:
@@ -260,7 +256,10 @@ def redact_arguments(
         argument = _cut(argument, left)
         left = 0 if is_cut else left - len(argument) - 1
         start = command.secret_start(argument)
-        if option and not _OPTION_ALONE.fullmatch(argument) and not is_ordinary(option, argument):
+        is_named = option and not is_ordinary(option, argument)
+        if (is_named or (keys and not is_wordy(argument))) and not _OPTION_ALONE.fullmatch(
+            argument
+        ):
             # After an option with a secret's name only `--word` and `-x` are options.
             shown.append(HIDDEN)
         elif start is not None:
@@ -269,8 +268,9 @@ def redact_arguments(
             is_script = _is_script(argument, previous, has_shell=has_shell)
             shown.append(_redact_argument(argument, mode, is_first=not shown, is_script=is_script))
         previous = argument
-        has_shell = has_shell or _SHELL_NAME.fullmatch(argument) is not None
+        has_shell = has_shell or SHELL_NAME.fullmatch(argument) is not None
         option = argument if _is_option(argument) and is_secret_name(argument) else ""
+        keys = argument in SEVERAL_KEYS or (keys and not _is_option(argument))
     return tuple(shown)
 
 
@@ -294,7 +294,7 @@ def _is_script(argument: str, previous: str, *, has_shell: bool) -> bool:
     """Whether it is read word by word, and not the value of one name. Where no shell is seen, only the first
     word of all, if it begins with a reference."""
     if previous:
-        return has_shell and _SCRIPT_OPTION.fullmatch(previous) is not None
+        return has_shell and SCRIPT_OPTION.fullmatch(previous) is not None
     name, _, value = argument.partition("=")
     return not name.startswith("-") and _LEADING_REFERENCE.match(value) is not None
 
@@ -414,7 +414,7 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
 
 def _is_secret(match: re.Match[str]) -> bool:
     return is_secret_name(match[1]) or (
-        match.re is _CALL and _KEYED_CALL.fullmatch(match[1]) is not None
+        match.re is _CALL and KEYED_CALL.fullmatch(match[1]) is not None
     )
 
 

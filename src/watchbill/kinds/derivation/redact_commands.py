@@ -10,6 +10,20 @@ from watchbill.kinds.derivation.redact_names import is_ordinary, is_secret_name
 
 WORD_LENGTH = 256
 """So much of a word is looked at to tell what it is."""
+SCRIPT_OPTION = re.compile(r"-[a-z]{0,3}c|/c|-Command", re.IGNORECASE)
+SHELL_NAME = re.compile(
+    r"(?:[^\s\"']{0,256}[/\\])?(?:(?:ba|da|z|k|a|c|tc|fi)?sh|su|runuser|cmd|powershell|pwsh)(?:\.exe)?",
+    re.IGNORECASE,
+)
+"""To others `-c` is a setting: `app -c password=x`."""
+SEVERAL_KEYS = frozenset({"--api-key", "--api-keys"})
+"""vLLM takes several, one after the other."""
+KEYED_CALL = re.compile(
+    r"(?:(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.)?login"
+    r"|(?:\w{1,64}\.){0,8}(?:Fernet|AESGCM|AESCCM|AESSIV|ChaCha20Poly1305|SecretBox)"
+    r"|(?:hmac\.(?:new|digest)|HMAC\.new|AES\.new|ChaCha20\.new)"
+)
+"""What is called with a token or a key as its first argument."""
 
 _USER_OPTIONS = ("--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "-u", "-U")
 _USER_AND_SECRET = re.compile(

@@ -50,6 +50,8 @@ _OTHER = (
     r"st\.[0-9a-f-]{36}\.[0-9a-f.]{32,}+",  # Infisical
     r"sk_[0-9a-f]{32,}+",  # ElevenLabs
     r"K10[0-9a-f]{64}::[a-z]{1,16}:[0-9a-f]{32,}+",  # k3s
+    r"(?:fc-|KGAT_|dtn_)[0-9a-f]{32,}+",  # Firecrawl, Kaggle, Daytona
+    r"xa[ap]t-[0-9a-f]{8}-[0-9a-f-]{27}",  # Axiom
 )
 
 
@@ -152,7 +154,7 @@ ORDINARY_LENGTH = 256
 
 _SECRET = re.compile(
     "KEY|TOKEN|SECRET|PASS|PWD|CRED|AUTH|PRIVATE|SAS|DSN|CONN|SIGNATURE|JWT|BEARER|COOKIE|WEBHOOK|STRINGDATA"
-    "|^SIG$|^X-JFROG-ART-API$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PSK|PW)$",
+    "|^SIG$|^X-JFROG-ART-API$|^X-HONEYCOMB-TEAM$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PSK|PW)$",
     re.IGNORECASE,
 )
 _STRONG = re.compile("SECRET|PASS|PWD|CRED|PRIVATE", re.IGNORECASE)

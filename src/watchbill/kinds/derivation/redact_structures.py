@@ -13,6 +13,17 @@ _LINE = re.compile(r"([ \t]*+)(-[ \t])?([^\n]*+)\n?")
 _LEAF = re.compile(
     r"""(\\?"[^"]*+"|'[^']*+'|[^\s,\[\]{}:"']++)(\s{0,8}+:)?""",
 )
+_WRITTEN_FILE = (
+    r"\s{0,4}[\"']?[^\s|;&<>\"']{0,128}(?:token(?!i[sz])|passw|secret|credential"
+    r"|api[_-]?key|netrc|pgpass|id_rsa)[\w.-]{0,32}+[\"']?(?=[\s|;&]|$)"
+)
+_MARK_OF_END = r"<<-?\s{0,4}[\"']?(?P<mark>\w{1,64}+)[\"']?"
+_TO_END = r"[^\n]{0,256}\n)[\s\S]{1,10240}?(?=\n[ \t]{0,64}+(?P=mark)\b|\Z)"
+HEREDOCS = (
+    rf"(\b(?:cat\s{{0,4}}>{{1,2}}|tee(?:\s{{1,4}}-a)?){_WRITTEN_FILE}[^\n<]{{0,64}}{_MARK_OF_END}{_TO_END}",
+    rf"(\bcat\s{{0,4}}{_MARK_OF_END}\s{{0,4}}>{{1,2}}{_WRITTEN_FILE}{_TO_END}",
+)
+"""`cat > ~/.cache/huggingface/token <<EOF`: all that is written there."""
 
 
 def bracket_end(text: str, start: int) -> int:
