@@ -106,6 +106,7 @@ class NodeDetails:
     created_at: Any
     conditions: tuple[_Condition, ...]
     taints: tuple[_Taint, ...]
+    addresses: frozenset[str] = frozenset()
 
     @property
     def is_ready(self) -> bool:
@@ -245,6 +246,7 @@ class NodeSink:
             node.metadata.creation_timestamp,
             tuple(node.status.conditions or ()),
             tuple(node.spec.taints or ()),
+            frozenset(each.address for each in node.status.addresses or ()),
         )
         address = _address(node.status.addresses or ())
         before = self._view.node_addresses.get(meta.name, "")

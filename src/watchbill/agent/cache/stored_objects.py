@@ -45,6 +45,7 @@ class _Container(_Part):
 
 
 class _Spec(_Part):
+    host_network: Any = None
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
     scheduler_name: Any = None

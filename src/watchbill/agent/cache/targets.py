@@ -5,8 +5,10 @@ other people's pods. An inference server reports only on itself, so those are sc
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 from watchbill.kinds.objects.json_access import (
@@ -43,6 +45,7 @@ class ScrapeTarget:
     node: str
     address: str
     port: int
+    is_in_host_network: bool = False
     paths: tuple[str, ...] = ("/metrics",)
 
 
@@ -98,6 +101,53 @@ class ScrapeTargets:
     def remove(self, uid: str) -> None:
         for by_uid in (self.exporters, self.untrusted_exporters, self.inference, self.reservations):
             by_uid.pop(uid, None)
+
+
+class AddressClaims:
+    """Which addresses of pods are believed: whoever may write `pods/status` can give a pod another's address.
+
+    A pod that came with another address and then has one that another pod has, too, is not believed: a pod's
+    own does not change. A node's address is that of the pods in its host's network, and of no others."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._claimed: Counter[str] = Counter()
+
+    def update(self, claims: Iterable[str], targets: Iterable[ScrapeTarget]) -> None:
+        """The addresses of all pods that live, and those that are to be scraped."""
+        self._claimed = Counter(map(canonical_address, claims))
+        self._first = {
+            target.uid: self._first.get(target.uid, canonical_address(target.address))
+            for target in targets
+        }
+
+    def objection(
+        self, target: ScrapeTarget, nodes: Mapping[str, Set[str]], api_server: str = ""
+    ) -> str | None:
+        """Why the target's address is not believed. `nodes`: the addresses of each node, by name; `api_server`:
+        its host."""
+        address = canonical_address(target.address)
+        own = {canonical_address(each) for each in nodes.get(target.node, ())}
+        if target.is_in_host_network:
+            is_known = not own or address in own
+            return (
+                None if is_known else "it gives an address as its own that its node does not have"
+            )
+        if address == canonical_address(api_server) and not address.startswith("127."):
+            return "it gives the API server's address as its own"
+        if any(address in map(canonical_address, each) for each in nodes.values()):
+            return "it gives a node's address as its own"
+        if self._first.get(target.uid, address) != address and self._claimed[address] > 1:
+            return "it came to give another pod's address as its own"
+        return None
+
+
+def canonical_address(address: str) -> str:
+    """An address in the one spelling that is compared."""
+    try:
+        return ip_address(address).compressed
+    except ValueError:
+        return address
 
 
 def device_id(name: str) -> str:
@@ -161,6 +211,7 @@ def _target(
         node=text(at(obj, "spec", "nodeName")),
         address=address,
         port=port,
+        is_in_host_network=at(obj, "spec", "hostNetwork") is True,
         paths=paths,
     )
 

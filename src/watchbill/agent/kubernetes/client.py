@@ -246,6 +246,11 @@ class KubeClient:
                     silence_seconds = BOOKMARKED_SILENCE_SECONDS
                 yield event
 
+    @property
+    def host(self) -> str:
+        """The API server's name or address."""
+        return URL(self._credentials.server).host or ""
+
     async def _chunk(self, response: aiohttp.ClientResponse, silence_seconds: float) -> bytes:
         """The next chunk, b"" at the end. Raises ApiFailure if the connection is lost or silent."""
         try:

@@ -55,6 +55,7 @@ class MeasuringLoop:
             cache=cache,
             samples=samples,
             changed=self._on_round,
+            api_server=lambda: kube.host,
         )
         self._exporter = Exporter(
             self.scraper, cache, derive_settings.gpu_resources, tracker.turns.seconds

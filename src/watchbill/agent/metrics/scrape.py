@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache
-from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets, device_id
+from watchbill.agent.cache.targets import AddressClaims, ScrapeTarget, ScrapeTargets, device_id
 from watchbill.agent.kubernetes.client import CountBytes
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.devices import (
@@ -100,8 +100,11 @@ class Scraper:
         cache: Cache,
         samples: SampleQueue,
         changed: Callable[[Iterable[str]], None],
+        api_server: Callable[[], str] = lambda: "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`api_server`: its host."""
+        self._api_server = api_server
         self.idle = IdleGpuWatch(settings.idle)
         self.snapshot = Snapshot()
         self.rounds = 0
@@ -118,6 +121,7 @@ class Scraper:
         self._counted_since = clock()
         self._without_resource_page: set[str] = set()
         self._inference_paths: dict[str, str] = {}
+        self._address_claims = AddressClaims()
         self._is_large = False
         self._round_seconds = max(MIN_ROUND_SECONDS, settings.interval_seconds)
         self._dcgm = ScrapePool(
@@ -371,9 +375,13 @@ class Scraper:
             for target in self._targets.inference.values()
             if target.uid in by_uid and by_uid[target.uid][1].is_ready
         }
+        objections = self._objections(servers)
         names = {uid: f"{target.namespace}/{target.pod}" for uid, target in servers.items()}
         jobs = {
-            names[uid]: ScrapeJob(partial(self._server, target), target.namespace)
+            names[uid]: ScrapeJob(
+                partial(self._server, target, objections[uid]),
+                target.namespace,
+            )
             for uid, target in servers.items()
         }
         results = await self._servers.scrape(jobs, seconds=self._round_seconds)
@@ -386,6 +394,21 @@ class Scraper:
                     pages = {uid: results.pages[names[uid]] for uid in uids}
                     figures = self._server_figures(subject, pages, subjects.totals)
                     subjects.add({subject: figures}, frozenset())
+
+    def _objections(self, servers: Mapping[str, ScrapeTarget]) -> dict[str, str | None]:
+        """By pod UID, why a server's address is not believed."""
+        pods = (entry.payload for entry in self._cache.owner_tree.entries.values())
+        self._address_claims.update(
+            (pod.ip for pod in pods if isinstance(pod, Pod) and pod.ip and not pod.is_terminal),
+            servers.values(),
+        )
+        nodes = {
+            name: details.addresses for name, details in self._cache.cluster.node_details.items()
+        }
+        return {
+            uid: self._address_claims.objection(target, nodes, self._api_server())
+            for uid, target in servers.items()
+        }
 
     def _server_figures(
         self, root: str, pages: Mapping[str, ServerFigures], counted: CounterTotals
@@ -406,8 +429,12 @@ class Scraper:
             figures |= {(kind, bound): value for bound, value in totals.items()}
         return figures
 
-    async def _server(self, target: ScrapeTarget, count: CountBytes) -> bytes:
+    async def _server(
+        self, target: ScrapeTarget, objection: str | None, count: CountBytes
+    ) -> bytes:
         """The page at the first path that exists; the path is remembered."""
+        if objection is not None:
+            raise ApiFailure(ErrorKind.REFUSED, objection)
         known = self._inference_paths.get(target.uid)
         for path in (known,) if known else target.paths:
             try:
