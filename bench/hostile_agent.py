@@ -1,4 +1,4 @@
-"""An agent that was taken over, with every attack at once: URL of the server, its credential.
+"""An agent that was taken over, with every attack at once: URL of the server, its credential, which parts.
 
 Bombs of gzip, little text that takes much memory, batches as large as they may be, heartbeats with digests and
 inventories without end, numbers and texts at and beyond their bounds, ever new workloads in ever new projects
@@ -27,6 +27,9 @@ from watchbill.workload import InvolvedObject, Phase, Transition, WorkloadEvent
 CONNECTIONS = 16
 PAUSE_SECONDS = 0.02
 UNREAD = 20
+REFUSED, VALID, UNREAD_ANSWERS = "refused", "valid", "unread"
+PARTS = (REFUSED, VALID, UNREAD_ANSWERS)
+"""What is refused; batches as they should be; connections whose answers nobody reads."""
 WORKLOADS = 100
 PHASES = 50
 PODS = 20
@@ -200,7 +203,7 @@ async def send_unread(url: str) -> None:
         await asyncio.sleep(0.5)
 
 
-async def main(url: str, credential: str) -> None:
+async def main(url: str, credential: str, *parts: str) -> None:
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     headers = {"Authorization": f"Bearer {credential}"}
     timeout = aiohttp.ClientTimeout(total=90)
@@ -208,12 +211,14 @@ async def main(url: str, credential: str) -> None:
         aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session,
         asyncio.TaskGroup() as tasks,
     ):
-        for number in range(CONNECTIONS):
+        chosen = parts or PARTS
+        for number in range(CONNECTIONS if REFUSED in chosen else 0):
             tasks.create_task(attack(session, url, number))
-        tasks.create_task(grow(session, url))
-        for _ in range(UNREAD):
+        if VALID in chosen:
+            tasks.create_task(grow(session, url))
+        for _ in range(UNREAD if UNREAD_ANSWERS in chosen else 0):
             tasks.create_task(send_unread(url))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from bench import servers
+from bench import hostile_agent, servers
 from tests.fixtures.serving import fill
 from watchbill.identity import administrator_rule
 from watchbill.store.identity.accounts import account_create
@@ -50,19 +50,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Flood:
-    """`credential` None = the hasty tenant's own token; without a path it is the hostile agent."""
+    """`credential` None = the hasty tenant's own token; without a path it is the hostile agent, with these
+    parts of its attack."""
 
     method: str
     path: str
     credential: str | None = None
+    parts: tuple[str, ...] = hostile_agent.PARTS
 
 
 FLOODS = {
     "a tenant at ten times its rate": Flood("GET", LIST),
     "tokens that are none": Flood("GET", LIST, "a.b.c"),
     "agents that are none": Flood("POST", "/agent/v1/hello", f"wba.{uuid4()}.{'x' * 43}"),
+    "addresses that are none": Flood("GET", "/api/v1/nothing"),
     "a hostile agent": Flood("", ""),
+    **{f"a hostile agent, {part}": Flood("", "", parts=(part,)) for part in hostile_agent.PARTS},
 }
+WHOLE = tuple(name for name in FLOODS if ", " not in name)
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +119,8 @@ async def place(database_url: str) -> AsyncIterator[Place]:
 async def flooding(at: Place, flood: Flood) -> AsyncIterator[asyncio.subprocess.Process]:
     """A client of its own process: it is the server that is measured, not the client. Born asleep."""
     words = (flood.method, at.url + flood.path, flood.credential or at.hasty, str(10 * RATE))
-    program = ("bench.flood", *words) if flood.path else ("bench.hostile_agent", at.url, at.agent)
+    hostile = ("bench.hostile_agent", at.url, at.agent, *flood.parts)
+    program = ("bench.flood", *words) if flood.path else hostile
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *program), stderr=asyncio.subprocess.DEVNULL
     )
@@ -203,7 +209,7 @@ async def main() -> None:
         place(first) as here,
         place(second) as there,
     ):
-        for name in arguments.flood or FLOODS:
+        for name in arguments.flood or WHOLE:
             await measure(here, there, name, turns)
 
 

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from watchbill.api.http.audit_event import client_address
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.contract import (
     Document,
@@ -23,6 +24,7 @@ from watchbill.api.http.gate import Gate, Proxies
 from watchbill.api.http.guard import Guard
 from watchbill.api.http.listen import Certificate
 from watchbill.api.http.server_metrics import ServerMetrics
+from watchbill.api.limits import address_unit
 from watchbill.api.login import device_login, oidc_login, token
 from watchbill.api.resources import (
     admin,
@@ -83,7 +85,7 @@ def build_app(services: Services, certificate: Certificate | None = None) -> ASG
     meters = ServerMetrics(services.background, services.standby, certificate)
     page = read_page(base_path=services.settings.base_path)
     return Gate(
-        _Dispatch(routes(services, meters, page), default=_no_route(page)),
+        _Dispatch(routes(services, meters, page), default=_no_route(page, services)),
         meters=meters,
         proxies=Proxies(
             services.settings.trusted_proxies,
@@ -91,25 +93,47 @@ def build_app(services: Services, certificate: Certificate | None = None) -> ASG
         ),
         audit=services.audit,
         tracing=services.tracing,
+        anonymous_rate=services.anonymous_rate,
         allowed_hosts=services.settings.allowed_hosts,
         base_path=services.settings.base_path,
     )
 
 
 class _Dispatch:
-    """To the endpoint of a path: at once where the path has no parameters, else as the router finds it."""
+    """To the endpoint of a path: at once where the path has no parameters, else as a router finds it among the
+    few paths that have as many segments and the same third one. Asking them all is what an address that is none
+    would cost most."""
 
     def __init__(self, routes: list[Route], *, default: ASGIApp) -> None:
         self._endpoints = {route.path: route.app for route in routes if "{" not in route.path}
-        self._router = Router(routes, redirect_slashes=False, default=default)
+        shapes = {_shape(route.path) for route in routes if not _has_any_shape(route)}
+        self._routers = {shape: _router(routes, shape, default) for shape in shapes}
+        self._others = _router(routes, None, default)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._endpoints.get(scope["path"])
         if endpoint is None:
-            await self._router(scope, receive, send)
+            router = self._routers.get(_shape(scope["path"]), self._others)
+            await router(scope, receive, send)
         else:
             scope["path_params"] = {}
             await endpoint(scope, receive, send)
+
+
+_Shape = tuple[int, tuple[str, ...]]
+
+
+def _shape(path: str) -> _Shape:
+    return path.count("/"), tuple(path.split("/", 4)[3:4])
+
+
+def _has_any_shape(route: Route) -> bool:
+    return ":path}" in route.path or any("{" in part for part in route.path.split("/", 4)[:4])
+
+
+def _router(routes: list[Route], shape: _Shape | None, default: ASGIApp) -> Router:
+    fitting = [route for route in routes if _has_any_shape(route) or _shape(route.path) == shape]
+    return Router(fitting, redirect_slashes=False, default=default)
 
 
 def routes(services: Services, meters: ServerMetrics, page: Page) -> list[Route]:
@@ -179,12 +203,13 @@ def _one_a_path(
     ]
 
 
-def _no_route(page: Page) -> ASGIApp:
+def _no_route(page: Page, services: Services) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         accept = dict(scope["headers"]).get(b"accept")
         reply = unknown_address(page, scope["method"], scope["path"], accept)
         if reply is None:  # the gate answers every error; the framework's own has another shape
             raise HTTPException(404)
+        await services.anonymous_rate.take(address_unit(client_address(scope)))
         await reply.send(scope, receive, send)
 
     return answer

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from watchbill.errors import Invalid, TooLarge, TooMany, Unauthenticated, Unavailable
 from watchbill.identity import AgentIdentity
@@ -52,6 +52,10 @@ TENANT_SHARE = 4
 REFUSAL_DELAY_SECONDS = 1.0
 MAX_DELAYED_REFUSALS = 512
 CONCURRENT_LOOKUPS = 3
+MAX_REFUSED_CREDENTIALS = 10_000
+REFUSED_CREDENTIAL_SECONDS = 5.0
+"""For so long a refusal holds where it is final: sessions and agents' credentials are random and handed out
+once they are stored, so nobody has tried one before. Only a database that is restored makes one valid again."""
 
 Clock = Callable[[], float]
 
@@ -120,32 +124,63 @@ class RefusalDelay:
             self._waiting -= 1
 
 
+class PacedRate:
+    """A rate of which refusals come late."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._buckets = TokenBuckets(per_second, burst)
+        self._delay = RefusalDelay()
+
+    async def take(self, principal: Hashable) -> None:
+        """Raises TooMany, not at once."""
+        try:
+            self._buckets.take(principal)
+        except TooMany:
+            await self._delay.wait()
+            raise
+
+
 class UnverifiedCredentialLimiter:
     """Credentials that anybody may have invented. Lookups in the database run a few at a time, so that a flood
     never holds the connections; beyond an address's rate each one is delayed, so that it cannot spin. Nobody
     is refused for what others behind the same address send, and a credential that was valid before waits for
     nobody."""
 
-    def __init__(self, per_second: float, burst: float) -> None:
+    def __init__(self, per_second: float, burst: float, clock: Clock = time.monotonic) -> None:
         self._rate = TokenBuckets(per_second, burst)
         self._delay = RefusalDelay()
         self._lookups = asyncio.Semaphore(CONCURRENT_LOOKUPS)
         self._verified: LRUCache[bytes, bool] = LRUCache(MAX_PRINCIPALS)
+        self._refused: TTLCache[bytes, str, float] = TTLCache(
+            MAX_REFUSED_CREDENTIALS, ttl=REFUSED_CREDENTIAL_SECONDS, timer=clock
+        )
 
     @asynccontextmanager
-    async def lookup(self, address: str, credential: str) -> AsyncIterator[None]:
+    async def lookup(
+        self, address: str, credential: str, *, is_final: bool = False
+    ) -> AsyncIterator[None]:
         """Around a lookup that raises Unauthenticated for a wrong credential. Raises Unavailable where it is
-        not its turn in time: a database that hangs must not make a queue."""
+        not its turn in time: a database that hangs must not make a queue. `is_final`: what was refused is
+        refused again for a moment without a lookup."""
         key = hashlib.sha256(credential.encode()).digest()
         is_verified = self._verified.get(key, False)
         try:
+            self._refuse_again(key)
             async with nullcontext() if is_verified else self._turn():
+                self._refuse_again(key)  # others may have asked meanwhile
                 yield
-        except Unauthenticated:
+        except Unauthenticated as error:
             self._verified.pop(key, None)
+            if is_final:
+                self._refused.setdefault(key, error.message)
             await self.count(address)
             raise
         self._verified[key] = True
+
+    def _refuse_again(self, key: bytes) -> None:
+        message = self._refused.get(key)
+        if message is not None:
+            raise Unauthenticated(message)
 
     @asynccontextmanager
     async def paced_lookup(self, address: str) -> AsyncIterator[None]:
@@ -323,6 +358,7 @@ class AgentLimiter:
         share = agents_share(connections)
         self._bytes = TokenBuckets(AGENT_BYTES_PER_SECOND, AGENT_BYTES_BURST)
         self._starts = TokenBuckets(AGENT_STARTS_PER_SECOND, AGENT_STARTS_BURST)
+        self._delay = RefusalDelay()
         self._messages = ConcurrencyLimiter(
             1,
             "messages of an agent",
@@ -352,9 +388,17 @@ class AgentLimiter:
 
     @asynccontextmanager
     async def message(self, agent: AgentIdentity) -> AsyncIterator[None]:
-        """Around the reading of a message and everything that follows. Raises TooMany."""
-        async with self._messages.hold(agent.cluster_id):
+        """Around the reading of a message and everything that follows. Raises TooMany, not at once: an agent
+        that sends one message at a time never meets it."""
+        try:
+            await self._messages.enter(agent.cluster_id)
+        except TooMany:
+            await self._delay.wait()
+            raise
+        try:
             yield
+        finally:
+            self._messages.leave(agent.cluster_id)
 
     def body(
         self, agent: AgentIdentity, sent_bytes: int | None

@@ -255,6 +255,35 @@ async def test_large_bodies_of_one_tenants_agents_take_turns() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_more_messages_of_an_agent_than_may_wait_are_refused_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, sixteen connections asked as often as they could."""
+    late: list[int] = []
+
+    async def wait(_: limits.RefusalDelay) -> None:
+        late.append(1)
+
+    monkeypatch.setattr(limits.RefusalDelay, "wait", wait)
+    limiter, agent = AgentLimiter(4), AgentIdentity(1, workload(1).id)
+
+    async def send() -> None:
+        async with limiter.message(agent):
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(send()) for _ in range(1 + limits.MAX_AGENT_QUEUED)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        with pytest.raises(Exception, match="Too many concurrent messages"):
+            await send()
+    assert len(late) == 3
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    async with limiter.message(agent):
+        pass
+
+
 async def test_whoever_waits_too_long_gets_retry_after() -> None:
     limiter = ConcurrencyLimiter(1, "messages", queue_seconds=0.01, max_queued=1)
     async with limiter.hold("agent"):

@@ -15,6 +15,8 @@ from watchbill.access.audit import MANY_ADDRESSES, MAX_ANONYMOUS_ADDRESSES
 from watchbill.api import limits
 from watchbill.api.limits import (
     CONCURRENT_LOOKUPS,
+    MAX_REFUSED_CREDENTIALS,
+    REFUSED_CREDENTIAL_SECONDS,
     RefusalDelay,
     UnverifiedCredentialLimiter,
     address_unit,
@@ -84,6 +86,34 @@ async def test_unverified_credentials_take_turns_and_the_known_do_not() -> None:
         assert going > 0, "it was not waited for"
     await asyncio.gather(*stuck)
     assert most == CONCURRENT_LOOKUPS
+
+
+async def test_what_was_refused_for_good_is_refused_for_a_moment_without_a_lookup() -> None:
+    now, looked_up = [0.0], []
+    limiter = UnverifiedCredentialLimiter(1000, 1000, clock=lambda: now[0])
+
+    async def ask(credential: str, *, is_final: bool = True) -> None:
+        with pytest.raises(Unauthenticated, match="not valid"):
+            async with limiter.lookup("192.0.2.1", credential, is_final=is_final):
+                looked_up.append(credential)
+                await asyncio.sleep(0)
+                raise Unauthenticated("The credential is not valid.")
+
+    await asyncio.gather(*(ask("a") for _ in range(20)))
+    assert len(looked_up) <= CONCURRENT_LOOKUPS
+    looked_up.clear()
+    await ask("a")
+    await ask("b")
+    assert looked_up == ["b"], "each is remembered by itself"
+    now[0] += REFUSED_CREDENTIAL_SECONDS
+    await ask("a")
+    assert looked_up == ["b", "a"], "a database that was restored may know it by now"
+    for _ in range(2):
+        await ask("c", is_final=False)
+    assert looked_up[2:] == ["c", "c"]
+    for number in range(MAX_REFUSED_CREDENTIALS + 10):
+        limiter._refused[number.to_bytes(4)] = "no"
+    assert len(limiter._refused) <= MAX_REFUSED_CREDENTIALS
 
 
 async def test_a_database_that_hangs_makes_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:

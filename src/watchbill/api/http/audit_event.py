@@ -84,7 +84,9 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
             operation=operation_id,
             target=annotation.target or ("" if is_unauthenticated else _target(scope)),
             rules=_rules(caller, operation),
-            address=_address(scope, is_unauthenticated=is_unauthenticated),
+            address=address_unit(client_address(scope))
+            if is_unauthenticated
+            else client_address(scope),
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
             details=(annotation.details or describe_query(scope.get(VALUES, {})))[
@@ -121,10 +123,11 @@ def _shown(field: str, value: object) -> str:
     return text if is_open or value is True else "*"
 
 
-def _address(scope: Scope, *, is_unauthenticated: bool) -> str:
+def client_address(scope: Scope) -> str:
+    """ "" of a unix socket without a proxy in front."""
     client = scope.get("client")
     address: str = client[0] if client else ""
-    return address_unit(address) if is_unauthenticated else address
+    return address
 
 
 def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:

@@ -23,15 +23,17 @@ from watchbill.access.roles import Roles
 from watchbill.access.tokens.keyring import Keyring, read_key_encryption
 from watchbill.access.tokens.tokens import RefreshTokens, Tokens
 from watchbill.api.changes import ChangeStreams
-from watchbill.api.http.audit_event import ANNOTATION, AuditAnnotation
+from watchbill.api.http.audit_event import ANNOTATION, AuditAnnotation, client_address
 from watchbill.api.limits import (
     CONCURRENT_EXPORTS,
     CONCURRENT_METRICS_QUERIES,
     CONCURRENT_READS,
+    TENANT_SHARE,
     AgentLimiter,
     ConcurrencyLimiter,
     DeviceLoginLimiter,
     LoginLimiter,
+    PacedRate,
     RejectingConcurrencyLimiter,
     UnverifiedCredentialLimiter,
 )
@@ -130,7 +132,9 @@ class Services:
     oidc_login: OidcLogin
     device_logins: DeviceLogins
     audit: Audit
-    login_limiter: LoginLimiter
+    login_limiter: LoginLimiter = field(default_factory=LoginLimiter)
+    anonymous_rate: PacedRate
+    """By address, of what nobody stands behind."""
     credential_limiter: UnverifiedCredentialLimiter
     device_login_limiter: DeviceLoginLimiter
     agent_limiter: AgentLimiter
@@ -154,7 +158,6 @@ def services_of(
     tracing: Tracing = NO_TRACING,
 ) -> Services:
     """The services over one database. `ingest` None = agents' messages are applied in this process.
-
     Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
     keyring = Keyring(db, clock, encryption=read_key_encryption(settings.key_file))
@@ -183,7 +186,7 @@ def services_of(
         oidc_login=OidcLogin(SignedState(keyring, clock, purpose="login"), clock),
         device_logins=DeviceLogins(db, clock),
         audit=Audit(db),
-        login_limiter=LoginLimiter(),
+        anonymous_rate=_anonymous_rate(settings),
         credential_limiter=_credential_limiter(settings),
         device_login_limiter=DeviceLoginLimiter(),
         agent_limiter=AgentLimiter(settings.pool_size),
@@ -213,6 +216,12 @@ def _callers(
 ) -> CallerCache:
     seconds = settings.groups_lifetime_seconds
     return CallerCache(db, roles, clock, groups_lifetime_seconds=seconds)
+
+
+def _anonymous_rate(settings: ServerSettings) -> PacedRate:
+    return PacedRate(
+        TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
+    )
 
 
 def _credential_limiter(settings: ServerSettings) -> UnverifiedCredentialLimiter:
@@ -272,8 +281,7 @@ class Call:
 
     @property
     def client_address(self) -> str:
-        client = self.scope.get("client")
-        return client[0] if client else ""
+        return client_address(self.scope)
 
     async def json_members(self) -> dict[str, Any]:
         """A small JSON object. Raises Invalid."""

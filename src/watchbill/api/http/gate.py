@@ -18,12 +18,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchbill.access.audit import Audit
-from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, record_audit
+from watchbill.api.http.audit_event import (
+    OPERATION,
+    REQUEST_ID,
+    SUBJECT,
+    client_address,
+    record_audit,
+)
 from watchbill.api.http.base_path import strip_base_path
 from watchbill.api.http.problems import problem, status_of
 from watchbill.api.http.server_metrics import ServerMetrics
-from watchbill.api.limits import LogThrottle
-from watchbill.errors import Invalid
+from watchbill.api.limits import LogThrottle, PacedRate, address_unit
+from watchbill.errors import Invalid, TooMany
 from watchbill.tracing.tracing import RequestSpan, Tracing
 
 MAX_HOPS = 20
@@ -127,6 +133,7 @@ class Gate:
         proxies: Proxies,
         audit: Audit,
         tracing: Tracing,
+        anonymous_rate: PacedRate,
         allowed_hosts: Iterable[str] = (),
         base_path: str = "",
     ) -> None:
@@ -137,6 +144,7 @@ class Gate:
         self._proxies = proxies
         self._audit = audit
         self._tracing = tracing
+        self._anonymous_rate = anonymous_rate
         self._log_throttle = LogThrottle()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -184,12 +192,22 @@ class Gate:
             if response.status is not None:
                 self._log_abort(scope, error)
                 raise
+            if OPERATION not in scope:
+                error = await self._pace(scope, error)
             await answer_error(error, scope, receive, response)
         finally:
             self._meters.in_progress.dec()
             begin_span(scope, is_caller_trusted=False)
             self._record(scope, response, time.perf_counter() - started_at)
         return response.status or CLIENT_LEFT
+
+    async def _pace(self, scope: Scope, error: Exception) -> Exception:
+        """What is to be answered where no operation was named: that, or that its address asks too often."""
+        try:
+            await self._anonymous_rate.take(address_unit(client_address(scope)))
+        except TooMany as too_many:
+            return too_many
+        return error
 
     def _record(self, scope: Scope, response: "_ResponseRecorder", seconds: float) -> None:
         operation, method = scope.get(OPERATION, "none"), scope["method"]

@@ -5,7 +5,7 @@ bound to this host and to HTTPS wherever there is HTTPS.
 """
 
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 from cachetools import TTLCache
 from starlette.types import Scope
@@ -13,7 +13,7 @@ from starlette.types import Scope
 from watchbill.access.caller import Caller
 from watchbill.access.logins import identify_agent
 from watchbill.access.roles import Permission
-from watchbill.api.http.audit_event import ADMITTED, Admitted
+from watchbill.api.http.audit_event import ADMITTED, Admitted, client_address
 from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Services
 from watchbill.api.http.contract import LoginRequirement, Operation
@@ -21,11 +21,10 @@ from watchbill.api.limits import (
     AGENT_REQUESTS_BURST,
     AGENT_REQUESTS_PER_SECOND,
     TENANT_SHARE,
-    RefusalDelay,
-    TokenBuckets,
+    PacedRate,
     address_unit,
 )
-from watchbill.errors import Forbidden, TooMany, Unauthenticated
+from watchbill.errors import Forbidden, Unauthenticated
 from watchbill.identity import AgentIdentity
 
 SESSION_COOKIE = "watchbill_session"
@@ -79,36 +78,32 @@ class Guard:
     def __init__(self, services: Services) -> None:
         self._services = services
         settings = services.settings
-        self._callers = TokenBuckets(settings.requests_per_second, settings.requests_burst)
-        self._tenants = TokenBuckets(
+        self._callers = PacedRate(settings.requests_per_second, settings.requests_burst)
+        self._tenants = PacedRate(
             TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
         )
-        self._anonymous = TokenBuckets(
-            TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
-        )
-        self._agents = TokenBuckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
+        self._agents = PacedRate(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
         self._known_agents: TTLCache[bytes, AgentIdentity, float] = TTLCache(
             MAX_KNOWN_AGENTS, ttl=AGENT_CACHE_SECONDS
         )
-        self._delay = RefusalDelay()
 
     async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
         """Raises Unauthenticated, Forbidden, TooMany."""
         if operation.login is LoginRequirement.NONE:
-            await self._take(self._anonymous, address_unit(_address(scope)))
+            await self._services.anonymous_rate.take(address_unit(client_address(scope)))
             return Admitted()
         if operation.login is LoginRequirement.AGENT:
             credential = _bearer(scope, headers)
             agent = await self._agent(scope, credential)
-            await self._take(self._agents, agent)
+            await self._agents.take(agent)
             return Admitted(agent=agent)
         caller = await self._caller(scope, headers, operation)
         scope[ADMITTED] = (
             Admitted(caller=caller),
             operation,
         )  # also of what is refused from here on
-        await self._take(self._callers, caller.principal.id)
-        await self._take(self._tenants, caller.tenant_id)
+        await self._callers.take(caller.principal.id)
+        await self._tenants.take(caller.tenant_id)
         check_permission(caller, operation.permission)
         return Admitted(caller=caller)
 
@@ -118,18 +113,12 @@ class Guard:
         key = hashlib.sha256(credential.encode()).digest()
         agent = self._known_agents.get(key)
         if agent is None:
-            async with self._services.credential_limiter.lookup(_address(scope), credential):
+            async with self._services.credential_limiter.lookup(
+                client_address(scope), credential, is_final=True
+            ):
                 agent = await identify_agent(self._services.db, credential)
             self._known_agents[key] = agent
         return agent
-
-    async def _take(self, buckets: TokenBuckets, principal: Hashable) -> None:
-        """Raises TooMany, not at once."""
-        try:
-            buckets.take(principal)
-        except TooMany:
-            await self._delay.wait()
-            raise
 
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
         services = self._services
@@ -138,12 +127,12 @@ class Guard:
                 principal = await services.token_verifier.principal(_bearer(scope, headers))
                 return await services.callers.resolve(principal)
             except Unauthenticated:
-                await services.credential_limiter.count(_address(scope))
+                await services.credential_limiter.count(client_address(scope))
                 raise
         cookie = read_cookie(scope, headers, SESSION_COOKIE)
         if cookie is None or not is_same_origin(headers):
             raise Unauthenticated("A bearer token is required.")
-        async with services.credential_limiter.lookup(_address(scope), cookie):
+        async with services.credential_limiter.lookup(client_address(scope), cookie, is_final=True):
             session = await services.sessions.find(cookie)
         return await services.callers.resolve(session.principal)
 
@@ -175,11 +164,6 @@ def is_navigation_by_user(headers: Headers) -> bool:
     """
     sent_headers = {name: headers[name] for name in _NAVIGATION_BY_USER if name in headers}
     return not sent_headers or sent_headers == _NAVIGATION_BY_USER
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""
 
 
 def _bearer(scope: Scope, headers: Headers) -> str:

@@ -233,7 +233,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            if not cycle.disconnected:  # it may have been left before its turn came
+                await app(scope, receive, send)
+
+        super()._start_asgi_task(cycle, answer)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -252,6 +257,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if len(self.pipeline) > MAX_PIPELINED:
+            if self._running is not None:
+                self._running.disconnected = True
             self.transport.abort()
             return
         if self._is_head_open and not self.transport.is_closing():

@@ -12,8 +12,15 @@ it takes longer than the rest of this package together.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -57,6 +64,9 @@ def known_revisions() -> tuple[str, ...]:
     return tuple(script.revision for script in scripts.walk_revisions())
 
 
+_HANDLE = re.compile(r"[A-Za-z0-9-]{1,100}", re.ASCII)
+
+
 class Session(asyncpg.Connection):
     """There is nothing to reset when it goes back to the pool: a transaction left open is rolled back by the
     driver, and no code here keeps a session lock, a listener or a cursor beyond one. A reset would cost every
@@ -89,7 +99,7 @@ class Session(asyncpg.Connection):
         if self.is_direct:
             await self.execute("; ".join(f"SET {setting}" for setting in self._settings))
         else:
-            self._begin_with("")
+            self._begin_with("", *self._settings)
         if tracing.is_on:
             self.add_query_logger(
                 lambda query: tracing.record_query(query.query, query.elapsed, query.exception)
@@ -98,7 +108,7 @@ class Session(asyncpg.Connection):
     async def set_tenant(self, tenant_id: int) -> None:
         """For what follows; behind a pooler, for the transactions that follow."""
         if not self.is_direct:
-            self._begin_with(str(int(tenant_id)))
+            self._begin_with(str(int(tenant_id)), *self._settings)
         elif self._tenant_id != tenant_id:
             self._tenant_id = None
             await self.execute(
@@ -106,17 +116,28 @@ class Session(asyncpg.Connection):
             )
             self._tenant_id = tenant_id
 
-    def set_no_tenant(self) -> None:
-        """Behind a pooler the transactions that follow begin without one; else each must unset it itself."""
-        if not self.is_direct:
-            self._begin_with("")
+    @contextmanager
+    def handle(self, handle: str, value: str) -> Iterator[None]:
+        """Within, transactions begin without a tenant and with this handle, in one round trip. Raises
+        ValueError for a value that is no handle's."""
+        if _HANDLE.fullmatch(value) is None:
+            raise ValueError("not the value of a handle")
+        settings = () if self.is_direct else self._settings
+        self._begin_with("", *settings, f"watchbill.{handle} = '{value}'")
+        try:
+            yield
+        finally:
+            if self.is_direct:
+                self._first_statements = ""
+            else:
+                self._begin_with("", *self._settings)
 
-    def _begin_with(self, tenant: str) -> None:
-        settings = (*self._settings, f"watchbill.tenant_id = '{tenant}'")
+    def _begin_with(self, tenant: str, *settings: str) -> None:
+        settings = (*settings, f"watchbill.tenant_id = '{tenant}'")
         self._first_statements = "; ".join(f"SET LOCAL {setting}" for setting in settings)
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
-        """As the driver's. Behind a pooler a transaction begins with its settings."""
+        """As the driver's. A transaction begins with what is to be set first."""
         if self._first_statements and not args and query.startswith("BEGIN"):
             query = f"{query.removesuffix(';')}; {self._first_statements}"
         status: str = await super().execute(query, *args, **options)
@@ -373,14 +394,9 @@ class Database:
         `cluster_id`.
         """
         async with translated(), self._pool.acquire(timeout=5.0) as connection:
-            _session(connection).set_no_tenant()
-            async with connection.transaction():
-                await connection.execute(
-                    "SELECT set_config('watchbill.tenant_id', '', true), set_config($1, $2, true)",
-                    f"watchbill.{handle}",
-                    value,
-                )
-                yield connection
+            with _session(connection).handle(handle, value):
+                async with connection.transaction():
+                    yield connection
 
     @asynccontextmanager
     async def listening(
