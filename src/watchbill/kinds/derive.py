@@ -20,6 +20,7 @@ from watchbill.kinds.derivation.children import (
     framework_of,
     with_autoscaler,
     with_children,
+    with_ended_parts,
     with_inherited_endpoints,
     with_rollouts,
     with_stages,
@@ -363,6 +364,8 @@ def _completions(view: WorkloadView) -> Iterator[Callable[[WorkloadView], Facts]
     """What completes the root's own facts, in this order."""
     if view.definition.prefers_children or not view.facts.roles:
         yield with_children
+    if view.facts.embedded:
+        yield with_ended_parts
     yield with_stages
     yield with_autoscaler
     yield with_inherited_endpoints

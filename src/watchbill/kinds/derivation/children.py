@@ -110,6 +110,34 @@ def with_children(view: WorkloadView) -> Facts:
     return _ended_with(combined, [facts[id(child)] for child in children])
 
 
+def with_ended_parts(view: WorkloadView) -> Facts:
+    """Objects that the root holds inside, and that were made and have ended, have no pods left to come."""
+    ended = {
+        _named(child) for child in view.objects.children if view.definitions.facts(child).has_ended
+    }
+    if not ended or view.facts.has_ended:
+        return view.facts
+    parts = [
+        _named(part) in ended
+        for part in view.facts.embedded
+        for _ in view.definitions.facts(part).roles
+    ]
+    own = tuple(role for role in view.facts.roles if not role.is_embedded)
+    inner = [role for role in view.facts.roles if role.is_embedded]
+    if len(inner) != len(parts):
+        return view.facts
+    told = (
+        msgspec.structs.replace(role, left=0) if is_over else role
+        for role, is_over in zip(inner, parts, strict=True)
+    )
+    return view.facts.with_roles((*own, *told))
+
+
+def _named(obj: Object) -> tuple[str, str, str]:
+    group, kind = group_version(obj)[0], text(obj.get("kind"))
+    return group, kind, text(metadata(obj).get("name"))
+
+
 def _uppermost(view: WorkloadView) -> list[Object]:
     """Children with templates that stand below no other such child, by name."""
     known = {text(metadata(child).get("uid")): child for child in view.objects.children}

@@ -56,7 +56,7 @@ class Devices(NamedTuple):
     others: tuple[tuple[str, int], ...] = ()
 
 
-NO_DEVICES = Devices()
+NO_DEVICES, UNKNOWN_DEVICES = Devices(), Devices(None)
 
 
 class DeviceKind(NamedTuple):
@@ -89,6 +89,19 @@ def used_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple
             yield claim, user
 
 
+def unseen_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[str, Pod]]:
+    """Claims that live pods use and that are not there: not read yet, or not readable."""
+    present: set[str] | None = None
+    for pod in pods:
+        if not pod.claims or pod.is_terminal:
+            continue
+        if present is None:
+            present = {_key(claim)[0] for claim in claims}
+        for name in pod.claims:
+            if name not in present:
+                yield name, pod
+
+
 def _key(claim: Object) -> tuple[str, str]:
     meta = metadata(claim)
     return text(meta.get("name")), text(meta.get("uid"))
@@ -119,10 +132,17 @@ def claimed_devices(
     settings: DeriveSettings,
     cluster: ClusterObjects = _NO_CLUSTER,
 ) -> Devices:
-    """What the pods request through claims, each claim once."""
+    """What the pods request through claims, each claim once; not known where a claim cannot be seen."""
+    present, using = list(claims), list(pods)
+    unseen = [UNKNOWN_DEVICES] if any(unseen_claims(present, using)) else []
     return together(
-        requested_by_claim(claim, settings, cluster, pod.node)
-        for claim, pod in used_claims(claims, pods)
+        [
+            *unseen,
+            *(
+                requested_by_claim(claim, settings, cluster, pod.node)
+                for claim, pod in used_claims(present, using)
+            ),
+        ]
     )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from watchbill.kinds.definition.facts import Facts, RoleFacts
 from watchbill.kinds.definition.hooks import runs_of
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.objects.json_access import has_labels, labels, metadata, text
+from watchbill.kinds.objects.json_access import INT32_MAX, has_labels, labels, metadata, text
 from watchbill.kinds.objects.objects import Object, PodCounts
 from watchbill.kinds.objects.pod import owners
 
@@ -58,13 +58,24 @@ def wanted_pods(view: WorkloadView) -> list[tuple[RoleFacts, int]]:
 
 def _left(role: RoleFacts, view: WorkloadView, ended: "_Ended") -> int:
     facts = view.facts
-    if facts.has_ended or view.definition.is_schedule:
+    if facts.has_ended:
         return role.replicas
+    if view.definition.is_schedule:
+        return min(role.replicas, _left_of_runs(view))
     if role.left is not None:
         return min(role.replicas, role.left)
     if not view.definition.runs_to_end or not (role.pods or len(facts.roles) == 1):
         return role.replicas
     return max(role.replicas - ended.count(role.pods), 0)
+
+
+def _left_of_runs(view: WorkloadView) -> int:
+    """Pods of the runs under way that have yet to end; as many as there can be where a run does not say."""
+    going = [facts for run in _runs(view) if not (facts := view.definitions.facts(run)).has_ended]
+    roles = [role for facts in going for role in facts.roles]
+    left = [min(role.replicas, role.left) for role in roles if role.left is not None]
+    is_told = len(view.facts.roles) == 1 and 0 < len(going) == len(roles) == len(left)
+    return sum(left) if is_told else INT32_MAX
 
 
 class _Ended:

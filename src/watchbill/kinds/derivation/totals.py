@@ -13,9 +13,11 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, Literal
 
+from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import (
     NO_DEVICES,
+    UNKNOWN_DEVICES,
     Devices,
     allocated_devices,
     claimed_devices,
@@ -23,6 +25,7 @@ from watchbill.kinds.derivation.claims import (
     requested_by_claim,
     requested_by_roles,
     together,
+    unseen_claims,
     used_claims,
 )
 from watchbill.kinds.derivation.done import wanted_pods
@@ -159,7 +162,7 @@ class ResourceTotals:
 
 def totals_of(view: WorkloadView) -> ResourceTotals:
     pods = wanted_pods(view)
-    claimed = requested_by_roles(pods, view)
+    claimed = _claimed_by_templates(pods, view)
     requested = ResourceSum(gpus=claimed.gpus, extended=dict(claimed.others))
     for role, wanted in pods:
         if role.template is not None and wanted:
@@ -170,9 +173,6 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
     existing = _with_claims(view.pods.live, view)
     # Pods on their way out are replaced, so they are not asked for beyond what templates state.
     active = _with_claims(view.pods.active, view) if view.facts.has_templates else existing
-    if requested.gpus is None and len(view.pods.active) >= sum(wanted for _, wanted in pods):
-        # What the templates leave open, as alternatives do, the pods tell when all of them are there.
-        requested.gpus = active.gpus
     raised = requested.raise_to(active)
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
@@ -191,6 +191,22 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
         if view.facts.has_templates
         else (),
     )
+
+
+def _claimed_by_templates(pods: Sequence[tuple[RoleFacts, int]], view: WorkloadView) -> Devices:
+    """What they leave open, as alternatives do, their pods tell when all of them are there."""
+    claimed = requested_by_roles(pods, view)
+    if claimed.gpus is not None:
+        return claimed
+    wanted = sum(
+        number
+        for role, number in pods
+        if role.template is not None and (role.template.claims or role.template.claim_templates)
+    )
+    present = [pod for pod in view.pods.active if pod.claims]
+    if len(present) < wanted:
+        return claimed
+    return claimed_devices(view.objects.claims, present, view.settings, view.cluster)
 
 
 def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
@@ -266,6 +282,8 @@ def _allocations(
         allocated = allocated_gpus(*held)
         if allocated != 0:
             yield pod, Devices(allocated), allocated_gpu_bytes(*held)
+    for _, pod in unseen_claims(view.objects.claims, pods):
+        yield pod, UNKNOWN_DEVICES, None
     for claim, pod in used_claims(view.objects.claims, pods):
         labels = nodes.get(pod.node, {})
         devices = allocated_devices(claim, view.settings, view.cluster, labels)
@@ -346,6 +364,8 @@ class PodResources:
         for claim, user in used_claims(view.objects.claims, view.pods.all):
             asked = requested_by_claim(claim, view.settings, view.cluster, user.node)
             self._claimed.setdefault(text(metadata(claim).get("name")), []).append(asked)
+        for name, _ in unseen_claims(view.objects.claims, view.pods.all):
+            self._claimed[name] = [UNKNOWN_DEVICES]
         self._requested: dict[tuple[int, int], RequestedResources] = {}
         self._allocated: dict[tuple[int, int, Devices, int | None], AllocatedResources] = {}
 

@@ -332,6 +332,14 @@ def test_why_pods_wait_tells_devices_whose_number_of_gpus_is_not_known() -> None
         assert f"1 pod requests {requests}, 2 of 2 nodes" in message
 
 
+def test_what_a_claim_that_cannot_be_seen_holds_is_not_known() -> None:
+    pods = [using(1, "a"), using(2, "b"), using(3, "a", state="succeeded")]
+    record = derived(deployment(2), pods, claims=[claim("b", held=1)]).record
+    assert record.workload.allocated_resources.gpu is None
+    assert record.workload.pods_requested_resources.gpu is None
+    assert workload(deployment(1), [pods[2]]).allocated_resources.gpu == 0
+
+
 def test_a_claim_without_devices_yet_is_asked_for_and_not_held() -> None:
     result = workload(deployment(1), [using(1, "a", state="waiting")], claims=[claim("a")])
     assert result.pods_requested_resources.gpu == Cores(request=1, limit=1)
