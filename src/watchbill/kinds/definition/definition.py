@@ -97,20 +97,20 @@ class Definitions:
         if "spec" not in obj and "status" not in obj:
             return NO_FACTS  # metadata alone
         if not uid or not version:
-            return self._read(obj)
+            return self.facts_of_part(obj)
         key = (uid, definition.key.kind)
         facts = self._facts_cache.get(key, version)
         if facts is None:
-            facts = self._read(obj)
+            facts = self.facts_of_part(obj)
             self._facts_cache.put(key, version, facts)
         return facts
 
-    def _read(self, obj: Mapping[str, Any]) -> Facts:
+    def facts_of_part(self, obj: Mapping[str, Any]) -> Facts:
         """Afresh. What is embedded is never kept: whoever writes it may put any uid into it."""
         facts = self.for_object(obj).program(group_version(obj)[1]).facts(obj)
         if not facts.embedded:
             return facts
-        parts = [self._read(part) for part in facts.embedded]
+        parts = [self.facts_of_part(part) for part in facts.embedded]
         inner = (
             msgspec.structs.replace(role, is_embedded=True) for part in parts for role in part.roles
         )

@@ -68,7 +68,7 @@ def framework_of(view: WorkloadView) -> str | None:
         return own
     frameworks = {
         view.definitions.for_object(part).distributed_framework
-        or view.definitions.facts(part).framework
+        or view.definitions.facts_of_part(part).framework
         for part in view.objects.children
     } | {
         view.definitions.for_object(part).distributed_framework or ""
@@ -120,17 +120,17 @@ def with_ended_parts(view: WorkloadView) -> Facts:
     parts = [
         _named(part) in ended
         for part in view.facts.embedded
-        for _ in view.definitions.facts(part).roles
+        for _ in view.definitions.facts_of_part(part).roles
     ]
     own = tuple(role for role in view.facts.roles if not role.is_embedded)
     inner = [role for role in view.facts.roles if role.is_embedded]
     if len(inner) != len(parts):
         return view.facts
-    told = (
+    with_ends = (
         msgspec.structs.replace(role, left=0) if is_over else role
         for role, is_over in zip(inner, parts, strict=True)
     )
-    return view.facts.with_roles((*own, *told))
+    return view.facts.with_roles((*own, *with_ends))
 
 
 def _named(obj: Object) -> tuple[str, str, str]:

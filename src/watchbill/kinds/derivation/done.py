@@ -74,8 +74,8 @@ def _left_of_runs(view: WorkloadView) -> int:
     going = [facts for run in _runs(view) if not (facts := view.definitions.facts(run)).has_ended]
     roles = [role for facts in going for role in facts.roles]
     left = [min(role.replicas, role.left) for role in roles if role.left is not None]
-    is_told = len(view.facts.roles) == 1 and 0 < len(going) == len(roles) == len(left)
-    return sum(left) if is_told else INT32_MAX
+    is_stated = len(view.facts.roles) == 1 and 0 < len(going) == len(roles) == len(left)
+    return sum(left) if is_stated else INT32_MAX
 
 
 class _Ended:
