@@ -302,7 +302,7 @@ class _Containers:
     __slots__ = ("_lasting", "finished_at", "last_exit", "restarts", "running_at", "worst")
 
     def __init__(self, spec: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        phase = status.get("phase")
+        phase = text(status.get("phase"))
         self._lasting = frozenset(
             text(container.get("name"))
             for container in objects(spec.get("initContainers"))
