@@ -15,6 +15,7 @@ from watchbill.errors import Invalid
 from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.definition.hooks import HOOKS
+from watchbill.kinds.definition.program import NOTHING_EMBEDDED
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.children import (
     framework_of,
@@ -364,7 +365,7 @@ def _completions(view: WorkloadView) -> Iterator[Callable[[WorkloadView], Facts]
     """What completes the root's own facts, in this order."""
     if view.definition.prefers_children or not view.facts.roles:
         yield with_children
-    if view.facts.embedded:
+    if view.definition.program(group_version(view.root)[1]).source.embeds != NOTHING_EMBEDDED:
         yield with_ended_parts
     yield with_stages
     yield with_autoscaler

@@ -14,6 +14,7 @@ from watchbill.kinds.definition.definition import ANY, Definition, Definitions, 
 from watchbill.kinds.definition.hooks import HOOKS
 from watchbill.kinds.definition.karta import import_karta, is_karta
 from watchbill.kinds.definition.program import (
+    NOTHING_EMBEDDED,
     PREDICATES,
     SCALE,
     TIMES,
@@ -155,7 +156,7 @@ def _compiled(top: Section, override: Section) -> Program:
 
     source = ProgramSource(
         roles=tuple(_role(role) for role in holder("roles").sections("roles")),
-        embeds=_expression(holder("embeds"), "embeds") or "empty",
+        embeds=_expression(holder("embeds"), "embeds") or NOTHING_EMBEDDED,
         framework=_expression(holder("framework"), "framework") or "null",
         queue=_expression(holder("queue"), "queue") or "null",
         scale=_expressions(holder("scale").section("scale"), SCALE),

@@ -145,6 +145,7 @@ MAX_ROLES = 256
 MAX_CONDITIONS = 50
 MAX_ENDPOINTS = 50
 MAX_EMBEDDED = 64
+NOTHING_EMBEDDED = "empty"
 
 SCALE = ("number", "min", "max", "parallelism", "completions", "needs")
 TIMES = ("started", "finished", "suspended", "resumed", "changed")
@@ -199,7 +200,7 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
 
     conditions: str = ".status.conditions"
     roles: tuple[RoleSource, ...] = ()
-    embeds: str = "empty"
+    embeds: str = NOTHING_EMBEDDED
     scale: Mapping[str, str] = {}
     predicates: Mapping[str, tuple[PredicateSource, ...]] = {}
     times: Mapping[str, str] = {}

@@ -111,26 +111,27 @@ def with_children(view: WorkloadView) -> Facts:
 
 
 def with_ended_parts(view: WorkloadView) -> Facts:
-    """Objects that the root holds inside, and that were made and have ended, have no pods left to come."""
+    """Objects that the root holds inside, and that were made and have ended, have no pods left to come.
+
+    A role of the root itself stands for such an object where it bears its name.
+    """
     ended = {
         _named(child) for child in view.objects.children if view.definitions.facts(child).has_ended
     }
     if not ended or view.facts.has_ended:
         return view.facts
-    parts = [
+    parts = iter(
         _named(part) in ended
         for part in view.facts.embedded
         for _ in view.definitions.facts_of_part(part).roles
-    ]
-    own = tuple(role for role in view.facts.roles if not role.is_embedded)
-    inner = [role for role in view.facts.roles if role.is_embedded]
-    if len(inner) != len(parts):
-        return view.facts
-    with_ends = (
-        msgspec.structs.replace(role, left=0) if is_over else role
-        for role, is_over in zip(inner, parts, strict=True)
     )
-    return view.facts.with_roles((*own, *with_ends))
+    names = {name for _, _, name in ended}
+    return view.facts.with_roles(
+        msgspec.structs.replace(role, left=0)
+        if (next(parts, False) if role.is_embedded else role.name in names)
+        else role
+        for role in view.facts.roles
+    )
 
 
 def _named(obj: Object) -> tuple[str, str, str]:
