@@ -1,13 +1,13 @@
 """What stands beside workloads: kept sparingly, found again, and whom a change of it concerns."""
 
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.fixtures.kubernetes.agent_objects import chain, made
+from tests.fixtures.work import Calls
 from tests.unit.agent.test_cache import WANTED, Filled, root_uid
 from watchbill.agent.cache import related
 from watchbill.kinds.objects.objects import GroupKind
@@ -337,19 +337,9 @@ def test_a_gateway_concerns_only_those_whose_routes_refer_to_it(
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many Python functions the work calls: its cost, whatever the machine is doing besides."""
-    count = 0
-
-    def note(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(note)
-    try:
+    with Calls() as made_calls:
         work()
-    finally:
-        sys.setprofile(None)
-    return count
+    return made_calls.count
 
 
 def test_a_pod_group_costs_as_much_as_the_pods_that_name_it() -> None:
