@@ -8,11 +8,13 @@ cause workloads to be derived again.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from watchbill.agent.cache.stored_objects import DECODED_BYTES, NamespaceBudget, decoded_size, prune
+from watchbill.agent.cache.targets import canonical_address
 from watchbill.agent.cache.watched_kinds import WatchRole
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.client import ServedResource
@@ -32,6 +34,8 @@ from watchbill.kinds.objects.json_access import mapping
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.virtual_gpus import registered_labels
 
+_MAX_ADDRESSES = 16
+"""Of one node: a kubelet names a few, and no pod but those in its host's network is believed to have one."""
 Changed = Callable[[str | None, str | None], None]
 """Called with the namespace or the node that a change is confined to."""
 GatewayChanged = Callable[[str, str], None]
@@ -246,7 +250,7 @@ class NodeSink:
             node.metadata.creation_timestamp,
             tuple(node.status.conditions or ()),
             tuple(node.spec.taints or ()),
-            frozenset(each.address for each in node.status.addresses or ()),
+            _addresses(node.status.addresses or ()),
         )
         address = _address(node.status.addresses or ())
         before = self._view.node_addresses.get(meta.name, "")
@@ -277,6 +281,11 @@ def _offer(node: _Node) -> NodeOffer:
         is_cordoned=node.spec.unschedulable is True,
         is_ready=all(state == "True" for state in ready),
     )
+
+
+def _addresses(addresses: Iterable[_Address]) -> frozenset[str]:
+    """In the spelling that is compared, and no more than a node has: pods elsewhere could be named, too."""
+    return frozenset(canonical_address(each.address) for each in islice(addresses, _MAX_ADDRESSES))
 
 
 def _address(addresses: Iterable[_Address]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 from watchbill.kinds.objects.json_access import (
@@ -107,27 +107,24 @@ class AddressClaims:
     """Which addresses of pods are believed: whoever may write `pods/status` can give a pod another's address.
 
     A pod that came with another address and then has one that another pod has, too, is not believed: a pod's
-    own does not change. A node's address is that of the pods in its host's network, and of no others."""
+    own seldom changes. A node's address is that of the pods in its host's network, and of no others."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
-        self._claimed: Counter[str] = Counter()
+        self._pods: Mapping[str, str] = {}
+        self._claimed: Counter[str] | None = None
+        self._nodes: Mapping[str, Set[str]] = {}
+        self._of_nodes: frozenset[str] = frozenset()
 
-    def update(self, claims: Iterable[str], targets: Iterable[ScrapeTarget]) -> None:
-        """The addresses of all pods that live, and those that are to be scraped."""
-        self._claimed = Counter(map(canonical_address, claims))
-        self._first = {
-            target.uid: self._first.get(target.uid, canonical_address(target.address))
-            for target in targets
-        }
+    def update(self, pods: Mapping[str, str], nodes: Mapping[str, Set[str]]) -> None:
+        """The addresses of all pods that live, by UID, and the canonical ones of each node, by name."""
+        self._first = {uid: self._first.get(uid, address) for uid, address in pods.items()}
+        self._pods, self._claimed = pods, None
+        self._nodes, self._of_nodes = nodes, frozenset().union(*nodes.values())
 
-    def objection(
-        self, target: ScrapeTarget, nodes: Mapping[str, Set[str]], api_server: str = ""
-    ) -> str | None:
-        """Why the target's address is not believed. `nodes`: the addresses of each node, by name; `api_server`:
-        its host."""
-        address = canonical_address(target.address)
-        own = {canonical_address(each) for each in nodes.get(target.node, ())}
+    def objection(self, target: ScrapeTarget, api_server: str = "") -> str | None:
+        """Why the target's address is not believed. `api_server`: its host."""
+        address, own = canonical_address(target.address), self._nodes.get(target.node, ())
         if target.is_in_host_network:
             is_known = not own or address in own
             return (
@@ -135,19 +132,37 @@ class AddressClaims:
             )
         if address == canonical_address(api_server) and not address.startswith("127."):
             return "it gives the API server's address as its own"
-        if any(address in map(canonical_address, each) for each in nodes.values()):
+        if address in self._of_nodes:
             return "it gives a node's address as its own"
-        if self._first.get(target.uid, address) != address and self._claimed[address] > 1:
+        first = canonical_address(self._first.get(target.uid, target.address))
+        if first != address and self._claims(address) > 1:
             return "it came to give another pod's address as its own"
         return None
 
+    def _claims(self, address: str) -> int:
+        """How many pods have it; of all pods this is reckoned only where one came to have another address."""
+        if self._claimed is None:
+            self._claimed = Counter(map(canonical_address, self._pods.values()))
+        return self._claimed[address]
+
+
+_LEADING_TO_IPV4 = frozenset(
+    inet_pton(AF_INET6, network)[:12]
+    for network in ("::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::")
+)
+
 
 def canonical_address(address: str) -> str:
-    """An address in the one spelling that is compared."""
+    """An address in the one spelling that is compared; of one that leads to an IPv4 address, that."""
+    if ":" not in address:
+        return address  # of IPv4 there is one spelling
     try:
-        return ip_address(address).compressed
-    except ValueError:
+        packed = inet_pton(AF_INET6, address)
+    except (OSError, ValueError):
         return address
+    if packed[:12] in _LEADING_TO_IPV4:
+        return inet_ntop(AF_INET, packed[12:])
+    return inet_ntop(AF_INET6, packed)
 
 
 def device_id(name: str) -> str:

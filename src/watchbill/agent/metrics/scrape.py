@@ -397,16 +397,17 @@ class Scraper:
 
     def _objections(self, servers: Mapping[str, ScrapeTarget]) -> dict[str, str | None]:
         """By pod UID, why a server's address is not believed."""
-        pods = (entry.payload for entry in self._cache.owner_tree.entries.values())
-        self._address_claims.update(
-            (pod.ip for pod in pods if isinstance(pod, Pod) and pod.ip and not pod.is_terminal),
-            servers.values(),
-        )
+        pods = {
+            uid: entry.payload.ip
+            for uid, entry in self._cache.owner_tree.entries.items()
+            if isinstance(entry.payload, Pod) and entry.payload.ip and not entry.payload.is_terminal
+        }
         nodes = {
             name: details.addresses for name, details in self._cache.cluster.node_details.items()
         }
+        self._address_claims.update(pods, nodes)
         return {
-            uid: self._address_claims.objection(target, nodes, self._api_server())
+            uid: self._address_claims.objection(target, self._api_server())
             for uid, target in servers.items()
         }
 
