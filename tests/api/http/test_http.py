@@ -87,6 +87,62 @@ async def test_large_bodies_are_not_taken_for_heads(shared: Served) -> None:
     assert status == 413
 
 
+CRUMBS = b"1\r\na\r\n" * 20_000
+
+
+async def left(served: Served, head: bytes, piece: bytes, *, most: int) -> tuple[bytes, int]:
+    """What a connection answers whose body never ends, and how many bytes of it were taken until it ended."""
+    address = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    answer = asyncio.create_task(reader.read())
+    writer.write(head)
+    sent = 0
+    try:
+        async with asyncio.timeout(120):
+            while sent < most:
+                writer.write(piece)
+                sent += len(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    (read,) = await asyncio.gather(answer, return_exceptions=True)
+    return (read if isinstance(read, bytes) else b""), sent
+
+
+@pytest.mark.parametrize("path", ["/nosuch", "/api/v1/token", "/agent/v1/batch", "/healthz"])
+async def test_a_body_in_crumbs_is_cut_off(shared: Served, path: str) -> None:
+    """Each of them costs as much as a piece of 64 KiB, and nothing ends them where there is no length."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    lines = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer, sent = await left(shared, lines, CRUMBS, most=200 * len(CRUMBS))
+    assert sent < 100 * len(CRUMBS)
+
+
+async def test_a_body_in_pieces_that_fit_its_size_is_read(shared: Served) -> None:
+    """As a client sends that streams."""
+    form = json.dumps(
+        {"grantType": "client_credentials", "clientId": "x", "clientSecret": "y" * 4_000}
+    )
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in form[:900].encode())
+    rest = form[900:].encode()
+    head = b"POST /api/v1/token HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    body = pieces + b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest)
+    status, answer = await raw(shared, head + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+    assert status == 401, answer
+    status, answer = await raw(shared, head + b"Transfer-Encoding: chunked\r\n\r\n" + CRUMBS)
+    assert (status, "small pieces" in str(answer["message"])) in [(400, True), (413, False)]
+
+
+async def test_a_body_that_goes_on_after_its_answer_is_cut_off(shared: Served) -> None:
+    head = b"POST /nosuch HTTP/1.1\r\n" + HOST + b"Content-Length: 900000000000\r\n\r\n"
+    answer, sent = await left(shared, head, b" " * 2**20, most=2**28)
+    assert sent < 2**27
+    assert answer.startswith(b"HTTP/1.1 404") or not answer, "what was answered, unless it was lost"
+
+
 async def test_requests_one_after_the_other_on_one_connection(shared: Served) -> None:
     address = urlsplit(shared.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)

@@ -108,6 +108,10 @@ KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 MAX_PIPELINED = 8
 """Requests of one connection that wait for earlier ones. Clients that pipeline at all send a few."""
+MAX_BODY_PIECES, LEAST_PIECE_BYTES = 1_000, 64
+"""A body in more pieces than these and one for each so many bytes: each piece costs as much as a large one."""
+MAX_LEFT_BYTES = 8 * 1024 * 1024
+"""Of a body that goes on after its response, so that whoever sends it reads why it was refused."""
 WRITE_SECONDS = 90.0
 """A connection whose responses nobody reads is closed after so long; longer than any stream waits."""
 
@@ -154,6 +158,10 @@ LISTEN_HINTS = {
 
 class TooManyPipelined(Exception):
     """The connection sends requests without reading the responses."""
+
+
+class BodyRefused(Exception):
+    """It comes in crumbs, or goes on and on after its response."""
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -208,9 +216,14 @@ def _remove_stale(path: Path) -> None:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Allows a request header ten seconds and 32 KiB, and a connection a few pipelined requests."""
+    """Allows a request header ten seconds and 32 KiB, a body a number of pieces that fits its size, and a
+    connection a few pipelined requests."""
 
     _head_bytes = 0
+    _body_bytes = 0
+    _body_pieces = 0
+    _left_bytes = 0
+    _is_body_refused = False
     _is_head_open = True
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
@@ -270,6 +283,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) > MAX_PIPELINED:
             raise TooManyPipelined  # ends the parsing of what was received
         super().on_message_begin()
+        self._body_bytes = self._body_pieces = self._left_bytes = 0
         self._begin_head()
 
     def on_headers_complete(self) -> None:
@@ -277,10 +291,26 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        self._body_pieces += 1
+        if self.cycle.response_complete:
+            self._left_bytes += len(body)
+        are_crumbs = self._body_pieces > MAX_BODY_PIECES + self._body_bytes // LEAST_PIECE_BYTES
+        if are_crumbs or self._left_bytes > MAX_LEFT_BYTES:
+            self._is_body_refused = True
+            raise BodyRefused  # ends the parsing of what was received
+        super().on_body(body)
+
     def send_400_response(self, msg: str) -> None:
         if len(self.pipeline) > MAX_PIPELINED:
             return
-        self._refuse(400, "Malformed HTTP request.")
+        if not self._is_body_refused:
+            self._refuse(400, "Malformed HTTP request.")
+        elif self.cycle.response_started or self._running is not self.cycle:
+            self.transport.abort()
+        else:
+            self._refuse(400, "The request body comes in too many small pieces.")
 
     def _begin_head(self) -> None:
         self._is_head_open, self._head_bytes = True, 0
