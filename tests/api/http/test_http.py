@@ -117,7 +117,7 @@ async def test_a_body_in_crumbs_is_cut_off(shared: Served, path: str) -> None:
     """Each of them costs as much as a piece of 64 KiB, and nothing ends them where there is no length."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     lines = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n"
-    answer, sent = await left(shared, lines, CRUMBS, most=200 * len(CRUMBS))
+    _, sent = await left(shared, lines, CRUMBS, most=200 * len(CRUMBS))
     assert sent < 100 * len(CRUMBS)
 
 
