@@ -203,6 +203,12 @@ async def test_a_queue_that_cannot_be_read_hides_no_other(cluster: Cluster) -> N
     asked.clear()
     cluster.count(4, *(f"q-{number}" for number in range(9)))
     assert (await cluster.read(), len(asked)) == (([None, None], "failing"), MAX_FAILURES)
+    sick = [f"a-{number}" for number in range(MAX_FAILURES + 1)]
+    cluster.count(4, *sick, "cq")
+    assert await cluster.read() == ([None, None], "failing"), "it is told in the next round"
+    asked.clear()
+    orders, _ = await cluster.read()
+    assert (all(orders), asked[0]) == (True, sick[-1]), "sick ones are asked last, in turns"
 
 
 async def test_of_a_long_queue_the_first_are_told(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.agent.test_cache import Filled
-from tests.unit.agent.test_capacity import GPU, node
+from tests.unit.agent.test_capacity import GPU, bare, gpu, node, offered, taint_rule
 from watchbill import background
 from watchbill.agent.cache.nodes import NodeReports
 from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode, GpuInfo, NodeTaint, node_bytes
@@ -136,6 +136,30 @@ def test_a_heartbeat_of_the_kubelet_changes_nothing_and_a_condition_does() -> No
     assert nodes.current()["a"].node.status == "Unknown"
     filled.remove(made)
     assert nodes.current() == {}
+
+
+def test_devices_that_a_driver_offers_after_the_node_was_read_are_told() -> None:
+    """Kubelets write their nodes every five minutes: slices are read after them, and change without."""
+    filled = Filled()
+    filled.put(bare("a"))
+    nodes = NodeReports(filled.cache.cluster, SETTINGS)
+    assert nodes.current()["a"].node.capacity.gpus == 0
+    slice_, rule = offered("a", gpu(0, "GPU-0"), gpu(1, "GPU-1")), taint_rule(device="gpu-1")
+    told = []
+    for change, obj in (
+        (filled.put, slice_),
+        (filled.put, rule),
+        (filled.remove, rule),
+        (filled.remove, slice_),
+    ):
+        change(obj)
+        told.append(nodes.current()["a"].node)
+    assert [each.capacity.gpus for each in told] == [2, 2, 2, 0]
+    assert [each.allocatable.gpus for each in told] == [2, 1, 2, 0]
+    assert [each.gpu_info and each.gpu_info.gpu_type for each in told] == [
+        *["NVIDIA-H100-80GB-HBM3"] * 3,
+        None,
+    ]
 
 
 async def test_nodes_are_presented_in_slices_before_they_are_reported(

@@ -44,7 +44,8 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024
 MAX_QUEUES_READ = 200
 """ClusterQueues in one round."""
 MAX_FAILURES = 3
-"""Queues that failed in one round: the others wait for the next one instead of each for its time."""
+"""Queues that failed in one round: the others wait for the next one instead of each for its time. Those that
+did not fail, or failed longer ago, are asked before them."""
 MAX_PLACES_READ = 5_000
 """Of all ClusterQueues together: some 250 KB in a heartbeat."""
 _MAX_OWNERS = 64
@@ -88,6 +89,9 @@ class AdmissionOrders:
         self._cache = cache
         self._waiting: dict[str, _Waiting] = {}
         self._state: KindState | None = None
+        self._failed_in: dict[str, int] = {}
+        """The round in which a queue that waits could not be read."""
+        self._round = 0
 
     async def run(self) -> None:
         """Rounds until cancelled."""
@@ -110,7 +114,7 @@ class AdmissionOrders:
         if not pending:
             self._waiting, self._state = {}, None
             return
-        names = sorted(pending)[:MAX_QUEUES_READ]
+        names = self._turns(sorted(pending)[:MAX_QUEUES_READ])
         limit = min(MAX_ADMISSION_PLACES, MAX_PLACES_READ // len(names))
         waiting: dict[str, _Waiting] = {}
         failures: list[ApiFailure] = []
@@ -123,13 +127,21 @@ class AdmissionOrders:
                 break
             try:
                 waiting |= await self._queue(version, name, limit, pending[name])
+                self._failed_in.pop(name, None)
             except ApiFailure as failure:
                 failures.append(failure)
+                self._failed_in[name] = self._round
         self._waiting = waiting
         if failures:
             self._note_failure(failures[-1])
         else:
             self._note("complete")
+
+    def _turns(self, names: list[str]) -> list[str]:
+        """Queues that cannot be read come last, or they would keep others from being read in every round."""
+        self._round += 1
+        self._failed_in = {name: self._failed_in[name] for name in names if name in self._failed_in}
+        return sorted(names, key=lambda name: self._failed_in.get(name, 0))
 
     def added_to(self, queues: Iterable[SchedulerQueue]) -> tuple[SchedulerQueue, ...]:
         """The same queues, Kueue's with the order of the workloads that wait in them."""

@@ -68,14 +68,16 @@ class _Source:
     """What a node was presented from."""
 
     details: NodeDetails
+    offer: NodeOffer
     devices: tuple[NodeDevice, ...]
 
     def equals(self, other: "_Source") -> bool:
-        return self.details is other.details and self.devices == other.devices
+        is_same_object = self.details is other.details and self.offer is other.offer
+        return is_same_object and self.devices == other.devices
 
 
 class NodeReports:
-    """Presents a node anew only when it was read anew, or its devices changed."""
+    """Presents a node anew only when it was read anew, or drivers or exporters say something else of it."""
 
     def __init__(self, view: ClusterView, settings: DeriveSettings) -> None:
         self._view = view
@@ -100,7 +102,10 @@ class NodeReports:
         return sorted(self._view.node_details)[:MAX_NODES]
 
     def _current(self, name: str) -> tuple[_Source, PresentedNode]:
-        source = _Source(self._view.node_details[name], self._view.node_devices.get(name, ()))
+        view = self._view
+        source = _Source(
+            view.node_details[name], view.node_offers[name], view.node_devices.get(name, ())
+        )
         known = self._presented.get(name)
         if known is not None and source.equals(known[0]):
             return known
