@@ -145,7 +145,7 @@ def test_devices_that_a_driver_offers_after_the_node_was_read_are_told() -> None
     nodes = NodeReports(filled.cache.cluster, SETTINGS)
     assert nodes.current()["a"].node.capacity.gpus == 0
     slice_, rule = offered("a", gpu(0, "GPU-0"), gpu(1, "GPU-1")), taint_rule(device="gpu-1")
-    told = []
+    seen = []
     for change, obj in (
         (filled.put, slice_),
         (filled.put, rule),
@@ -153,10 +153,10 @@ def test_devices_that_a_driver_offers_after_the_node_was_read_are_told() -> None
         (filled.remove, slice_),
     ):
         change(obj)
-        told.append(nodes.current()["a"].node)
-    assert [each.capacity.gpus for each in told] == [2, 2, 2, 0]
-    assert [each.allocatable.gpus for each in told] == [2, 1, 2, 0]
-    assert [each.gpu_info and each.gpu_info.gpu_type for each in told] == [
+        seen.append(nodes.current()["a"].node)
+    assert [each.capacity.gpus for each in seen] == [2, 2, 2, 0]
+    assert [each.allocatable.gpus for each in seen] == [2, 1, 2, 0]
+    assert [each.gpu_info and each.gpu_info.gpu_type for each in seen] == [
         *["NVIDIA-H100-80GB-HBM3"] * 3,
         None,
     ]

@@ -110,14 +110,20 @@ def test_claims_are_found_by_the_pods_that_name_them(
     using["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": "shared"}]
     filled.put(using)
     shared = made("ResourceClaim", "shared", group="resource.k8s.io/v1", spec={})
-    assert filled.touched_by(shared) == set()
+    assert filled.touched_by(shared) == {root_uid(root)}, "made, or read, after the pod that waits"
+    assert filled.touched_by(changed(shared, status={"conditions": []})) == set()
+    given = {"devices": {"results": [{"request": "gpu", "device": "gpu-0"}]}}
+    assert filled.touched_by(changed(shared, status={"allocation": given})) == {root_uid(root)}
     held = changed(shared, status={"reservedFor": [{"uid": root_uid(member)}]})
     assert filled.touched_by(held) == {root_uid(root)}
     owned = made("ResourceClaim", "own", using, group="resource.k8s.io/v1", spec={})
     assert filled.touched_by(owned) == {root_uid(root)}
     [result] = filled.cache.gather(root_uid(root)).claims
     assert result["metadata"]["name"] == "shared"
+    filled.put(changed(shared, status={}))
+    filled.listener.changed.clear()
     filled.remove(shared)
+    assert filled.listener.changed == {root_uid(root)}
     assert not filled.cache.gather(root_uid(root)).claims
 
 

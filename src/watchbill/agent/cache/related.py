@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.routing_index import Concerned, RoutingIndex
 from watchbill.agent.cache.stored_objects import compress, decompress
@@ -177,6 +179,10 @@ class Related:
         self._claims = _Owned()
         self._reserved: dict[str, tuple[OwnerKey, ...]] = {}
         """The pods that may use each claim."""
+        self._claim_pods = _References()
+        """The claims that pods name: one may be made, or read, after the pods that wait for it."""
+        self._claim_contents: dict[str, int] = {}
+        """A hash of what each claim asks for and was given."""
         self._events = _NewestEvents()
 
     def routing(
@@ -223,12 +229,14 @@ class Related:
         return self._queue_workloads.get_all(uids)
 
     def put_pod(self, pod: Pod) -> None:
-        """Remember the groups that the pod names."""
+        """Remember the groups and claims that the pod names."""
         names = frozenset((pod.namespace, name) for name in _group_names(pod))
         self._group_pods.put(pod.uid, names)
+        self._claim_pods.put(pod.uid, frozenset((pod.namespace, name) for name in pod.claims))
 
     def drop_pod(self, uid: str) -> None:
         self._group_pods.drop(uid)
+        self._claim_pods.drop(uid)
 
     def notify_gateway(self, namespace: str, name: str) -> None:
         """A gateway changed: for the workloads to which routes through it lead."""
@@ -314,9 +322,16 @@ class Related:
             for user in objects(at(obj, "status", "reservedFor"))
         )
         self._notify_claim(meta.uid)
+        given = at(obj, "status", "allocation")
+        content = hash(msgspec.json.encode((meta.name, obj.get("spec"), given)))
+        if self._claim_contents.get(meta.uid) != content:
+            self._claim_contents[meta.uid] = content
+            self._notify_pods(self._claim_pods, (meta.namespace, meta.name))
 
     def drop_claim(self, uid: str) -> None:
         self._notify_claim(uid)
+        if self._claim_contents.pop(uid, None) is not None:
+            self._notify_pods(self._claim_pods, self._claims.names[uid])
         self._claims.drop(uid)
         self._reserved.pop(uid, None)
 
@@ -362,9 +377,12 @@ class Related:
         self._notify_owners(self._pod_groups, uid)
         if self._pod_groups.owners[uid]:
             return
-        namespace, name = self._pod_groups.names[uid]
-        pods = self._group_pods.to((namespace, name))
-        for root in {self._owner_tree.root_of(OwnerKey(namespace, pod)) for pod in pods}:
+        self._notify_pods(self._group_pods, self._pod_groups.names[uid])
+
+    def _notify_pods(self, references: _References, target: tuple[str, str]) -> None:
+        """The workloads whose pods name it."""
+        pods = references.to(target)
+        for root in {self._owner_tree.root_of(OwnerKey(target[0], pod)) for pod in pods}:
             if root is not None:
                 self._listener.on_change(root)
 
