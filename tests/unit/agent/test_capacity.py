@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.agent.test_cache import Filled, made
 from watchbill.agent.cache.node_pools import NodePools
-from watchbill.kinds.objects.device_slices import MAX_SLICES
+from watchbill.kinds.objects.device_slices import MAX_DEVICES, MAX_SLICES
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
 
@@ -197,6 +197,37 @@ def test_of_a_node_with_hundreds_of_slices_nothing_is_known() -> None:
     assert pool(bare("a"), *slices).gpus is None
 
 
+def test_of_a_node_with_thousands_of_devices_nothing_is_known() -> None:
+    """Each change of one slice sums up all devices of the node."""
+    slices = [
+        offered("a", *(gpu(n, f"GPU-{pool_}-{n}") for n in range(128)), pool={"name": pool_})
+        for pool_ in map(str, range(MAX_DEVICES // 128))
+    ]
+    more = offered("a", gpu(0, "GPU-0"), pool={"name": "more"})
+    assert pool(bare("a"), *slices).gpus == MAX_DEVICES
+    assert pool(bare("a"), *slices, more).gpus is None
+
+
+def test_only_nodes_whose_devices_changed_are_derived_again() -> None:
+    """A driver that may write in a pool of all nodes could have everything derived again and again."""
+    shared = {"name": "rack", "resourceSliceCount": 2}
+    filled, changed = Filled(), []
+    first, second = (offered(name, gpu(0, name), pool=shared) for name in "ab")
+    for each in (bare("a"), bare("b"), first, second):
+        filled.put(each)
+    filled.cache.cluster.changed = lambda _, node: changed.append(node)
+
+    def put(*devices: dict[str, Any], **parts: Any) -> list[str]:
+        changed.clear()
+        filled.put(first | {"spec": first["spec"] | {"devices": list(devices)} | parts})
+        return sorted(changed)
+
+    assert put(gpu(0, "a"), gpu(1, "c")) == ["a"]
+    assert put(gpu(0, "a"), gpu(1, "c") | {"name": "renamed"}) == []
+    newer = first["spec"]["pool"] | {"generation": 9}
+    assert put(gpu(0, "a"), gpu(1, "c"), pool=newer) == ["a", "b"], "b is of the one before"
+
+
 def test_a_gpu_for_virtual_machines_is_the_one_at_its_place_on_the_bus() -> None:
     bus = {"resource.kubernetes.io/pciBusID": {"string": "0000:17:00.0"}}
     whole, passed = gpu(0, "GPU-0"), device("gpu-vfio-0", type="vfio")
@@ -286,6 +317,12 @@ def selecting(member: str, key: str, *values: str) -> dict[str, Any]:
     return {"nodeSelector": {"nodeSelectorTerms": [term]}}
 
 
+def several_terms(number: int) -> dict[str, Any]:
+    """More than Kubernetes takes; each is held against every node."""
+    (term,) = selecting("matchExpressions", "rack", "z")["nodeSelector"]["nodeSelectorTerms"]
+    return {"nodeSelector": {"nodeSelectorTerms": [term] * number}}
+
+
 @pytest.mark.parametrize(
     ("where", "x", "y"),
     [
@@ -295,6 +332,10 @@ def selecting(member: str, key: str, *values: str) -> dict[str, Any]:
         (selecting("matchExpressions", "kai.scheduler/node-pool", "y"), 0, 3),
         (selecting("matchExpressions", "rack", "b", "c"), None, None),
         (selecting("matchExpressions", "rack", "z"), 0, 0),
+        (selecting("matchExpressions", "rack", "a", *map(str, range(1_000))), 3, 0),
+        (selecting("matchExpressions", "rack", *map(str, range(1_025))), None, None),
+        (several_terms(16), 0, 0),
+        (several_terms(17), None, None),
     ],
 )
 @pytest.mark.parametrize("is_by_device", [False, True])

@@ -158,9 +158,16 @@ class ClusterView:
     """By name of the node, whether or not it is there yet."""
     device_profiles: dict[PoolKey, Mapping[str, str]] = field(default_factory=dict)
     slice_pools: SlicePools = field(default_factory=SlicePools)
-    shared_devices: SharedDevices = ()
-    """Devices that belong to no single node."""
+    _shared_devices: SharedDevices | None = ()
+    """None after a change, until somebody asks: a driver can change its slices as often as it likes."""
     namespaces: dict[str, Object] = field(default_factory=dict)
+
+    @property
+    def shared_devices(self) -> SharedDevices:
+        """Devices that belong to no single node; the same object until they change."""
+        if self._shared_devices is None:
+            self._shared_devices = self.slice_pools.shared_devices()
+        return self._shared_devices
 
     @property
     def objects(self) -> ClusterObjects:
@@ -198,13 +205,19 @@ class ClusterView:
             self.node_offers[node] = replace(self.node_offers[node], devices=devices)
             self.put_labels(node, self.own_labels[node])
 
-    def sum_up_devices(self, nodes: set[str]) -> None:
-        """Of these nodes; "" stands for devices that belong to none."""
+    def sum_up_devices(self, nodes: set[str], *, are_renamed: bool = False) -> None:
+        """Of these nodes; "" stands for devices that belong to none. Only what changed is derived again.
+
+        `are_renamed`: their devices' names stand for something else than before."""
         if "" in nodes:
-            self.shared_devices = self.slice_pools.shared_devices()
+            self._shared_devices = None
         for node in nodes - {""}:
-            self.put_devices(node, self.slice_pools.node_devices(node))
-            self.changed(None, node)
+            devices = self.slice_pools.node_devices(node)
+            is_changed = devices != self._devices_of(node)
+            if is_changed:
+                self.put_devices(node, devices)
+            if is_changed or are_renamed:
+                self.changed(None, node)
 
     def put_offer(self, node: str, offer: NodeOffer) -> None:
         self.node_offers[node] = replace(offer, devices=self._devices_of(node))
@@ -308,21 +321,21 @@ class DeviceSliceSink:
         before = self._keys.pop(meta.uid, None)
         if parts:
             self._keys[meta.uid] = parts[0].key
-        self._sum_up(self._view.slice_pools.put(meta.uid, parts), before)
-        self._profiles(self._keys.get(meta.uid))
+        self._sum_up(self._view.slice_pools.put(meta.uid, parts), before, self._keys.get(meta.uid))
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         self._sum_up(self._view.slice_pools.remove(uid), self._keys.pop(uid, None))
 
-    def _sum_up(self, nodes: set[str], key: PoolKey | None) -> None:
-        self._profiles(key)
-        self._view.sum_up_devices(nodes)
+    def _sum_up(self, nodes: set[str], *keys: PoolKey | None) -> None:
+        renamed = [key for key in keys if key is not None and self._are_renamed(key)]
+        self._view.sum_up_devices(nodes, are_renamed=bool(renamed))
 
-    def _profiles(self, key: PoolKey | None) -> None:
-        if key is not None:
-            self._view.device_profiles[key] = self._view.slice_pools.unnamed_profiles(key)
-            if not self._view.device_profiles[key]:
-                del self._view.device_profiles[key]
+    def _are_renamed(self, key: PoolKey) -> bool:
+        profiles, known = self._view.slice_pools.unnamed_profiles(key), self._view.device_profiles
+        before = known.pop(key, {})
+        if profiles:
+            known[key] = profiles
+        return before != profiles
 
 
 class DeviceTaintSink:

@@ -31,6 +31,8 @@ from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.quantity import parse_quantity
 
 _MAX_DEVICES = 1_024
+_MAX_NAMES = 64
+"""Of classes in one claim; Kubernetes takes 32 requests."""
 _NOTHING_GIVEN: Mapping[str, int] = {}
 _NO_LABELS: Mapping[str, Any] = {}
 Classes = Mapping[str, Object]
@@ -188,7 +190,8 @@ def requested_devices(
 def _bounded(devices: Devices) -> Devices:
     gpus = None if devices.gpus is None else min(devices.gpus, Fraction(_MAX_DEVICES))
     return Devices(
-        gpus, tuple((name, min(number, _MAX_DEVICES)) for name, number in devices.others)
+        gpus,
+        tuple((name, min(number, _MAX_DEVICES)) for name, number in devices.others[:_MAX_NAMES]),
     )
 
 
@@ -310,22 +313,30 @@ def requested_by_roles(pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView
     namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
     parts: list[Devices] = []
+    asked_by: dict[str, Devices] = {}
     for role, wanted in pods:
         if role.template is None or not wanted:
             continue
         shared |= set(role.template.claims)
-        for name in role.template.claim_templates:
-            template = view.cluster.claim_templates.get((namespace, name))
-            devices = at(template, "spec", "spec", "devices")
-            asked = requested_devices(devices, view.settings, view.cluster.device_classes)
-            others = tuple((name, number * wanted) for name, number in asked.others)
-            parts.append(Devices(None if asked.gpus is None else asked.gpus * wanted, others))
+        for name, times in Counter(role.template.claim_templates).items():
+            if name not in asked_by:  # pods can name one of a megabyte ten thousand times
+                template = view.cluster.claim_templates.get((namespace, name))
+                devices = at(template, "spec", "spec", "devices")
+                asked_by[name] = requested_devices(
+                    devices, view.settings, view.cluster.device_classes
+                )
+            parts.append(_times(asked_by[name], times * wanted))
     nodes = {name: pod.node for pod in view.pods.live if pod.node for name in pod.claims}
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
             node = nodes.get(_key(claim)[0], "")
             parts.append(requested_by_claim(claim, view.settings, view.cluster, node))
     return together(parts)
+
+
+def _times(devices: Devices, number: int) -> Devices:
+    others = tuple((name, each * number) for name, each in devices.others)
+    return Devices(None if devices.gpus is None else devices.gpus * number, others)
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

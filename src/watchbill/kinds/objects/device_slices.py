@@ -25,8 +25,11 @@ _PARTITION = " partition"
 _KEEPING_BACK = ("NoSchedule", "NoExecute")
 MAX_SLICES = 128
 """Of a node or pool that are looked at together, each of at most 128 devices: every change of one sums up all
-of them. A driver has a few for each GPU at most."""
-_MAX_TERMS, _MAX_VALUES, _MAX_REACHES = 16, 64, 16
+of them. A driver has a few for each GPU at most. Of a slice whose devices name their nodes each node counts."""
+MAX_DEVICES = 2_048
+"""Of a node, in all forms in which they are offered."""
+_MAX_REQUIREMENTS, _MAX_VALUES, _MAX_REACHES = 16, 1_024, 16
+"""Of one reach, and reaches: each is held against every node. Kubernetes takes one term a slice."""
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _WORD = re.compile(r"[\w.:()/+ -]{1,128}", re.ASCII)
 
@@ -56,7 +59,7 @@ class Requirement(NamedTuple):
 
     key: str
     operator: str
-    values: tuple[str, ...]
+    values: frozenset[str]
     is_field: bool
 
     def holds(self, name: str, labels: Mapping[str, str]) -> bool:
@@ -72,10 +75,13 @@ class Requirement(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """The nodes that can use devices which belong to none: all, or those of which a term holds."""
+    """The nodes that can use devices which belong to none: all, or those of which a term holds.
+
+    `is_known`: else there is more to it than is held against nodes, and it may be any of them."""
 
     terms: tuple[tuple[Requirement, ...], ...] = ()
     is_all: bool = False
+    is_known: bool = True
 
     def includes(self, name: str, labels: Mapping[str, str]) -> bool:
         return self.is_all or any(
@@ -161,21 +167,29 @@ def _place(part: Mapping[str, Any]) -> tuple[str, Reach]:
     """The node that devices belong to, else those that can use them."""
     if node := text(part.get("nodeName")):
         return node, Reach()
-    terms = islice(objects(at(part, "nodeSelector", "nodeSelectorTerms")), _MAX_TERMS)
-    return "", Reach(
-        tuple(tuple(_requirements(term)) for term in terms), is_all=part.get("allNodes") is True
-    )
+    terms = [
+        tuple(_requirements(term))
+        for term in islice(
+            objects(at(part, "nodeSelector", "nodeSelectorTerms")), _MAX_REQUIREMENTS + 1
+        )
+    ]
+    requirements = [each for term in terms for each in term]
+    values = sum(len(each.values) for each in requirements)
+    if max(len(requirements), len(terms)) > _MAX_REQUIREMENTS or values > _MAX_VALUES:
+        return "", Reach(is_all=True, is_known=False)
+    return "", Reach(tuple(terms), is_all=part.get("allNodes") is True)
 
 
 def _requirements(term: Mapping[str, Any]) -> Iterator[Requirement]:
+    """One more than may be, and of its values as well."""
     for member in ("matchExpressions", "matchFields"):
-        for each in islice(objects(term.get(member)), _MAX_TERMS):
+        for each in islice(objects(term.get(member)), _MAX_REQUIREMENTS + 1):
             values = each.get("values")
-            listed = values[:_MAX_VALUES] if isinstance(values, list) else ()
+            listed = values[: _MAX_VALUES + 1] if isinstance(values, list) else ()
             yield Requirement(
                 text(each.get("key")),
                 text(each.get("operator")),
-                tuple(text(value) for value in listed),
+                frozenset(text(value) for value in listed),
                 member == "matchFields",
             )
 
@@ -268,7 +282,7 @@ class SlicePools:
             self._counts_of_node[part.node] += 1
         if parts:
             self._slices[uid] = parts
-            self._counts[parts[0].key] += 1
+            self._counts[parts[0].key] += len(parts)
         own = {each.node for each in (*before, *parts)}
         return own | nodes | {node for key in keys for node in self._concerned(key)}
 
@@ -289,7 +303,7 @@ class SlicePools:
                 del self._pools_of_node[part.node], self._counts_of_node[part.node]
         if parts:
             del self._slices[uid]
-            self._counts[parts[0].key] -= 1
+            self._counts[parts[0].key] -= len(parts)
 
     def put_rule(self, uid: str, rule: TaintRule | None) -> set[str]:
         """The nodes that a rule concerns, or concerned before; None removes it."""
@@ -316,9 +330,12 @@ class SlicePools:
         """What the pools that have slices of the node say of it, the newest generation of each."""
         if self._counts_of_node[node] > MAX_SLICES:
             return NodeDevices(None, None)
-        total = _Total()
-        for key in self._pools_of_node.get(node, ()):
-            self._add(key, self._pools[key][node].values(), total)
+        total, keys = _Total(), self._pools_of_node.get(node, ())
+        own = {key: self._pools[key][node].values() for key in keys}
+        if sum(len(each.devices) for parts in own.values() for each in parts) > MAX_DEVICES:
+            return NodeDevices(None, None)
+        for key, parts in own.items():
+            self._add(key, parts, total)
         return total.devices
 
     def shared_devices(self) -> SharedDevices:
@@ -330,7 +347,7 @@ class SlicePools:
             parts = self._pools[key][""].values()
             for reach in dict.fromkeys(each.reach for each in parts):
                 own = [each for each in parts if each.reach == reach]
-                self._add(key, own, totals.setdefault(reach, _Total()))
+                self._add(key, own, totals.setdefault(reach, _Total(is_known=reach.is_known)))
         if len(totals) > _MAX_REACHES:
             return ((Reach(is_all=True), NodeDevices(None, None)),)
         return tuple(
@@ -380,9 +397,9 @@ class SlicePools:
 class _Total:
     """Devices of several slices, of which some may be missing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_known: bool = True) -> None:
         self.offered: list[OfferedDevice] = []
-        self.is_known = True
+        self.is_known = is_known
         self.are_taints_known = True
 
     @property

@@ -431,3 +431,28 @@ def test_a_part_of_a_gpu_that_was_given_is_what_was_asked_for() -> None:
             result = workload(deployment(1), [using(1, "a")], claims=[held], cluster=SLICES)
             assert result.pods_requested_resources.gpu == Cores(request=0.25, limit=0.25)
             assert result.allocated_resources.gpu == 0.25
+
+
+def test_a_template_is_looked_at_once_however_often_pods_name_it() -> None:
+    """One of a megabyte that a pod's template names ten thousand times held the agent for half an hour."""
+
+    class Counted(dict[tuple[str, str], Any]):
+        visits = 0
+
+        def get(self, *args: Any) -> Any:
+            self.visits += 1
+            return super().get(*args)
+
+    two = {"spec": {"spec": {"devices": {"requests": [request(2)]}}}}
+
+    def visits(times: int) -> int:
+        asked = [{"name": f"gpu-{n}", "resourceClaimTemplateName": "two"} for n in range(times)]
+        pods = {"spec": template()["spec"] | {"resourceClaims": asked}}
+        deploy = root("apps/v1", "Deployment", spec={"replicas": 4, "template": pods})
+        made = Counted({("vision", "two"): two})
+        result = workload(deploy, [], cluster=ClusterObjects(claim_templates=made))
+        gpus = 8 * times
+        assert result.workload_requested_resources.gpu == Cores(request=gpus, limit=gpus)
+        return made.visits
+
+    assert visits(3) == visits(1)
