@@ -5,7 +5,7 @@ import { allocation, bytes, duration, memory, quantity } from "../src/model/form
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
 import { signInError } from "../src/model/login_error";
-import { meantFilter } from "../src/unknown_parameters";
+import { meantFilters, unknownParameters } from "../src/unknown_parameters";
 import { DEFAULT_VIEW, filterQuery, listUrl, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
@@ -238,14 +238,30 @@ it.each<[number | null | undefined, string]>([
   [null, "?"],
 ])("writes %s allocated GPUs as %s", (gpus, written) => expect(allocation(gpus)).toBe(written));
 
-describe("an address that says what the list does not know", () => {
-  const meant = (path: string, query: string, name: string): string | undefined =>
-    meantFilter({ path, query: new URLSearchParams(query) }, name);
+describe("an address that says what a page does not know", () => {
+  const route = (path: string, query: string) => ({ path, query: new URLSearchParams(query) });
 
-  it("is shown the filter where it names a field", () => {
-    expect(meant("/", "phase=Pending", "phase")).toBe("phase==Pending");
-    expect(meant("/workloads", "projectName=a%26b", "projectName")).toBe("projectName==a&b");
-    expect(meant("/", "team=x", "team")).toBeUndefined();
-    expect(meant("/fleet", "phase=Pending", "phase")).toBeUndefined();
-  });
+  it.each<[string, string, string, readonly string[]]>([
+    ["/", "phase=Pending", "phase", ["phase==Pending"]],
+    ["/", "phase=Pending&phase=Running", "phase", ["phase==Pending", "phase==Running"]],
+    ["/", "phase=", "phase", []],
+    ["/workloads", "projectName=a%26b", "projectName", ["projectName==a&b"]],
+    ["/", "team=x", "team", []],
+    ["/fleet", "phase=Pending", "phase", []],
+  ])("is shown the filters where it names a field: %s?%s", (path, query, name, filters) =>
+    expect(meantFilters(route(path, query), name)).toEqual(filters));
+
+  it.each<[string, string, readonly string[]]>([
+    ["/", "filterBy=a==b&filterBy=c==d&deleted=true&all=false&sortOrder=desc&density=compact&tab=json&range=life", []],
+    ["/", "deleted=yes&all=1&sortOrder=down&density=wide&tab=jsn&range=9y", ["deleted", "all", "sortOrder", "density", "tab", "range"]],
+    ["/workloads", "search=a&search=b", ["search"]],
+    ["/workloads/1", "tab=events&range=1h", []],
+    ["/workloads/1", "tab=evnts&search=a", ["tab", "search"]],
+    ["/fleet", "by=nodepool", []],
+    ["/fleet", "by=owner", ["by"]],
+    ["/projects", "sortBy=idle&sortOrder=asc", []],
+    ["/projects", "sortBy=cost", ["sortBy"]],
+    ["/admin", "tab=ruels", []],
+    ["/nodes", "node=1&node=2", ["node"]],
+  ])("is refused: %s?%s", (path, query, names) => expect(unknownParameters(route(path, query))).toEqual(names));
 });

@@ -218,6 +218,8 @@ async def test_nodes_show_their_gpus_and_who_holds_them(idle_tab: Tab) -> None:
     await expect(detail).to_contain_text("It may take 1 workload with it:")
     await detail.get_by_role("link", name="train-2", exact=True).click()
     await expect(page).to_have_url(re.compile(f"/workloads/{UUID(int=2)}"))
+    await idle_tab.open(f"/nodes?node={UUID(int=9)}")
+    await expect(page.get_by_role("alert")).to_contain_text("is not among these: it is gone")
 
 
 async def test_projects_show_their_quotas_and_what_lies_behind_each_number(idle_tab: Tab) -> None:

@@ -48,6 +48,10 @@ async def test_an_unknown_parameter_is_refused_with_what_was_meant(tab: Tab) -> 
     await tab.open("/nodes?nodes=gpu-1")
     await tab.page.get_by_role("link", name="Remove nodes").click()
     await expect(tab.page.get_by_role("heading", name="Nodes")).to_be_visible()
+    await tab.open("/fleet?by=owner")
+    await expect(tab.page.locator("#content")).to_contain_text("“by” cannot be “owner”.")
+    await tab.page.get_by_role("link", name="by=nodepool").click()
+    await expect(tab.page.get_by_role("heading", name="Fleet")).to_be_attached()
 
 
 async def test_why_leads_to_who_holds_the_gpus_and_to_the_events(tab: Tab) -> None:

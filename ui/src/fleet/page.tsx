@@ -14,7 +14,8 @@ import { Link, useRoute } from "../router";
 import { ClusterHealth } from "./clusters";
 import { countFailed } from "./failed";
 import { Summary } from "./summary";
-import { groupingOf, GROUPINGS, allocationRows, phaseRow, waitingRow, type Grouping } from "./bar_rows";
+import { allocationRows, phaseRow, waitingRow } from "./bar_rows";
+import { groupingOf, GROUPINGS, type Grouping } from "./groupings";
 
 const EVERY_MS = 10_000;
 const OWNERS_SHOWN = 6;

@@ -20,7 +20,8 @@ export function NodesPage({ query }: { readonly query: URLSearchParams }) {
   if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={8} /> : <ErrorState error={error} retry={refresh} />;
-  const chosen = data.nodes.find((node) => node.id === query.get("node"));
+  const asked = query.get("node");
+  const chosen = data.nodes.find((node) => node.id === asked);
   const down = data.nodes.filter((node) => node.status !== "Ready");
   return (
     <div class="page nodes">
@@ -37,6 +38,7 @@ export function NodesPage({ query }: { readonly query: URLSearchParams }) {
           {down.length > 0 && <NotReady nodes={down} />}
           <Legend />
           {chosen !== undefined && <NodeDetail node={chosen} />}
+          {asked !== null && chosen === undefined && <NotThere isCut={data.next !== undefined} />}
           {pools(data.nodes).map((nodes) => (
             <Pool key={`${nodes[0]!.clusterUuid} ${nodes[0]!.nodePool}`} nodes={nodes} chosen={chosen} />
           ))}
@@ -44,6 +46,16 @@ export function NodesPage({ query }: { readonly query: URLSearchParams }) {
         </>
       )}
     </div>
+  );
+}
+
+/** An address outlives its node. */
+function NotThere({ isCut }: { readonly isCut: boolean }) {
+  return (
+    <p role="alert">
+      The node of this address is not among these: it is gone, or you may not see it{isCut && ", or it comes after the first ones"}.{" "}
+      <Link to="/nodes">All nodes</Link>
+    </p>
   );
 }
 
