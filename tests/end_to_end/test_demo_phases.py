@@ -14,7 +14,7 @@ from simulator.model.model import SimulatedWorkload
 from simulator.resources import JOB_SETS, PODS
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
-from tests.fixtures.kubernetes.stages import NOT_PLAYED, can_be_seen, is_reported_phase_right
+from tests.fixtures.kubernetes.stages import can_be_seen, is_reported_phase_right
 from tests.fixtures.receiver import CREDENTIAL, Receiver
 from tests.fixtures.receiver import receiver as receiving
 from watchbill.agent.manifest import permitted_resources
@@ -92,9 +92,7 @@ def check_kinds(receiver: Receiver) -> None:
     reported = {row.record.witness for row in receiver.live().values()}
     shown = {(witness.group, witness.kind) for witness in reported}
     assert shown == {
-        (kind.group, kind.kind)
-        for kind in load_definitions().watched()
-        if kind.is_whole and kind.kind not in NOT_PLAYED
+        (kind.group, kind.kind) for kind in load_definitions().watched() if kind.is_whole
     } | {("", "Pod")}
     types = {row.record.workload.type for row in receiver.live().values()}
     assert types == {kind for _, kind in shown} | {UNKNOWN}

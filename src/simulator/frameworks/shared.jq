@@ -158,3 +158,18 @@ def ray_cluster($name):
   {key: "cluster", kind: "RayCluster.ray.io", $name, spec: ray_spec,
    status: {state: (if is_up then "ready" else "" end), desiredWorkerReplicas: role("worker").replicas,
             readyWorkerReplicas: role("worker").ready}};
+
+# An agent sandbox's conditions: both from the first moment on, each since it last changed.
+def sandbox_conditions:
+  condition("Suspended"; is_stopped; (if is_stopped then $w.at.since else $w.at.resumed // $w.at.created end);
+    (if is_stopped then "PodTerminated" elif $w.suspended then "PodNotTerminated" else "NotSuspended" end)),
+  condition("Ready"; is_up;
+    (if $w.suspended then $w.at.suspended elif has_run | not then $w.at.created
+     elif $w.at.resumed != null and ($w.stage | IN("resuming", "pending", "starting")) then $w.at.suspended
+     else $w.at.since end);
+    (if $w.suspended then "SandboxSuspended" elif is_up then "DependenciesReady" else "DependenciesNotReady" end);
+    (if is_up then "Pod is Ready; Service Exists" else "Pod exists; Service Exists" end));
+def sandbox_status: reported({service: $w.name, serviceFQDN: "\($w.name).\($w.namespace).svc.cluster.local",
+  selector: "agents.x-k8s.io/sandbox-name-hash=\($w.hash)", conditions: [sandbox_conditions]});
+def sandbox_spec: {operatingMode: (if $w.suspended then "Suspended" else "Running" end), service: true,
+  podTemplate: {metadata: {labels: template("sandbox").metadata.labels}, spec: template("sandbox").spec}};

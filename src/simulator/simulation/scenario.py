@@ -124,11 +124,12 @@ def _live_until_now(world: World, draft: _Draft, now: Seconds) -> None:
 def _run_pods(world: World, workload: SimulatedWorkload, now: Seconds) -> bool:
     """Give all pods their nodes, long ago; False where they have to wait instead."""
     rng, created_at = world.rng, workload.created_at
-    transitions.make_pods(world, workload, created_at + rng.uniform(1, 4))
+    made_at = created_at + rng.uniform(1, 4)
+    transitions.make_pods(world, workload, made_at)
     gangs: dict[str, list[SimulatedPod]] = {}
     for pod in workload.pods:
         gangs.setdefault(pod.gang, []).append(pod)
-    placed_at = created_at + min(rng.lognormvariate(4.0, 1.6), (now - created_at) * 0.4)
+    placed_at = made_at + min(rng.lognormvariate(4.0, 1.6), (now - created_at) * 0.4)
     ready_at = placed_at + rng.uniform(10, 120)
     for gang in gangs.values():
         if isinstance(world.scheduler.place(workload, gang), Refusal):
