@@ -19,7 +19,7 @@ from tests.sync.test_agent_sick_kinds import job as simulated_job
 from tests.sync.test_agent_sick_kinds import simulated_cluster, watched
 from tests.unit.agent.test_cache import Filled
 from watchbill.agent.cache import admission_order
-from watchbill.agent.cache.admission_order import MAX_FAILURES, AdmissionOrders
+from watchbill.agent.cache.admission_order import MAX_FAILURES, MAX_SMALLER_PAGES, AdmissionOrders
 from watchbill.agent.kubernetes.client import KubeClient
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.scheduler_queue import (
@@ -183,6 +183,29 @@ async def test_answers_that_cannot_be_are_unknown(cluster: Cluster, body: bytes)
 
     cluster.simulated.intercept = intercept
     assert await cluster.read() == ([None, None], "failing")
+
+
+async def test_entries_of_a_megabyte_hide_no_other(cluster: Cluster) -> None:
+    """Whoever may submit decides how many owners its entries name; pages of four megabytes are read."""
+    first, second, other = cluster.jobs
+    large = waiting(0, "team-a", second)
+    large["metadata"]["name"] = "w" * 1_500_000
+    cluster.serve(
+        waiting(0, "team-b", other),
+        *(large | {"positionInClusterQueue": position} for position in range(1, 5)),
+        waiting(5, "team-a", first),
+    )
+    cluster.count(6)
+    orders, state = await cluster.read()
+    assert (orders, state) == (
+        [
+            AdmissionOrder(waiting=6, places=(place(second, 1), place(first, 5))),
+            AdmissionOrder(waiting=6, places=(place(other, 0),)),
+        ],
+        "complete",
+    )
+    pages = [each for each in cluster.simulated.requests if "pendingworkloads" in each]
+    assert len(pages) <= MAX_SMALLER_PAGES + 1
 
 
 async def test_a_queue_that_cannot_be_read_hides_no_other(cluster: Cluster) -> None:

@@ -4,7 +4,7 @@ Only queues in which something waits are asked, so many of them and so much of e
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -17,7 +17,7 @@ from watchbill.agent.cache.cache import Cache
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.cache.queues import KEY_LENGTH
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
-from watchbill.agent.kubernetes.client import KubeClient, request_path
+from watchbill.agent.kubernetes.client import BodyTooLarge, KubeClient, request_path
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.kinds.derivation.presentation import printable
 from watchbill.kinds.objects.json_access import at, objects, text, whole
@@ -48,8 +48,10 @@ MAX_FAILURES = 3
 did not fail, or failed longer ago, are asked before them."""
 MAX_PLACES_READ = 5_000
 """Of all ClusterQueues together: some 250 KB in a heartbeat."""
-_MAX_OWNERS = 64
-"""Of one that waits: a group of pods is owned by each of them."""
+MAX_SMALLER_PAGES = 24
+"""In one round, beside a page for each queue: whoever may submit can make entries of a megabyte."""
+_MAX_OWNERS = 16
+"""Of one that waits: a group of pods is owned by each of them, and any of these tells the workload."""
 
 
 class _Owner(msgspec.Struct, frozen=True):
@@ -92,6 +94,7 @@ class AdmissionOrders:
         self._failed_in: dict[str, int] = {}
         """The round in which a queue that waits could not be read."""
         self._round = 0
+        self._smaller_pages = 0
 
     async def run(self) -> None:
         """Rounds until cancelled."""
@@ -118,6 +121,7 @@ class AdmissionOrders:
         limit = min(MAX_ADMISSION_PLACES, MAX_PLACES_READ // len(names))
         waiting: dict[str, _Waiting] = {}
         failures: list[ApiFailure] = []
+        self._smaller_pages = MAX_SMALLER_PAGES
         try:
             version = await self._version()
         except ApiFailure as failure:
@@ -157,21 +161,26 @@ class AdmissionOrders:
     def _order(self, waiting: _Waiting) -> AdmissionOrder:
         """Of several that wait for one workload the first counts."""
         ahead: dict[UUID, int] = {}
+        known: dict[OwnerKey, UUID | None] = {}
         for namespace, owners, position in waiting.places:
-            for workload in self._workloads(namespace, owners):
-                ahead[workload] = min(position, ahead.get(workload, position))
+            for owner in (OwnerKey(namespace, uid) for uid in owners):
+                if owner not in known:
+                    known[owner] = self._workload(owner)
+                workload = known[owner]
+                if workload is not None:
+                    ahead[workload] = min(position, ahead.get(workload, position))
         places = tuple(
             AdmissionPlace(id=workload, ahead=position)
             for workload, position in list(ahead.items())[:MAX_ADMISSION_PLACES]
         )
         return AdmissionOrder(waiting=waiting.total, places=places)
 
-    def _workloads(self, namespace: str, owners: Collection[str]) -> Iterator[UUID]:
-        """Of the owners in that namespace: an owner's UID is a claim of whoever wrote the reference."""
-        roots = {self._cache.owner_tree.root_of(OwnerKey(namespace, uid)) for uid in owners}
-        for root in sorted(filter(None, roots)):
-            with suppress(ValueError):  # an id that no server takes
-                yield UUID(root)
+    def _workload(self, owner: OwnerKey) -> UUID | None:
+        """Of an owner in that namespace: its UID is a claim of whoever wrote the reference."""
+        root = self._cache.owner_tree.root_of(owner)
+        with suppress(ValueError):  # an id that no server takes
+            return None if root is None else UUID(root)
+        return None
 
     async def _version(self) -> str:
         """Raises ApiFailure, ABSENT where none that is known here is served."""
@@ -192,16 +201,11 @@ class AdmissionOrders:
     ) -> dict[str, _Waiting]:
         """By LocalQueue; nothing where Kueue does not know the queue (yet). Raises ApiFailure."""
         try:
-            path = request_path("apis", GROUP, version, "clusterqueues", name, "pendingworkloads")
-            body = await self._get(f"{path}?limit={limit}&offset=0")
+            items = await self._items(version, name, limit)
         except ApiFailure as failure:
             if failure.kind is ErrorKind.ABSENT:
                 return {}
             raise
-        try:
-            items = (_SUMMARY.decode(body).items or ())[:limit]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ApiFailure(ErrorKind.BUSY, f"the response is no {KIND}: {error}") from error
         highest = max((item.position_in_cluster_queue for item in items), default=0)
         total = min(max(pending, len(items), highest + 1), MAX_WAITING)
         queues: dict[str, _Waiting] = {}
@@ -214,6 +218,39 @@ class AdmissionOrders:
                 places = queues.setdefault(key, _Waiting(total, [])).places
                 places.append((namespace, uids, item.position_in_cluster_queue))
         return queues
+
+    async def _items(self, version: str, name: str, limit: int) -> list[_Item]:
+        """The first that wait. Where a page is too large smaller ones are read, as many as there may be.
+
+        Raises ApiFailure."""
+        path = request_path("apis", GROUP, version, "clusterqueues", name, "pendingworkloads")
+        items: list[_Item] = []
+        offset, size = 0, limit
+        while offset < limit:
+            asked = min(size, limit - offset)
+            try:
+                page = await self._page(f"{path}?limit={asked}&offset={offset}")
+            except BodyTooLarge:
+                if asked == 1:
+                    raise
+                size = asked // 8 or 1
+            else:
+                items += page[:asked]
+                if len(page) < asked:
+                    break
+                offset, size = offset + asked, asked * 4
+            if offset < limit:
+                if not self._smaller_pages:
+                    break
+                self._smaller_pages -= 1
+        return items
+
+    async def _page(self, path: str) -> tuple[_Item, ...]:
+        body = await self._get(path)
+        try:
+            return _SUMMARY.decode(body).items or ()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiFailure(ErrorKind.BUSY, f"the response is no {KIND}: {error}") from error
 
     async def _get(self, path: str) -> bytes:
         return await self._kube.read(
