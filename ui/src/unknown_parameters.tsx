@@ -51,16 +51,20 @@ export function unknownParameters(route: Route): readonly string[] {
   const names = known(route.path);
   if (names === undefined) return [];
   return [...new Set(route.query.keys())].filter((name) => {
-    const values = route.query.getAll(name);
     if (!names.includes(name)) return true;
+    const values = route.query.getAll(name);
     return (values.length > 1 && !LISTS.includes(name)) || words(route, name)?.includes(values[0]!) === false;
   });
 }
 
+/** Each has links that name all others: thousands in one address would keep the browser for minutes. */
+const MOST_SHOWN = 10;
+
 export function UnknownParameters({ route }: { readonly route: Route }) {
+  const unknown = unknownParameters(route);
   return (
     <EmptyState title="The address says what this page does not know" isPage>
-      {unknownParameters(route).map((name) => (
+      {unknown.slice(0, MOST_SHOWN).map((name) => (
         <div key={name} role="alert">
           {known(route.path)?.includes(name) === true ? (
             <UnknownValue route={route} name={name} />
@@ -69,6 +73,7 @@ export function UnknownParameters({ route }: { readonly route: Route }) {
           )}
         </div>
       ))}
+      {unknown.length > MOST_SHOWN && <p>And {unknown.length - MOST_SHOWN} more.</p>}
     </EmptyState>
   );
 }
