@@ -243,6 +243,24 @@ def test_a_refused_difference_of_pods_is_followed_by_all_pods() -> None:
     assert len(pending) == 0, "what is refused as a whole waits until it changes"
 
 
+def test_what_is_deleted_while_a_batch_is_on_its_way_is_sent_with_all_pods() -> None:
+    """The server has another record by then, and nothing would repair a difference that it refuses."""
+    pending = PendingChanges()
+    pods = (pod(1), pod(2))
+    pending.update(ROOT, Derived(record(Phase.PENDING), (step(Phase.PENDING, 0),), pods), NOW)
+    pending.acknowledge(batch(pending), ())
+    pending.update(ROOT, Derived(record(Phase.RUNNING), (step(Phase.RUNNING, 1),), pods), at(1))
+    on_its_way = batch(pending)
+    pending.update(ROOT, Derived(record(Phase.DELETING), (step(Phase.DELETING, 2),), pods), at(2))
+    pending.delete(ROOT, at(3))
+    pending.acknowledge(on_its_way, ())
+    item, deletion = batch(pending).items
+    assert isinstance(item, Upsert)
+    assert item.pods is not None
+    assert (item.pods.changed, item.pods.since) == (pods, None)
+    assert isinstance(deletion, Delete)
+
+
 def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
     pending = PendingChanges()
     roots = [str(UUID(int=number)) for number in (1, 2)]

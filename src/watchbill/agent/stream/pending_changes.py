@@ -208,6 +208,8 @@ class PendingChanges:
             return
         compressed, may_be_known = None, state.may_be_known
         if state.kept is not None and not state.is_acknowledged:
+            # An unanswered batch may change what the server has of it: nobody would repair a difference.
+            state.acknowledged_pods = None
             upsert, _ = _upsert(state, state.kept.unsent())
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
         self._keep(state, None)
