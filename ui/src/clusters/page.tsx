@@ -134,10 +134,12 @@ function ClusterCard({ cluster, allocated }: CardProps) {
         </p>
       ))}
       <NodePools cluster={cluster} allocated={allocated} />
-      <p class="card-part muted">
-        {measurement.isMeasured ? "GPU use is measured." : <FindingText finding={measurement} />}
-        {answering.length > 0 && ` Read: ${answering.map((kind) => kind.kind).join(", ")}.`}
-      </p>
+      {cluster.state !== "waiting" && (
+        <p class="card-part muted">
+          {measurement.isMeasured ? "GPU use is measured." : <FindingText finding={measurement} />}
+          {answering.length > 0 && ` Read: ${answering.map((kind) => kind.kind).join(", ")}.`}
+        </p>
+      )}
       {exporters.map(
         (kind) =>
           kind.message !== undefined && (
