@@ -6,6 +6,7 @@ bound to this host and to HTTPS wherever there is HTTPS.
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 from cachetools import TTLCache
 from starlette.types import Scope
@@ -17,6 +18,7 @@ from watchbill.api.http.audit_event import ADMITTED, Admitted, client_address
 from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Services
 from watchbill.api.http.contract import LoginRequirement, Operation
+from watchbill.api.http.gate import PROBES
 from watchbill.api.limits import (
     AGENT_REQUESTS_BURST,
     AGENT_REQUESTS_PER_SECOND,
@@ -24,7 +26,7 @@ from watchbill.api.limits import (
     PacedRate,
     address_unit,
 )
-from watchbill.errors import Forbidden, Unauthenticated
+from watchbill.errors import Forbidden, TooMany, Unauthenticated
 from watchbill.identity import AgentIdentity
 
 SESSION_COOKIE = "watchbill_session"
@@ -82,6 +84,9 @@ class Guard:
         self._tenants = PacedRate(
             TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
         )
+        self._probes = PacedRate(
+            TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
+        )
         self._agents = PacedRate(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
         self._known_agents: TTLCache[bytes, AgentIdentity, float] = TTLCache(
             MAX_KNOWN_AGENTS, ttl=AGENT_CACHE_SECONDS
@@ -90,7 +95,7 @@ class Guard:
     async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
         """Raises Unauthenticated, Forbidden, TooMany."""
         if operation.login is LoginRequirement.NONE:
-            await self._services.anonymous_rate.take(address_unit(client_address(scope)))
+            await self._take_anonymous(scope)
             return Admitted()
         if operation.login is LoginRequirement.AGENT:
             credential = _bearer(scope, headers)
@@ -106,6 +111,16 @@ class Guard:
         await self._tenants.take(caller.tenant_id)
         check_permission(caller, operation.permission)
         return Admitted(caller=caller)
+
+    async def _take_anonymous(self, scope: Scope) -> None:
+        """Raises TooMany, but not for health probes: these are answered late. Where addresses are translated a
+        flood has the kubelet's own, which kills a server whose probes are refused."""
+        unit = address_unit(client_address(scope))
+        if scope["path"] not in PROBES:
+            await self._services.anonymous_rate.take(unit)
+            return
+        with suppress(TooMany):
+            await self._probes.take(unit)
 
     async def _agent(self, scope: Scope, credential: str) -> AgentIdentity:
         """Whoever is known needs no query before its rate is looked at; a cluster that was removed is refused
