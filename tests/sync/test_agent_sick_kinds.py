@@ -9,12 +9,22 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiohttp import web
 
 from simulator.apiserver.protocol import SimulatedCluster
-from simulator.resources import CRON_JOBS, JOBS, NAMESPACES, PODS, SERVICES, STATEFUL_SETS
+from simulator.resources import (
+    CRON_JOBS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SERVICES,
+    STATEFUL_SETS,
+    custom,
+)
 from tests.fixtures.agents import until
 from tests.fixtures.measured import pod, uid
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
@@ -207,6 +217,67 @@ async def test_a_right_that_is_taken_for_a_while_makes_no_workloads_of_pods(
             simulated.store.put(JOBS, job(22))
             await until(lambda: watching.phase(22))
             assert {str(key) for key in watching.server.rows} == {*workloads, uid(22)}
+
+
+DEVICES = "resource.k8s.io"
+CLAIMS = custom(DEVICES, "v1beta1", "ResourceClaim", "resourceclaims")
+CLASSES = custom(DEVICES, "v1beta1", "DeviceClass", "deviceclasses", is_namespaced=False)
+SLICES = custom(DEVICES, "v1beta1", "ResourceSlice", "resourceslices", is_namespaced=False)
+
+
+def cluster_with_devices(simulated: SimulatedCluster) -> None:
+    """A pod that waits for two GPUs of a class whose name tells nothing, and the node that has them."""
+    store = simulated.store
+    for resource in (CLAIMS, CLASSES, SLICES):
+        store.add_resource(resource)
+        simulated.faults.forbid(resource)
+    waits = pod(5, "five", phase="Pending")
+    waits["spec"]["resourceClaims"] = [{"name": "gpus", "resourceClaimName": "two"}]
+    del waits["spec"]["nodeName"]
+    store.put(PODS, waits)
+    asked = {"name": "gpus", "deviceClassName": "h100", "count": 2}
+    metadata = {"name": "two", "namespace": "team", "uid": "claim"}
+    store.put(CLAIMS, {"metadata": metadata, "spec": {"devices": {"requests": [asked]}}})
+    cel = {"cel": {"expression": "device.driver == 'gpu.nvidia.com'"}}
+    store.put(CLASSES, {"metadata": {"name": "h100", "uid": "c"}, "spec": {"selectors": [cel]}})
+    labels = {"nvidia.com/gpu.present": "true"}
+    store.put(NODES, {"metadata": {"name": "n9", "uid": uid(9), "labels": labels}, "status": {}})
+    basic = {"attributes": {"uuid": {"string": "GPU-0"}, "type": {"string": "gpu"}}}
+    spec = {"driver": "gpu.nvidia.com", "nodeName": "n9", "pool": {"name": "n9"}}
+    spec["devices"] = [{"name": "gpu-0", "basic": basic}]
+    store.put(SLICES, {"metadata": {"name": "n9", "uid": "s"}, "spec": spec})
+
+
+async def test_devices_are_unknown_without_the_rights_to_them_and_right_once_they_are_given(
+    tmp_path: Path,
+) -> None:
+    """As with the ClusterRole of a version before; what was read stays when a right is taken again."""
+    async with simulated_cluster() as simulated:
+        cluster_with_devices(simulated)
+        async with watched(tmp_path, simulated) as watching:
+
+            def asked() -> float | None:
+                row = watching.server.live().get(UUID(uid(5)))
+                gpu = row.record.workload.pods_requested_resources.gpu if row else None
+                return gpu.request if gpu else None
+
+            def present() -> list[float | None]:
+                return [pool.gpus for pool in watching.server.beats[-1].node_pools or ()]
+
+            await until(lambda: (state := watching.state("DeviceClass")) and state.message)
+            await until(lambda: watching.phase(5) and present() == [None])
+            assert asked() is None
+            simulated.faults.allow(CLAIMS)
+            await until(lambda: (s := watching.state("ResourceClaim")) and s.state == "complete")
+            assert asked() is None
+            simulated.faults.allow(CLASSES)
+            simulated.faults.allow(SLICES)
+            await until(lambda: asked() == 2 and present() == [1])
+            for resource in (CLAIMS, CLASSES, SLICES):
+                simulated.faults.forbid(resource)
+            simulated.faults.end_watches()
+            await until(lambda: (s := watching.state("DeviceClass")) and s.state == "forbidden")
+            assert (asked(), present()) == (2, [1])
 
 
 @pytest.mark.parametrize("status", [410, 500])

@@ -26,7 +26,7 @@ from watchbill.kinds.derivation.children import (
     with_rollouts,
     with_stages,
 )
-from watchbill.kinds.derivation.claims import Classes, extended_gpus
+from watchbill.kinds.derivation.claims import DeviceClasses, device_classes, extended_gpus
 from watchbill.kinds.derivation.done import with_present_pods
 from watchbill.kinds.derivation.elements import element_id, elements_of
 from watchbill.kinds.derivation.endpoints import endpoints_of
@@ -346,16 +346,16 @@ def _view(
         facts=definitions.facts(objects.root),
         pods=PodCounts(pods),
         **scheduler_objects(objects)._asdict(),
-        settings=_with_classes(settings, objects.cluster.device_classes),
+        settings=_with_classes(settings, device_classes(objects.cluster)),
     )
     for complete in _completions(view):
         view = replace(view, facts=complete(view))
     return view
 
 
-def _with_classes(settings: DeriveSettings, classes: Classes) -> DeriveSettings:
+def _with_classes(settings: DeriveSettings, classes: DeviceClasses) -> DeriveSettings:
     """The settings, with the resources by which device classes are asked for among those of GPUs."""
-    resources = extended_gpus(classes, settings) if classes else settings.gpu_resources
+    resources = extended_gpus(classes, settings) if classes.by_name else settings.gpu_resources
     if resources == settings.gpu_resources:
         return settings
     return replace(settings, gpu_resources=resources)

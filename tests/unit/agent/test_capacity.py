@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.agent.test_cache import Filled, made
 from watchbill.agent.cache.node_pools import NodePools
+from watchbill.agent.cache.watched_kinds import DEVICE_ROLES, WatchRole
 from watchbill.kinds.objects.device_slices import MAX_DEVICES, MAX_SLICES
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
@@ -286,6 +287,28 @@ def test_rules_that_taint_devices_make_them_lost_until_they_go(
     filled.remove(rule)
     (free,) = pools.capacities()
     assert (free.gpus, free.unusable_gpus) == (2, None)
+
+
+def test_what_slices_and_rules_would_say_is_unknown_until_they_are_read() -> None:
+    """A node that says it has GPUs which its kubelet does not count; others go on as before."""
+    filled = Filled()
+    cluster = filled.cache.cluster
+    for role in DEVICE_ROLES:
+        cluster.note_read(role, is_read=False)
+    filled.put(bare("a"), node("b", {GPU: "4"}, product="NVIDIA-L4"))
+    pools = NodePools(cluster, SETTINGS)
+    assert pools.capacities()[0].gpus == 4
+    filled.put(bare("c", product="NVIDIA-L4"))
+    assert (pools.capacities()[0].gpus, pools.capacities()[0].gpu_memory_bytes) == (None, None)
+    slice_ = offered("c", gpu(0, "GPU-0"))
+    filled.put(slice_)
+    assert pools.capacities()[0].gpus is None, "a rule may taint it"
+    cluster.note_read(WatchRole.DEVICE_TAINT_RULE, is_read=True)
+    assert pools.capacities()[0].gpus == 5
+    filled.remove(slice_)
+    assert pools.capacities()[0].gpus is None
+    cluster.note_read(WatchRole.DEVICE_SLICE, is_read=True)
+    assert pools.capacities()[0].gpus == 4
 
 
 def test_other_accelerators_with_a_taint_are_told_as_unusable() -> None:

@@ -22,6 +22,7 @@ from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.cluster_node import NodeDevice
 from watchbill.kinds.objects.device_slices import (
     NO_DEVICES,
+    UNREAD_DEVICES,
     NodeDevices,
     PoolKey,
     SharedDevices,
@@ -160,6 +161,8 @@ class ClusterView:
     slice_pools: SlicePools = field(default_factory=SlicePools)
     _shared_devices: SharedDevices | None = ()
     """None after a change, until somebody asks: a driver can change its slices as often as it likes."""
+    unread: set[WatchRole] = field(default_factory=set)
+    """Kinds that are served and were never listed: what they would say is not known."""
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property
@@ -182,6 +185,7 @@ class ClusterView:
             reference_grants=self.reference_grants,
             claim_templates=self.claim_templates,
             device_classes=self.device_classes,
+            are_device_classes_read=WatchRole.DEVICE_CLASS not in self.unread,
             priority_classes=self.priority_classes,
             topologies=self.topologies,
             node_labels=self.node_labels,
@@ -202,7 +206,8 @@ class ClusterView:
         if devices == NO_DEVICES:
             del self.offered_devices[node]
         if node in self.node_offers:
-            self.node_offers[node] = replace(self.node_offers[node], devices=devices)
+            offer = self.node_offers[node]
+            self.node_offers[node] = replace(offer, devices=self._devices_of(node))
             self.put_labels(node, self.own_labels[node])
 
     def sum_up_devices(self, nodes: set[str], *, are_renamed: bool = False) -> None:
@@ -219,11 +224,26 @@ class ClusterView:
             if is_changed or are_renamed:
                 self.changed(None, node)
 
+    def note_read(self, role: WatchRole, *, is_read: bool) -> None:
+        """The kind was listed, or is not served; or it is, and was not listed yet."""
+        if is_read is (role not in self.unread):
+            return
+        self.unread ^= {role}
+        if role is WatchRole.DEVICE_CLASS:
+            self.changed(None, None)
+        if role is WatchRole.DEVICE_TAINT_RULE:
+            self.slice_pools.are_rules_read = is_read
+        if role in (WatchRole.DEVICE_TAINT_RULE, WatchRole.DEVICE_SLICE):
+            self._shared_devices = None
+            for node in self.node_offers.keys() | self.offered_devices.keys():
+                self.put_devices(node, self.slice_pools.node_devices(node))
+
     def put_offer(self, node: str, offer: NodeOffer) -> None:
         self.node_offers[node] = replace(offer, devices=self._devices_of(node))
 
     def _devices_of(self, node: str) -> NodeDevices:
-        return self.offered_devices.get(node, NO_DEVICES)
+        is_unread = WatchRole.DEVICE_SLICE in self.unread
+        return self.offered_devices.get(node, UNREAD_DEVICES if is_unread else NO_DEVICES)
 
 
 class _Names(Generic[_Key]):

@@ -17,10 +17,12 @@ from watchbill.cluster_node import (
 from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.objects.device_slices import NodeDevices, SharedDevices
 from watchbill.kinds.objects.gpu_units import (
+    GPU,
     GPU_MEMORY_LABEL,
     MEBIBYTE,
     accelerators,
     gpu_bytes,
+    gpu_model,
     label_bytes,
     missing_gpus,
     physical_gpus,
@@ -177,11 +179,18 @@ def _present_and_lost(
     capacity, devices = _amounts(offer.capacity), offer.devices
     counted = physical_gpus(capacity.items(), labels, gpu_resources)
     lost = missing_gpus(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
+    if not devices.is_read and counted == 0 and _names_gpus(labels):
+        return None, None
     if devices.present == 0 or (counted is not None and counted >= (devices.present or 0) > 0):
         return counted, lost
     if counted is None or devices.present is None or devices.offered is None:
         return None, None
     return Fraction(devices.present), Fraction(devices.present - devices.offered)
+
+
+def _names_gpus(labels: Mapping[str, str]) -> bool:
+    """A node without GPUs of its kubelet's may have them by a driver."""
+    return bool(gpu_model(labels)) or labels.get(f"{GPU}.present") == "true"
 
 
 def _offered(offer: NodeOffer, capacity: Mapping[str, Amount]) -> dict[str, Amount]:
@@ -230,10 +239,12 @@ def _share(
     usable = _accelerators(devices.offered_others, dict(offered), labels, gpu_resources)
     unusable = Counter({kind: count - usable[kind] for kind, count in others.items()})
     memory = _memory_bytes(offered, labels, gpu_resources)
-    if memory == 0 and gpus and lost is not None:
+    if memory == 0 and gpus != 0:
         # No unit of its kubelet's, so those that drivers offer.
         size = gpu_bytes(labels)
-        memory = None if size is None else size * int(gpus - lost)
+        memory = None
+        if size is not None and gpus is not None and lost is not None:
+            memory = size * int(gpus - lost)
     return _Share(gpus, lost, usable, unusable, memory)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from watchbill.agent.cache.cache import Cache, KindSink, ResourceSink, sink_for
-from watchbill.agent.cache.watched_kinds import KIND, POD, WatchedKind
+from watchbill.agent.cache.watched_kinds import DEVICE_ROLES, KIND, POD, WatchedKind
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.discovery import Discovery, discover
@@ -229,6 +229,7 @@ class WatchManager:
                 resource = replace(resource, field_selector=kind.field_selector)
             if watch is None:
                 watch = self._watches[kind.key] = self._watch(kind, resource)
+                self._note_devices(watch)
             watch.reflector.resource = watch.sink.resource = resource
             if watch.task is None:
                 watch.task = tasks.create_task(watch.reflector.run())
@@ -256,6 +257,7 @@ class WatchManager:
                 "kind is no longer served", group=watch.kind.key.group, kind=watch.kind.key.kind
             )
         watch.reflector.note_absent()
+        self._note_devices(watch)
         if self.is_proven_absent(watch.kind.key):
             watch.reflector.delete_all(datetime.now(UTC))
 
@@ -264,11 +266,19 @@ class WatchManager:
         watch = self._watches[kind.key]
         if reflector.state.state == "absent" and watch.task is not None:
             self._rediscover.set()
+        self._note_devices(watch)
         if reflector.lists != watch.lists:
             watch.lists = reflector.lists
             if kind.is_workload_kind:
                 self._cache.mark_listed(kind.key)
                 self._on_list(kind)
+
+    def _note_devices(self, watch: _Watch) -> None:
+        """What was listed once is kept, though it grows old where it cannot be read any more."""
+        if watch.kind.role in DEVICE_ROLES:
+            reflector = watch.reflector
+            is_read = bool(reflector.lists or reflector.polls) or reflector.state.state == "absent"
+            self._cache.cluster.note_read(watch.kind.role, is_read=is_read)
 
     def is_complete(self, key: GroupKind) -> bool:
         """Whether all objects of the kind are known."""

@@ -42,6 +42,12 @@ class WatchRole(Enum):
     """A CustomResourceDefinition: its kind comes and goes with it."""
 
 
+DEVICE_ROLES = frozenset(
+    {WatchRole.DEVICE_CLASS, WatchRole.DEVICE_TAINT_RULE, WatchRole.DEVICE_SLICE}
+)
+"""Without what they say numbers of devices are not known, or not all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class WatchedKind:
     """One kind to watch, in whichever version the server prefers."""

@@ -35,7 +35,6 @@ _MAX_NAMES = 64
 """Of classes in one claim; Kubernetes takes 32 requests."""
 _NOTHING_GIVEN: Mapping[str, int] = {}
 _NO_LABELS: Mapping[str, Any] = {}
-Classes = Mapping[str, Object]
 _MAX_CLASSES = 200
 _MAX_EXPRESSIONS = 32
 # In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'.
@@ -44,10 +43,18 @@ _DRIVER = re.compile(r"device\.driver\s{0,9}==\s{0,9}['\"]([a-z0-9.-]{1,63})['\"
 _ATTRIBUTE = re.compile(r"device\.attributes\[['\"]([a-z0-9.-]{1,63})['\"]\]", re.ASCII)
 _CUT = re.compile(r"\.type\s{0,9}==\s{0,9}['\"]mig['\"]", re.ASCII)
 _MIG_CLASS = re.compile(r"(?<![a-z])mig(?![a-z])", re.IGNORECASE)
-_NO_CLASSES: Classes = {}
 _NO_CLUSTER = ClusterObjects()
 _WHOLE = re.compile(r"gpu-(?:vfio-)?[0-9]{1,4}", re.ASCII)
 """Names of NVIDIA's driver for GPUs that are not cut."""
+
+
+class DeviceClasses(NamedTuple):
+    by_name: Mapping[str, Object]
+    are_read: bool
+    """Whether there are no others."""
+
+
+_NO_CLASSES = DeviceClasses({}, are_read=True)
 
 
 class Devices(NamedTuple):
@@ -75,6 +82,12 @@ class DeviceKind(NamedTuple):
 _NO_GPU, _GPU, _OTHER = DeviceKind(), DeviceKind(Fraction(1)), DeviceKind(is_other=True)
 _SLICE = DeviceKind(None, is_cut=True)
 _UNDECIDED = DeviceKind(None)
+_UNREAD = DeviceKind(None)
+"""Of a class whose name tells nothing, and that cannot be read."""
+
+
+def device_classes(cluster: ClusterObjects) -> DeviceClasses:
+    return DeviceClasses(cluster.device_classes, cluster.are_device_classes_read)
 
 
 def used_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[Object, Pod]]:
@@ -159,7 +172,7 @@ def requested_by_claim(
     """
     given = Counter(text(result.get("request")) for result in _results(claim))
     devices = at(claim, "spec", "devices")
-    requested = requested_devices(devices, settings, cluster.device_classes, given)
+    requested = requested_devices(devices, settings, device_classes(cluster), given)
     if not given:
         return requested
     allocated = allocated_devices(claim, settings, cluster, cluster.node_labels.get(node))
@@ -171,7 +184,7 @@ def requested_by_claim(
 def requested_devices(
     devices: Any,
     settings: DeriveSettings,
-    classes: Classes = _NO_CLASSES,
+    classes: DeviceClasses = _NO_CLASSES,
     given: Mapping[str, int] = _NOTHING_GIVEN,
 ) -> Devices:
     """What `spec.devices` of a claim requests.
@@ -198,7 +211,7 @@ def _bounded(devices: Devices) -> Devices:
 def _requested(
     alternatives: list[tuple[str, Mapping[str, Any]]],
     settings: DeriveSettings,
-    classes: Classes,
+    classes: DeviceClasses,
     given: Mapping[str, int],
 ) -> Devices:
     """Of several alternatives the one that was given; before that, what is the same of all of them."""
@@ -290,12 +303,14 @@ def _given_kind(
 ) -> DeviceKind:
     """What a device is: by its driver, its own name or slice, else by what it was given for."""
     device, driver = text(result.get("device")), text(result.get("driver"))
-    kind = device_kind(request, settings, cluster.device_classes, product)
+    kind = device_kind(request, settings, device_classes(cluster), product)
     is_named = text(request.get("deviceClassName")) in settings.gpu_device_classes
     if driver in DRIVERS_OF_OTHERS and not is_named:
         return _OTHER
     if kind.is_other and driver != NVIDIA_DRIVER:
         return kind
+    if kind is _UNREAD and driver != NVIDIA_DRIVER:
+        kind = _of_driver(driver)
     is_nvidia = driver == NVIDIA_DRIVER and bool(request) and not settings.gpu_device_classes
     if kind.share == 0 and not is_nvidia:
         return kind
@@ -323,7 +338,7 @@ def requested_by_roles(pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView
                 template = view.cluster.claim_templates.get((namespace, name))
                 devices = at(template, "spec", "spec", "devices")
                 asked_by[name] = requested_devices(
-                    devices, view.settings, view.cluster.device_classes
+                    devices, view.settings, device_classes(view.cluster)
                 )
             parts.append(_times(asked_by[name], times * wanted))
     nodes = {name: pod.node for pod in view.pods.live if pod.node for name in pod.claims}
@@ -361,28 +376,30 @@ def _count(request: Mapping[str, Any], given: int) -> int | None:
 
 
 def device_kind(
-    request: Mapping[str, Any], settings: DeriveSettings, classes: Classes, product: str = ""
+    request: Mapping[str, Any], settings: DeriveSettings, classes: DeviceClasses, product: str = ""
 ) -> DeviceKind:
     """What a request's devices are. `product`: of the node that they are on."""
     name = text(request.get("deviceClassName"))
-    expressions = [*_expressions(request), *_expressions(at(classes.get(name), "spec"))]
+    expressions = [*_expressions(request), *_expressions(at(classes.by_name.get(name), "spec"))]
     for expression in expressions:
         if profile := _PROFILE.search(expression):
             return DeviceKind(mig_share(profile[1].lower(), product), is_cut=True)
     if name in settings.gpu_device_classes:
         return _GPU
-    kind = _by_selectors(expressions) or _by_name(name, product)
+    is_unread = not classes.are_read and name not in classes.by_name
+    kind = _by_selectors(expressions) or _by_name(name, product, is_unread=is_unread)
     is_cut = kind is _GPU and any(_CUT.search(each) for each in expressions)
     if is_cut or (kind is _GPU and _MIG_CLASS.search(name)):
         return _slice_by_name(name, product)
-    return _NO_GPU if kind is _GPU and settings.gpu_device_classes else kind
+    is_by_class = kind is _GPU or kind is _UNREAD
+    return _NO_GPU if is_by_class and settings.gpu_device_classes else kind
 
 
-def extended_gpus(classes: Classes, settings: DeriveSettings) -> tuple[str, ...]:
+def extended_gpus(classes: DeviceClasses, settings: DeriveSettings) -> tuple[str, ...]:
     """The extended resources behind which a class of whole GPUs stands, in the order of the settings first."""
     named = (
         text(at(each, "spec", "extendedResourceName"))
-        for name, each in islice(classes.items(), _MAX_CLASSES)
+        for name, each in islice(classes.by_name.items(), _MAX_CLASSES)
         if at(each, "spec", "extendedResourceName")
         and device_kind({"deviceClassName": name}, settings, classes) == _GPU
     )
@@ -412,12 +429,14 @@ def _of_driver(driver: str) -> DeviceKind:
     return _GPU if "gpu" in driver else _NO_GPU
 
 
-def _by_name(name: str, product: str) -> DeviceKind:
+def _by_name(name: str, product: str, *, is_unread: bool) -> DeviceKind:
     if device_class_type(name) is not None:
         return _OTHER
     if _MIG_CLASS.search(name):
         return _slice_by_name(name, product)
-    return _GPU if "gpu" in name.lower() else _NO_GPU
+    if "gpu" in name.lower():
+        return _GPU
+    return _UNREAD if is_unread else _NO_GPU
 
 
 def _slice_by_name(name: str, product: str) -> DeviceKind:

@@ -129,9 +129,12 @@ class NodeDevices(NamedTuple):
     mebibytes: str = ""
     others: tuple[tuple[str, int], ...] = ()
     offered_others: tuple[tuple[str, int], ...] = ()
+    is_read: bool = True
 
 
 NO_DEVICES = NodeDevices()
+UNREAD_DEVICES = NodeDevices(is_read=False)
+"""Of a node while slices cannot be read."""
 SharedDevices = tuple[tuple[Reach, NodeDevices], ...]
 """Devices that belong to no single node, by the nodes that can use them."""
 
@@ -267,6 +270,7 @@ class SlicePools:
         self._pools_of_node: dict[str, set[PoolKey]] = {}
         self._counts_of_node: Counter[str] = Counter()
         self._rules: dict[str, TaintRule] = {}
+        self.are_rules_read = True
 
     def put(self, uid: str, parts: tuple[DeviceSlice, ...]) -> set[str]:
         """The nodes that this concerns, "" among them if it concerns devices that belong to none."""
@@ -366,7 +370,7 @@ class SlicePools:
         for device in (device for each in own for device in each.devices):
             is_tainted = device.is_tainted or None in names or device.name in names
             is_open = None in open_names or device.name in open_names
-            total.are_taints_known &= is_tainted or not is_open
+            total.are_taints_known &= is_tainted or (self.are_rules_read and not is_open)
             total.offered.append(device._replace(is_tainted=is_tainted))
 
     def _count(self, key: PoolKey, generation: int) -> int | None:

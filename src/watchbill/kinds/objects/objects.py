@@ -103,6 +103,8 @@ class ClusterObjects:
     namespaces: Mapping[str, Object] = field(default_factory=dict)
     device_classes: Mapping[str, Object] = field(default_factory=dict)
     """DeviceClasses (resource.k8s.io)."""
+    are_device_classes_read: bool = True
+    """Whether they were listed: before that, or without the right to, there may be others."""
     device_profiles: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     """Profiles of MIG slices whose names do not tell them, by driver and pool, then by the device's name."""
 

@@ -218,6 +218,32 @@ def test_the_driver_tells_whose_device_was_given(
     assert result.additional_fields is not None
 
 
+@pytest.mark.parametrize(
+    ("asked", "given", "gpus"),
+    [
+        (request(2, "h100"), None, None),
+        (request(2, "fast"), None, 2),
+        (request(2), None, 2),
+        (request(2, "cards.amd-gpu"), None, 0),
+        (request(1, "h100"), ("gpu.nvidia.com", "gpu-0"), 1),
+        (request(1, "h100"), ("gpu.nvidia.com", "gpu-0-mig-3g40gb-9-0"), Fraction(3, 7)),
+        (request(1, "h100"), ("gpu.nvidia.com", "own-name"), None),
+        (request(1, "h100"), ("nics.example.com", "nic-0"), 0),
+        (request(1, "h100"), ("gpu.amd.com", "gpu-0"), 0),
+    ],
+)
+def test_while_classes_cannot_be_read_a_name_that_tells_nothing_is_unknown(
+    asked: JSON, given: tuple[str, str] | None, gpus: Fraction | None
+) -> None:
+    """What a device was given by tells what it is, whatever its class is named."""
+    named = {} if given is None else {"held": 1, "driver": given[0], "device": given[1]}
+    cluster = replace(CLASSES, are_device_classes_read=False)
+    assert requested_by_claim(claim("a", asked, **named), SETTINGS, cluster).gpus == gpus
+    by_settings = replace(SETTINGS, gpu_device_classes=frozenset({"gpu.nvidia.com"}))
+    if given is None and asked["exactly"]["deviceClassName"] == "h100":
+        assert requested_by_claim(claim("a", asked), by_settings, cluster).gpus == 0
+
+
 def test_a_resource_that_a_device_class_stands_behind_is_its_devices() -> None:
     """Since 1.34 a class may name an extended resource by which pods ask for its devices."""
     classes = {
