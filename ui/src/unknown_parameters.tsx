@@ -4,6 +4,7 @@ import { EmptyState } from "./components/placeholders";
 import { GROUPINGS } from "./fleet/groupings";
 import { DETAIL_PARAMETERS, RANGES, TABS } from "./model/detail_view";
 import { fieldNamed } from "./model/fields";
+import { MAX_FILTERS } from "./model/filter";
 import { nearest } from "./model/suggest";
 import { VIEW_PARAMETERS } from "./model/view";
 import { SORT_FIELDS } from "./projects/tree";
@@ -112,7 +113,7 @@ function UnknownParameter({ route, name }: PartProps) {
 /** Of a parameter that there is: a value that means nothing, or several where one counts. */
 function UnknownValue({ route, name }: PartProps) {
   const values = route.query.getAll(name);
-  const choices = words(route, name) ?? [...new Set(values)];
+  const choices = (words(route, name) ?? [...new Set(values)]).slice(0, MOST_SHOWN);
   return (
     <>
       <p>
@@ -137,7 +138,8 @@ function UnknownValue({ route, name }: PartProps) {
 /** Filters for a workload's field that stands in the address of the list by itself. */
 export function meantFilters({ path, query }: Route, name: string): readonly string[] {
   if (pageOf(path) !== "/" || fieldNamed(name) === undefined) return [];
-  return query.getAll(name).flatMap((value) => (value === "" ? [] : [`${name}==${value}`]));
+  const values = query.getAll(name);
+  return values.length > MAX_FILTERS ? [] : values.flatMap((value) => (value === "" ? [] : [`${name}==${value}`]));
 }
 
 function filtered(route: Route, name: string, filters: readonly string[]): string {

@@ -245,6 +245,7 @@ describe("an address that says what a page does not know", () => {
     ["/", "phase=Pending", "phase", ["phase==Pending"]],
     ["/", "phase=Pending&phase=Running", "phase", ["phase==Pending", "phase==Running"]],
     ["/", "phase=", "phase", []],
+    ["/", "phase=Running&".repeat(9), "phase", []],
     ["/workloads", "projectName=a%26b", "projectName", ["projectName==a&b"]],
     ["/", "team=x", "team", []],
     ["/fleet", "phase=Pending", "phase", []],
