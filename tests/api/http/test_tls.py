@@ -1,5 +1,6 @@
 """The server's own TLS, a private authority on the side of clients and agents, and the names it answers to."""
 
+import os
 import re
 import shutil
 import ssl
@@ -13,7 +14,7 @@ from cryptography import x509
 from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.command_line import watchbill
 from tests.fixtures.identity.certificates import write_certificate
-from watchbill.api.http.listen import Certificate
+from watchbill.api.http.listen import MAX_PEM_BYTES, Certificate
 from watchbill.client import AgentClient, Client
 from watchbill.errors import Invalid, Unauthenticated, Unavailable
 from watchbill.protocol import HelloRequest
@@ -88,6 +89,13 @@ async def test_a_renewed_certificate_counts_and_a_broken_one_does_not(tmp_path: 
     assert _certificate_shown(certificate.context, None) == renewed
     chain.unlink()
     with pytest.raises(Invalid, match="cannot be read"):
+        await certificate.reload(now)
+    os.mkfifo(chain)
+    with pytest.raises(Invalid, match="no file"):  # and does not wait for somebody to write
+        await certificate.reload(now)
+    chain.unlink()
+    chain.write_bytes(b"\n" * (MAX_PEM_BYTES + 1))
+    with pytest.raises(Invalid, match="no file"):
         await certificate.reload(now)
     assert _certificate_shown(certificate.context, None) == renewed
 

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import ssl
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,17 @@ class Certificate:
         return context
 
     def _state(self) -> tuple[object, ...]:
-        """Differs when a file was written or, as Kubernetes does, replaced behind a link."""
+        """Differs when a file was written or, as Kubernetes does, replaced behind a link.
+
+        Raises Invalid, also for what is no file: reading a pipe would keep the server for ever."""
         try:
-            return tuple(
-                (entry.st_ino, entry.st_mtime_ns, entry.st_size)
-                for entry in (file.stat() for file in self._files)
-            )
+            entries = [file.stat() for file in self._files]
         except OSError as error:
             raise Invalid(f"{error.filename} cannot be read: {error.strerror}.") from error
+        for file, entry in zip(self._files, entries, strict=True):
+            if not stat.S_ISREG(entry.st_mode) or entry.st_size > MAX_PEM_BYTES:
+                raise Invalid(f"{file} cannot be read: it is no file of a mebibyte at most.")
+        return tuple((entry.st_ino, entry.st_mtime_ns, entry.st_size) for entry in entries)
 
 
 def _no_password() -> str:
@@ -110,6 +114,7 @@ MAX_PIPELINED = 8
 """Requests of one connection that wait for earlier ones. Clients that pipeline at all send a few."""
 MAX_BODY_PIECES, LEAST_PIECE_BYTES = 1_000, 64
 """A body in more pieces than these and one for each so many bytes: each piece costs as much as a large one."""
+MAX_PEM_BYTES = 1024 * 1024
 MAX_LEFT_BYTES = 8 * 1024 * 1024
 """Of a body that goes on after its response, so that whoever sends it reads why it was refused."""
 WRITE_SECONDS = 90.0
