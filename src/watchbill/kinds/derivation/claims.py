@@ -337,9 +337,9 @@ def requested_by_roles(pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView
             if name not in asked_by:  # pods can name one of a megabyte ten thousand times
                 template = view.cluster.claim_templates.get((namespace, name))
                 devices = at(template, "spec", "spec", "devices")
-                asked_by[name] = requested_devices(
-                    devices, view.settings, device_classes(view.cluster)
-                )
+                asked = requested_devices(devices, view.settings, device_classes(view.cluster))
+                # One that is not there, or cannot be read, may ask for anything.
+                asked_by[name] = UNKNOWN_DEVICES if template is None else asked
             parts.append(_times(asked_by[name], times * wanted))
     nodes = {name: pod.node for pod in view.pods.live if pod.node for name in pod.claims}
     for claim in view.objects.claims:

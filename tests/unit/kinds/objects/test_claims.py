@@ -290,6 +290,10 @@ def test_what_alternatives_of_a_template_are_is_known_once_all_pods_have_theirs(
     first = workload(deploy, pods[:1], claims=[large], cluster=cluster)
     assert first.workload_requested_resources.gpu is None
     assert first.allocated_resources.gpu == 4
+    unread = workload(deploy, pods[:1], claims=[large])
+    assert unread.workload_requested_resources.gpu is None, "a template that cannot be read"
+    gone = workload(deploy, pods, claims=[large, little])
+    assert gone.workload_requested_resources.gpu == Cores(request=5, limit=5)
 
 
 def test_devices_that_wait_to_be_bound_are_asked_for_and_not_held() -> None:
