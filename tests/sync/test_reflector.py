@@ -56,6 +56,13 @@ class Kept:
     reflector: Reflector
     states: list[str]
 
+    def cut_off(self) -> None:
+        """No pods are listed any more, and the watch breaks."""
+        self.api.fault = lambda request: (
+            web.Response(status=503, text="no\n") if "pods" in request.path else None
+        )
+        self.api.end_watches(is_cut=True)
+
     def holds(self, *names: str) -> Callable[[], bool]:
         return lambda: sorted(self.seen.names.values()) == sorted(names)
 
@@ -400,10 +407,7 @@ async def test_a_deletion_that_nobody_watched_has_an_interval(
     monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.0)
     async with keeping(tmp_path, names=("a", "b")) as kept:
         await until(kept.api.watches)
-        kept.api.fault = lambda request: (
-            web.Response(status=503, text="no\n") if "pods" in request.path else None
-        )
-        kept.api.end_watches(is_cut=True)
+        kept.cut_off()
         before = datetime.now(UTC)
         kept.api.delete(pod("a"))
         if is_found_by_list:
@@ -426,10 +430,7 @@ async def test_what_a_list_has_seen_is_late_and_what_comes_after_it_is_not(
     monkeypatch.setattr(pauses_module, "BACKLOG_SHARE", 0.0)
     async with keeping(tmp_path, names=("a", "b", "c")) as kept:
         await until(kept.api.watches)
-        kept.api.fault = lambda request: (
-            web.Response(status=503, text="no\n") if "pods" in request.path else None
-        )
-        kept.api.end_watches(is_cut=True)
+        kept.cut_off()
         before = datetime.now(UTC)
         kept.api.delete(pod("a"))
         await until(lambda: kept.reflector.counts["busy"])

@@ -204,6 +204,24 @@ async def test_anonymous_requests_have_a_rate_per_address(embedded_engine: Engin
     assert_is_error(refused, 429)
 
 
+async def test_a_browser_at_addresses_that_are_none_is_refused_late_but_once(
+    embedded_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed: list[None] = []
+
+    async def wait(_: RefusalDelay) -> None:
+        delayed.append(None)
+
+    monkeypatch.setattr(RefusalDelay, "wait", wait)
+    settings = replace(SETTINGS, requests_per_second=HARDLY, requests_burst=1)
+    async with serving(await fresh_database(embedded_engine), settings) as served:
+        statuses = [
+            (await served.get("/nothing", token=None, headers={"Accept": "text/html"})).status
+            for _ in range(9)
+        ]
+    assert statuses.count(429) == len(delayed) > 0
+
+
 async def test_who_sends_without_reading_is_left(
     server: Served, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -127,9 +127,8 @@ class Backlog:
         if self._since is not None and self._is_past(version):
             asked_at, is_behind = self._asked_at, self._now() - self._read_at < PAUSE_SECONDS
             self._since = None
-            if (
-                self._newest is not None and is_behind
-            ):  # what came while all this was read is late too
+            if self._newest is not None and is_behind:
+                # What came while all this was read is late too.
                 self.expect(asked_at, after_seconds=PAUSE_SECONDS)
         if self._since is None:
             return self._pauses.paused_since()

@@ -158,6 +158,7 @@ def services_of(
     tracing: Tracing = NO_TRACING,
 ) -> Services:
     """The services over one database. `ingest` None = agents' messages are applied in this process.
+
     Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
     keyring = Keyring(db, clock, encryption=read_key_encryption(settings.key_file))

@@ -203,6 +203,8 @@ class Gate:
 
     async def _pace(self, scope: Scope, error: Exception) -> Exception:
         """What is to be answered where no operation was named: that, or that its address asks too often."""
+        if isinstance(error, TooMany):
+            return error  # it waited once
         try:
             await self._anonymous_rate.take(address_unit(client_address(scope)))
         except TooMany as too_many:

@@ -83,7 +83,7 @@ TEXTS = [
     "helm install mlflow --set-string 'auth.adminPassword=hunter2' --set image.tag=v2",
     "cat <<EOF | kubectl apply -f -\nkind: Secret\nstringData:\n  hf: hunter2\nEOF",
     "cat <<EOF > ~/.huggingface/token\nhunter2\nEOF\npython train.py",
-    "tee /root/.cache/huggingface/token >/dev/null <<'END'\nhunter2\nEND",
+    "tee ~/.cache/huggingface/token >/dev/null <<'END'\nhunter2\nEND",
     'cat > kaggle.json <<EOF\n{"username":"ada","key":"hunter2"}\nEOF',
     "milvus://root:hunter2@milvus:19530/default",
     ":s3,provider=Minio,access_key_id=ada,secret_access_key=hunter2:models/llama",
