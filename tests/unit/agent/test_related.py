@@ -139,6 +139,68 @@ def test_a_claim_of_the_same_name_elsewhere_is_another(
     assert not filled.cache.gather(root_uid(objs[0])).claims
 
 
+def claiming(name: str, *claims: str, **more: Any) -> Json:
+    entries = [{"name": f"c{n}", "resourceClaimName": claim} for n, claim in enumerate(claims)]
+    return made("Pod", name, spec={"containers": [], "resourceClaims": entries}, **more)
+
+
+def resource_claim(name: str, *pods: Json, **more: Any) -> Json:
+    status = {"reservedFor": [{"resource": "pods", "uid": root_uid(pod)} for pod in pods]}
+    result = made("ResourceClaim", name, group="resource.k8s.io/v1", spec={}, status=status, **more)
+    result["metadata"]["uid"] = f"{result['metadata']['namespace']}/{name}"
+    return result
+
+
+def test_who_shares_a_claim_is_derived_anew_when_others_come_and_go(filled: Filled) -> None:
+    first, second, third = (claiming(name, "shared") for name in ("a", "b", "c"))
+    elsewhere = claiming("elsewhere", "shared", namespace="other")
+    uid = {pod["metadata"]["name"]: root_uid(pod) for pod in (first, second, third)}
+
+    def users() -> int | None:
+        return filled.cache.gather(uid["a"]).claim_lookup.users("shared")
+
+    filled.put(first, elsewhere)
+    assert users() == 1
+    assert filled.touched_by(second) == {uid["a"], uid["b"]}, "both name it"
+    assert filled.touched_by(resource_claim("shared", first, second)) == {uid["a"], uid["b"]}
+    assert users() == 2
+    assert filled.touched_by(third) == {uid["c"]}, "it is not reserved for that one"
+    assert users() == 2
+    everybody = resource_claim("shared", first, second, third)
+    assert filled.touched_by(everybody) == set(uid.values())
+    assert users() == 3
+    ended = changed(second, status={"phase": "Succeeded"})
+    assert filled.touched_by(ended) == set(uid.values())
+    assert users() == 2, "of those that live, though it is reserved for three still"
+    left = resource_claim("shared", first, third)
+    assert filled.touched_by(left) == set(uid.values())
+    filled.listener.changed.clear()
+    filled.remove(first)
+    assert filled.listener.changed == {uid["c"]}
+    filled.put(*(claiming(f"many-{n}", "shared") for n in range(300)), resource_claim("shared"))
+    assert filled.cache.gather(uid["c"]).claim_lookup.users("shared") is None
+
+
+def test_a_claim_that_a_template_names_is_looked_up_and_tells_when_it_changes(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    root = root_uid(objs[0])
+    shared = resource_claim("shared")
+    assert filled.touched_by(shared) == set()
+    lookup = filled.cache.gather(root).claim_lookup
+    assert list(lookup.named({"shared", "later"})) == ["shared"]
+    assert filled.touched_by(changed(shared, spec={"devices": {}})) == {root}
+    assert filled.touched_by(resource_claim("later")) == {root}
+    assert filled.touched_by(resource_claim("later", namespace="other")) == set()
+    assert filled.touched_by(claiming("one", "later")) >= {root}, "somebody uses it now"
+    filled.cache.gather(root)
+    assert filled.touched_by(changed(shared, spec={"devices": None})) == set()
+    lookup.named({"shared"})
+    for obj in reversed(objs):
+        filled.remove(obj)
+    assert not filled.cache.related._template_claims.referrers
+
+
 def test_a_gateway_s_counters_concern_nobody(filled: Filled, objs: tuple[Json, Json, Json]) -> None:
     gateway = made(
         "Gateway",

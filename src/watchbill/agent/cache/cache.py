@@ -291,6 +291,7 @@ class Cache:
             queue_workloads=self.related.queue_workloads(chain_and_pods),
             scheduling_events=self.related.events(chain_and_pods),
             claims=self.related.claims(pods),
+            claim_lookup=self.related.claim_lookup(root, namespace),
             autoscalers=self.related.autoscalers(
                 namespace, {group.root.name, *(entry.name for entry in intermediates)}
             ),

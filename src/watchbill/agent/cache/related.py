@@ -4,9 +4,9 @@ Whatever one of them names by UID counts only in its own namespace: UIDs can be 
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,9 +14,10 @@ from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.routing_index import Concerned, RoutingIndex
 from watchbill.agent.cache.stored_objects import compress, decompress
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.kinds.derivation.claim_parts import MAX_USERS, reserved_pods
 from watchbill.kinds.derivation.route_backends import backend_namespaces, gateways_of, selects
 from watchbill.kinds.derivation.routing import ReferenceGrants, is_admitted
-from watchbill.kinds.objects.json_access import at, metadata, objects, text
+from watchbill.kinds.objects.json_access import at, metadata, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
 from watchbill.kinds.pending.events import EVENT_REASONS
@@ -180,7 +181,9 @@ class Related:
         self._reserved: dict[str, tuple[OwnerKey, ...]] = {}
         """The pods that may use each claim."""
         self._claim_pods = _References()
-        """The claims that pods name: one may be made, or read, after the pods that wait for it."""
+        """The claims that live pods name: one may be made, or read, after the pods that wait for it."""
+        self._template_claims = _References()
+        """The claims that templates name, by the workload that read them."""
         self._claim_contents: dict[str, int] = {}
         """A hash of what each claim asks for and was given."""
         self._events = _NewestEvents()
@@ -211,6 +214,25 @@ class Related:
         uids = [self._claims.by_name.get(name, set()) for name in names]
         return self._claims.get_all(set().union(*uids))
 
+    def claim_users(self, name: tuple[str, str]) -> int | None:
+        """How many live pods share the claim of a namespace and name; None = too many to follow."""
+        naming = self._claim_pods.referrers.get(name, ())
+        for uid in self._claims.by_name.get(name, ()):
+            if reserved := self._reserved.get(uid):
+                return sum(1 for user in reserved if user.uid in naming)
+        return len(naming) if len(naming) <= MAX_USERS else None
+
+    def claims_of_templates(self, root: str, names: set[tuple[str, str]]) -> list[Object]:
+        """Claims that a workload's templates name; it is derived anew when one of them comes or changes."""
+        before = self._template_claims.targets.get(root, frozenset())
+        self._template_claims.put(root, before | names)
+        uids = [self._claims.by_name.get(name, set()) for name in names]
+        return self._claims.get_all(set().union(*uids))
+
+    def claim_lookup(self, root: str, namespace: str) -> "WorkloadClaims":
+        self._template_claims.drop(root)
+        return WorkloadClaims(root, namespace, self)
+
     def pod_groups(self, chain: Iterable[OwnerKey], pods: Iterable[Pod]) -> list[Object]:
         """The groups that the pods name, and those that an object of the chain or a pod owns."""
         uids: set[str] = set()
@@ -232,11 +254,37 @@ class Related:
         """Remember the groups and claims that the pod names."""
         names = frozenset((pod.namespace, name) for name in _group_names(pod))
         self._group_pods.put(pod.uid, names)
-        self._claim_pods.put(pod.uid, frozenset((pod.namespace, name) for name in pod.claims))
+        claims = () if pod.is_terminal else pod.claims
+        self._put_claiming(pod.uid, frozenset((pod.namespace, name) for name in claims))
 
     def drop_pod(self, uid: str) -> None:
         self._group_pods.drop(uid)
-        self._claim_pods.drop(uid)
+        self._template_claims.drop(uid)
+        self._put_claiming(uid, frozenset())
+
+    def _put_claiming(self, pod: str, names: frozenset[tuple[str, str]]) -> None:
+        """Who shares a claim with the pod has another part of it than before."""
+        before = self._claim_pods.targets.get(pod, frozenset())
+        if before == names:
+            return
+        self._claim_pods.put(pod, names)
+        for name in before ^ names:
+            self._notify_sharing(name, pod)
+
+    def _notify_sharing(self, name: tuple[str, str], pod: str) -> None:
+        """Of a claim that is reserved only those for whom it is have parts."""
+        for uid in self._claims.by_name.get(name, ()):
+            if reserved := self._reserved.get(uid):
+                if OwnerKey(name[0], pod) in reserved:
+                    self._notify_claim(uid)
+                return
+        if len(self._claim_pods.referrers.get(name, ())) <= MAX_USERS + 1:
+            self._notify_naming(name)
+
+    def _notify_naming(self, name: tuple[str, str]) -> None:
+        """The workloads whose pods, or whose templates, name the claim."""
+        self._notify_pods(self._claim_pods, name)
+        self._notify_roots(self._template_claims.to(name))
 
     def notify_gateway(self, namespace: str, name: str) -> None:
         """A gateway changed: for the workloads to which routes through it lead."""
@@ -318,20 +366,19 @@ class Related:
         self._notify_claim(meta.uid)
         self._claims.put(meta, obj)
         self._reserved[meta.uid] = tuple(
-            OwnerKey(meta.namespace, text(user.get("uid")))
-            for user in objects(at(obj, "status", "reservedFor"))
+            OwnerKey(meta.namespace, uid) for uid in sorted(reserved_pods(obj))
         )
         self._notify_claim(meta.uid)
-        given = at(obj, "status", "allocation")
-        content = hash(msgspec.json.encode((meta.name, obj.get("spec"), given)))
+        given, is_reserved = at(obj, "status", "allocation"), bool(self._reserved[meta.uid])
+        content = hash(msgspec.json.encode((meta.name, obj.get("spec"), given, is_reserved)))
         if self._claim_contents.get(meta.uid) != content:
             self._claim_contents[meta.uid] = content
-            self._notify_pods(self._claim_pods, (meta.namespace, meta.name))
+            self._notify_naming((meta.namespace, meta.name))
 
     def drop_claim(self, uid: str) -> None:
         self._notify_claim(uid)
         if self._claim_contents.pop(uid, None) is not None:
-            self._notify_pods(self._claim_pods, self._claims.names[uid])
+            self._notify_naming(self._claims.names[uid])
         self._claims.drop(uid)
         self._reserved.pop(uid, None)
 
@@ -385,6 +432,22 @@ class Related:
         for root in {self._owner_tree.root_of(OwnerKey(target[0], pod)) for pod in pods}:
             if root is not None:
                 self._listener.on_change(root)
+
+
+class WorkloadClaims(NamedTuple):
+    """What derivation asks of claims beside those that a workload's pods use."""
+
+    root: str
+    namespace: str
+    related: Related
+
+    def named(self, names: Collection[str]) -> Mapping[str, Object]:
+        keys = {(self.namespace, name) for name in names}
+        claims = self.related.claims_of_templates(self.root, keys)
+        return {text(metadata(claim).get("name")): claim for claim in claims}
+
+    def users(self, name: str) -> int | None:
+        return self.related.claim_users((self.namespace, name))
 
 
 def _group_names(pod: Pod) -> set[str]:

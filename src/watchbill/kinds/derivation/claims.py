@@ -7,12 +7,11 @@ alternatives that are different numbers of GPUs, until one of them is allocated.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import Any, NamedTuple
 
-from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.gpu_units import (
     DEVICE_CLASS,
@@ -28,7 +27,7 @@ from watchbill.kinds.objects.json_access import at, metadata, objects, text, who
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.quantity import parse_quantity
+from watchbill.quantity import Amount, exact, parse_quantity
 
 _MAX_DEVICES = 1_024
 _MAX_NAMES = 64
@@ -62,7 +61,7 @@ class Devices(NamedTuple):
     for a class's devices as a resource; what is not known is left out."""
 
     gpus: Fraction | None = Fraction(0)
-    others: tuple[tuple[str, int], ...] = ()
+    others: tuple[tuple[str, Amount], ...] = ()
 
 
 NO_DEVICES, UNKNOWN_DEVICES = Devices(), Devices(None)
@@ -90,38 +89,6 @@ def device_classes(cluster: ClusterObjects) -> DeviceClasses:
     return DeviceClasses(cluster.device_classes, cluster.are_device_classes_read)
 
 
-def used_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[Object, Pod]]:
-    """Each claim that one of the pods uses, once, with the first pod that does."""
-    users: dict[str, Pod] = {}
-    for pod in pods:
-        for name in pod.claims:
-            users.setdefault(name, pod)
-    seen: set[str] = set()
-    for claim in sorted(claims, key=_key):
-        uid, user = _key(claim)[1], users.get(_key(claim)[0])
-        if user is not None and uid not in seen:
-            seen.add(uid)
-            yield claim, user
-
-
-def unseen_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[str, Pod]]:
-    """Claims that live pods use and that are not there: not read yet, or not readable."""
-    present: set[str] | None = None
-    for pod in pods:
-        if not pod.claims or pod.is_terminal:
-            continue
-        if present is None:
-            present = {_key(claim)[0] for claim in claims}
-        for name in pod.claims:
-            if name not in present:
-                yield name, pod
-
-
-def _key(claim: Object) -> tuple[str, str]:
-    meta = metadata(claim)
-    return text(meta.get("name")), text(meta.get("uid"))
-
-
 def known_sum(parts: Iterable[Fraction | None]) -> Fraction | None:
     """None where any part is not known."""
     total = Fraction(0)
@@ -139,26 +106,6 @@ def together(parts: Iterable[Devices]) -> Devices:
     for each in present:
         others.update(dict(each.others))
     return Devices(known_sum(each.gpus for each in present), tuple(sorted(others.items())))
-
-
-def claimed_devices(
-    claims: Iterable[Object],
-    pods: Iterable[Pod],
-    settings: DeriveSettings,
-    cluster: ClusterObjects = _NO_CLUSTER,
-) -> Devices:
-    """What the pods request through claims, each claim once; not known where a claim cannot be seen."""
-    present, using = list(claims), list(pods)
-    unseen = [UNKNOWN_DEVICES] if any(unseen_claims(present, using)) else []
-    return together(
-        [
-            *unseen,
-            *(
-                requested_by_claim(claim, settings, cluster, pod.node)
-                for claim, pod in used_claims(present, using)
-            ),
-        ]
-    )
 
 
 def requested_by_claim(
@@ -323,35 +270,12 @@ def _given_kind(
     return _GPU if is_whole else kind
 
 
-def requested_by_roles(pods: Iterable[tuple[RoleFacts, int]], view: WorkloadView) -> Devices:
-    """What the templates request: claims made for each pod that is wanted, shared ones once."""
-    namespace = text(metadata(view.root).get("namespace"))
-    shared: set[str] = set()
-    parts: list[Devices] = []
-    asked_by: dict[str, Devices] = {}
-    for role, wanted in pods:
-        if role.template is None or not wanted:
-            continue
-        shared |= set(role.template.claims)
-        for name, times in Counter(role.template.claim_templates).items():
-            if name not in asked_by:  # pods can name one of a megabyte ten thousand times
-                template = view.cluster.claim_templates.get((namespace, name))
-                devices = at(template, "spec", "spec", "devices")
-                asked = requested_devices(devices, view.settings, device_classes(view.cluster))
-                # One that is not there, or cannot be read, may ask for anything.
-                asked_by[name] = UNKNOWN_DEVICES if template is None else asked
-            parts.append(_times(asked_by[name], times * wanted))
-    nodes = {name: pod.node for pod in view.pods.live if pod.node for name in pod.claims}
-    for claim in view.objects.claims:
-        if text(metadata(claim).get("name")) in shared:
-            node = nodes.get(_key(claim)[0], "")
-            parts.append(requested_by_claim(claim, view.settings, view.cluster, node))
-    return together(parts)
-
-
-def _times(devices: Devices, number: int) -> Devices:
-    others = tuple((name, each * number) for name, each in devices.others)
-    return Devices(None if devices.gpus is None else devices.gpus * number, others)
+def multiplied(devices: Devices, times: Fraction | None) -> Devices:
+    """So many times the devices, or that part of them; None = not known."""
+    if not times:
+        return NO_DEVICES if times == 0 else UNKNOWN_DEVICES
+    others = tuple((name, exact(each * times)) for name, each in devices.others)
+    return Devices(None if devices.gpus is None else devices.gpus * times, others)
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -444,3 +368,51 @@ def _slice_by_name(name: str, product: str) -> DeviceKind:
     return (
         DeviceKind(mig_share(f"{match[1]}.{match[2]}", product), is_cut=True) if match else _SLICE
     )
+
+
+def users_of_claims(
+    claims: Iterable[Object], pods: Iterable[Pod]
+) -> Iterator[tuple[Object, list[Pod]]]:
+    """Each claim that pods use, once, with the pods that do."""
+    users: dict[str, list[Pod]] = {}
+    for pod in pods:
+        for name in dict.fromkeys(pod.claims):
+            users.setdefault(name, []).append(pod)
+    seen: set[str] = set()
+    for claim in sorted(claims, key=claim_key) if users else ():
+        name, uid = claim_key(claim)
+        if name in users and uid not in seen:
+            seen.add(uid)
+            yield claim, users[name]
+
+
+def unseen_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[str, Pod]]:
+    """Claims that live pods use and that are not there: not read yet, or not readable."""
+    present: set[str] | None = None
+    for pod in pods:
+        if not pod.claims or pod.is_terminal:
+            continue
+        if present is None:
+            present = {claim_key(claim)[0] for claim in claims}
+        for name in pod.claims:
+            if name not in present:
+                yield name, pod
+
+
+def claim_key(claim: Object) -> tuple[str, str]:
+    meta = metadata(claim)
+    return text(meta.get("name")), text(meta.get("uid"))
+
+
+def claimed_devices(view: WorkloadView, pods: Sequence[Pod]) -> Devices:
+    """What the pods' claims are of, each whole, whoever shares it; not known where one cannot be seen."""
+    claims = view.objects.claims
+    unseen = [UNKNOWN_DEVICES] if any(unseen_claims(claims, pods)) else []
+    asked = (requested_of(claim, view, users) for claim, users in users_of_claims(claims, pods))
+    return together([*unseen, *asked])
+
+
+def requested_of(claim: Object, view: WorkloadView, users: Sequence[Pod]) -> Devices:
+    """What a claim of these pods requests."""
+    node = next((pod.node for pod in users if pod.node), "")
+    return requested_by_claim(claim, view.settings, view.cluster, node)

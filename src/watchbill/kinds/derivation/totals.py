@@ -5,7 +5,6 @@ stops being idle, not while it is.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,18 +14,16 @@ from typing import Any, Literal
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.claim_parts import ClaimParts, requested_by_roles
 from watchbill.kinds.derivation.claims import (
     NO_DEVICES,
     UNKNOWN_DEVICES,
     Devices,
-    allocated_devices,
-    claimed_devices,
     known_sum,
     requested_by_claim,
-    requested_by_roles,
     together,
     unseen_claims,
-    used_claims,
+    users_of_claims,
 )
 from watchbill.kinds.derivation.done import wanted_pods
 from watchbill.kinds.derivation.placement import pod_node_pool
@@ -116,7 +113,7 @@ class ResourceSum:
         self.gpus = known_sum((self.gpus, devices.gpus))
         self.add_extended(dict(devices.others))
 
-    def add_extended(self, amounts: Mapping[str, int]) -> None:
+    def add_extended(self, amounts: Mapping[str, Amount]) -> None:
         for resource, amount in amounts.items():
             self.extended[resource] = exact(self.extended.get(resource, 0) + amount)
 
@@ -161,8 +158,8 @@ class ResourceTotals:
 
 
 def totals_of(view: WorkloadView) -> ResourceTotals:
-    pods = wanted_pods(view)
-    claimed = _claimed_by_templates(pods, view)
+    pods, parts = wanted_pods(view), ClaimParts(view)
+    claimed = _claimed_by_templates(pods, view, parts)
     requested = ResourceSum(gpus=claimed.gpus, extended=dict(claimed.others))
     for role, wanted in pods:
         if role.template is not None and wanted:
@@ -170,13 +167,13 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
                 role.template.resources, role.template.annotations, view.settings.gpu_resources
             )
             requested.add(role.template.resources, gpus, wanted)
-    existing = _with_claims(view.pods.live, view)
+    existing = _with_claims(view.pods.live, view, parts)
     # Pods on their way out are replaced, so they are not asked for beyond what templates state.
-    active = _with_claims(view.pods.active, view) if view.facts.has_templates else existing
+    active = _with_claims(view.pods.active, view, parts) if view.facts.has_templates else existing
     raised = requested.raise_to(active)
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
-    held = _allocated_gpus(placed_pods, view)
+    held = _allocated_gpus(placed_pods, view, parts)
     allocated.add_extended(held.others)
     millionths = None if held.by_pool is None else sum(held.by_pool.values())
     return ResourceTotals(
@@ -193,9 +190,11 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
     )
 
 
-def _claimed_by_templates(pods: Sequence[tuple[RoleFacts, int]], view: WorkloadView) -> Devices:
+def _claimed_by_templates(
+    pods: Sequence[tuple[RoleFacts, int]], view: WorkloadView, parts: ClaimParts
+) -> Devices:
     """What they leave open, as alternatives do, their pods tell when all of them are there."""
-    claimed = requested_by_roles(pods, view)
+    claimed = requested_by_roles(pods, view, parts)
     if claimed.gpus is not None:
         return claimed
     wanted = sum(
@@ -206,12 +205,12 @@ def _claimed_by_templates(pods: Sequence[tuple[RoleFacts, int]], view: WorkloadV
     present = [pod for pod in view.pods.active if pod.claims]
     if len(present) < wanted:
         return claimed
-    return claimed_devices(view.objects.claims, present, view.settings, view.cluster)
+    return parts.requested(present)
 
 
-def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
+def _with_claims(pods: Sequence[Pod], view: WorkloadView, parts: ClaimParts) -> ResourceSum:
     total = _summed(pods, view.settings)
-    total.add_claimed(claimed_devices(view.objects.claims, pods, view.settings, view.cluster))
+    total.add_claimed(parts.requested(pods))
     return total
 
 
@@ -236,21 +235,22 @@ class _Allocated:
     by_pool: dict[str, int] | None
     by_model: dict[str, int]
     memory_bytes: int | None
-    others: Mapping[str, int]
+    others: Mapping[str, Amount]
     """Accelerators held through claims that are no NVIDIA GPUs, by resource."""
 
 
-def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> _Allocated:
+def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView, parts: ClaimParts) -> _Allocated:
     by_pool: dict[str, Fraction] = {}
     by_model: dict[str, Fraction] = {}
-    memory_bytes: int | None = None
-    others: Counter[str] = Counter()
+    memory_bytes: Amount | None = None
+    others: dict[str, Amount] = {}
     is_known = True
-    for pod, devices, size in _allocations(pods, view):
-        others.update(dict(devices.others))
+    for pod, devices, size in _allocations(pods, view, parts):
+        for resource, number in devices.others:
+            others[resource] = others.get(resource, 0) + number
         allocated = devices.gpus
         if size is not None:
-            memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
+            memory_bytes = (memory_bytes or 0) + size
         if allocated is None:
             is_known = False
             continue
@@ -258,9 +258,10 @@ def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> _Allocated:
         by_pool[pool] = by_pool.get(pool, Fraction(0)) + allocated
         model = gpu_model(view.cluster.node_labels.get(pod.node, {}))
         by_model[model] = by_model.get(model, Fraction(0)) + allocated
+    size = _bytes(memory_bytes)
     if not is_known:
-        return _Allocated(None, {}, memory_bytes, others)
-    return _Allocated(_millionths(by_pool), _millionths(by_model), memory_bytes, others)
+        return _Allocated(None, {}, size, others)
+    return _Allocated(_millionths(by_pool), _millionths(by_model), size, others)
 
 
 def _millionths(gpus: Mapping[str, Fraction]) -> dict[str, int]:
@@ -268,8 +269,8 @@ def _millionths(gpus: Mapping[str, Fraction]) -> dict[str, int]:
 
 
 def _allocations(
-    pods: Sequence[Pod], view: WorkloadView
-) -> Iterator[tuple[Pod, Devices, int | None]]:
+    pods: Sequence[Pod], view: WorkloadView, parts: ClaimParts
+) -> Iterator[tuple[Pod, Devices, Amount | None]]:
     """Who holds which devices and how much GPU memory: through resources, then through claims."""
     nodes = view.cluster.node_labels
     for pod in pods:
@@ -284,12 +285,10 @@ def _allocations(
             yield pod, Devices(allocated), allocated_gpu_bytes(*held)
     for _, pod in unseen_claims(view.objects.claims, pods):
         yield pod, UNKNOWN_DEVICES, None
-    for claim, pod in used_claims(view.objects.claims, pods):
-        labels = nodes.get(pod.node, {})
-        devices = allocated_devices(claim, view.settings, view.cluster, labels)
+    for pod, devices in parts.allocated(pods):
         if devices != NO_DEVICES:
-            size = gpu_bytes(labels)
-            yield pod, devices, int(devices.gpus * size) if devices.gpus and size else None
+            size = gpu_bytes(nodes.get(pod.node, {}))
+            yield pod, devices, devices.gpus * size if devices.gpus and size else None
 
 
 def _requested(total: ResourceSum, settings: DeriveSettings) -> RequestedResources:
@@ -354,15 +353,15 @@ class PodResources:
     def __init__(self, view: WorkloadView) -> None:
         self._view = view
         placed = [pod for pod in view.pods.live if pod.node]
-        self._held: dict[str, tuple[Devices, int | None]] = {}
-        for pod, devices, size in _allocations(placed, view):
+        self._held: dict[str, tuple[Devices, Amount | None]] = {}
+        for pod, devices, size in _allocations(placed, view, ClaimParts(view)):
             known, known_size = self._held.get(pod.uid, (NO_DEVICES, None))
             both = None if size is None and known_size is None else (size or 0) + (known_size or 0)
             self._held[pod.uid] = (together((known, devices)), both)
         self._claimed: dict[str, list[Devices]] = {}
         """What claims ask for, by the name that pods use: each is read once, however many pods share it."""
-        for claim, user in used_claims(view.objects.claims, view.pods.all):
-            asked = requested_by_claim(claim, view.settings, view.cluster, user.node)
+        for claim, users in users_of_claims(view.objects.claims, view.pods.all):
+            asked = requested_by_claim(claim, view.settings, view.cluster, users[0].node)
             self._claimed.setdefault(text(metadata(claim).get("name")), []).append(asked)
         for name, _ in unseen_claims(view.objects.claims, view.pods.all):
             self._claimed[name] = [UNKNOWN_DEVICES]
@@ -385,7 +384,8 @@ class PodResources:
         """None for a pod without a node, and for one that has ended."""
         if not pod.node or pod.is_terminal:
             return None
-        held, size = self._held.get(pod.uid, (NO_DEVICES, None))
+        held, memory = self._held.get(pod.uid, (NO_DEVICES, None))
+        size = _bytes(memory)
         millionths = None if held.gpus is None else gpu_millionths(float(held.gpus))
         key = (id(pod.resources), id(pod.annotations), held, size)
         if key not in self._allocated:

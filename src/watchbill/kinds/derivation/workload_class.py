@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.claims import NO_DEVICES, claimed_devices, requested_by_roles
+from watchbill.kinds.derivation.claim_parts import ClaimParts, requested_by_roles
+from watchbill.kinds.derivation.claims import NO_DEVICES, Devices, claimed_devices
 from watchbill.kinds.objects.gpu_units import accelerator_type
 from watchbill.kinds.objects.json_access import group_version, text
 from watchbill.kinds.objects.objects import GroupKind, Object
@@ -44,10 +45,14 @@ def _has_accelerator(view: WorkloadView) -> bool:
     return (
         any(_asks(each.resources, each.annotations, view.settings) for each in templates)
         or any(_asks(pod.resources, pod.annotations, view.settings) for pod in view.pods.all)
-        or requested_by_roles([(role, 1) for role in view.facts.roles], view) != NO_DEVICES
-        or claimed_devices(view.objects.claims, view.pods.all, view.settings, view.cluster)
-        != NO_DEVICES
+        or _by_templates(view) != NO_DEVICES
+        or claimed_devices(view, view.pods.all) != NO_DEVICES
     )
+
+
+def _by_templates(view: WorkloadView) -> Devices:
+    roles = [(role, 1) for role in view.facts.roles]
+    return requested_by_roles(roles, view, ClaimParts(view), are_whole=True)
 
 
 def asks_for_gpus(pod: Pod, view: WorkloadView) -> bool:

@@ -5,10 +5,10 @@ stays a plain JSON object without `managedFields`. The agent's cache fills `Work
 nothing else.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from watchbill.kinds.objects.pod import Pod
 
@@ -36,6 +36,27 @@ class IdleGpus:
     gpu_hours: float
     since: datetime | None = None
     mean_since: datetime | None = None
+
+
+class ClaimLookup(Protocol):
+    """What is known of the ResourceClaims of the workload's namespace beside those of its pods."""
+
+    def named(self, names: Collection[str]) -> Mapping[str, Object]:
+        """Those of these names."""
+
+    def users(self, name: str) -> int | None:
+        """How many live pods of all workloads share it, 0 where none is known; None = too many to follow."""
+
+
+class _NoClaimLookup:
+    def named(self, names: Collection[str]) -> Mapping[str, Object]:
+        return {}
+
+    def users(self, name: str) -> int | None:
+        return 0
+
+
+NO_CLAIM_LOOKUP: ClaimLookup = _NoClaimLookup()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +88,7 @@ class WorkloadObjects:
     none is needed where the pods' own conditions say it."""
     claims: Sequence[Object] = ()
     """ResourceClaims (resource.k8s.io) that the pods use, each once."""
+    claim_lookup: ClaimLookup = NO_CLAIM_LOOKUP
     autoscalers: Sequence[Object] = ()
     """HorizontalPodAutoscalers and KEDA ScaledObjects of the namespace whose target is in the chain."""
     idle: IdleGpus | None = None

@@ -275,7 +275,7 @@ def insufficient_capacity(shortage: InsufficientCapacity) -> str:
 
 def requests_of(pods: Sequence[Pod], view: WorkloadView) -> str:
     """What the pods request, through containers and through claims: `2 pods request 16 GPUs in total`."""
-    claimed = claimed_devices(view.objects.claims, pods, view.settings, view.cluster)
+    claimed = claimed_devices(view, pods)
     return request_text(pods, view.settings.gpu_resources, claimed)
 
 

@@ -183,10 +183,7 @@ def _no_node(group: _Group, nodes: int, refusals: str, view: WorkloadView) -> st
         problem, number, remedy = refused
         verb = "rejects" if number == 1 else "reject"
         fact = f"{number} of {nodes} nodes {verb} it for this reason"
-        if (
-            claimed_devices(view.objects.claims, group.pods, view.settings, view.cluster)
-            != NO_DEVICES
-        ):
+        if claimed_devices(view, group.pods) != NO_DEVICES:
             fact = f"{requests_of(group.pods, view)}, {fact}"
         return f"{problem} – {fact} – {remedy}."
     stated = one_line(refusals) or requests_of(group.pods, view)
