@@ -2,74 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from aiohttp import web
 
 from tests.fixtures.agents import until
-from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
-from tests.fixtures.kubernetes.replay import exchange_with, kubeconfig, recorded, replay
+from tests.fixtures.kubernetes.replay import exchange_with, recorded, replay
+from tests.sync.reflecting import keeping, pod
 from watchbill.agent.kubernetes import pauses as pauses_module
 from watchbill.agent.kubernetes import reflector as watch_module
-from watchbill.agent.kubernetes.client import KubeClient, ServedResource
-from watchbill.agent.kubernetes.credentials import Credentials
-from watchbill.agent.kubernetes.pauses import PauseDetector
-from watchbill.agent.kubernetes.reflector import Reflector
-from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.protocol import MAX_UNOBSERVED
-
-
-@dataclass
-class Seen:
-    """A sink that keeps names, and how often each came and went."""
-
-    names: dict[str, str] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-    intervals: list[datetime | None] = field(default_factory=list)
-    """Of what was removed: since when it may have been gone."""
-    puts: int = 0
-    unreadable: set[str] = field(default_factory=set)
-
-    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
-        if meta.name in self.unreadable:
-            raise msgspec.DecodeError("unreadable")
-        msgspec.json.decode(body)
-        self.puts += 1
-        self.names[meta.uid] = meta.name
-
-    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
-        self.removed.append(self.names.pop(uid))
-        self.intervals.append(not_before)
-
-
-@dataclass
-class Kept:
-    api: KubeApi
-    seen: Seen
-    reflector: Reflector
-    states: list[str]
-
-    def cut_off(self) -> None:
-        """No pods are listed any more, and the watch breaks."""
-        self.api.fault = lambda request: (
-            web.Response(status=503, text="no\n") if "pods" in request.path else None
-        )
-        self.api.end_watches(is_cut=True)
-
-    def holds(self, *names: str) -> Callable[[], bool]:
-        return lambda: sorted(self.seen.names.values()) == sorted(names)
-
-    async def stays(self, *names: str) -> None:
-        for _ in range(10):
-            await asyncio.sleep(0.02)
-            assert self.holds(*names)(), self.seen.names
 
 
 @pytest.fixture(autouse=True)
@@ -78,42 +23,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "FORBIDDEN_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(watch_module, "MISSED_EVENT_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(watch_module, "SHORT_WATCH_SECONDS", 0.02)
-
-
-def pod(name: str, uid: str | None = None, **metadata: Any) -> dict[str, Any]:
-    meta = {"name": name, "namespace": "n", "uid": uid or f"uid-{name}"} | metadata
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
-
-
-@asynccontextmanager
-async def keeping(
-    folder: Path, *, names: tuple[str, ...] = (), resync_seconds: float = 900.0
-) -> AsyncIterator[Kept]:
-    async with kube_api() as api:
-        for name in names:
-            api.put(pod(name))
-        credentials = Credentials(kubeconfig(folder / "config", api.url), None)
-        await credentials.load()
-        seen = Seen()
-        states: list[str] = []
-        async with KubeClient(credentials) as client:
-            reflector = Reflector(
-                client,
-                ServedResource("", "v1", "Pod", "pods"),
-                seen,
-                is_metadata=False,
-                resync_seconds=resync_seconds,
-                list_slots=asyncio.Semaphore(1),
-                retry_slots=asyncio.Semaphore(1),
-                pauses=PauseDetector(),
-                on_change=lambda connection: states.append(connection.state.state),
-            )
-            task = asyncio.create_task(reflector.run())
-            try:
-                yield Kept(api, seen, reflector, states)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_list_and_then_events(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def uncounted(_count: int) -> None:
 class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
+    remaining_item_count: Any = None
+    """An int where the server says it; what else it may say makes no list unreadable."""
 
 
 class ListPage(msgspec.Struct, frozen=True):
@@ -201,11 +203,16 @@ class KubeClient:
 
     async def newest_version(self, resource: ServedResource) -> str:
         """The resource version that a list has now. Raises ApiFailure."""
-        query = {"limit": "1"} | _selection(resource)
+        page = await self.first_page(resource, objects=1)
+        return page.metadata.resource_version
+
+    async def first_page(self, resource: ServedResource, *, objects: int) -> ListPage:
+        """The metadata of a list's first objects, at the newest version. Raises ApiFailure."""
+        query = {"limit": str(objects)} | _selection(resource)
         body, _ = await self.get(
             f"{resource.path()}?{urlencode(query)}", accept=_METADATA_LIST, limits=_LIST_TIMEOUT
         )
-        return _decoded_page(body).metadata.resource_version
+        return _decoded_page(body)
 
     @asynccontextmanager
     async def watch(

@@ -106,7 +106,7 @@ class Backlog:
 
     async def _ask(self) -> None:
         try:
-            self._newest = _number(await self._newest_version())
+            self._newest = version_number(await self._newest_version())
         except ApiFailure as failure:
             log.info("newest version not known", error=failure.message)
         finally:
@@ -136,7 +136,7 @@ class Backlog:
         return self._since
 
     def _is_past(self, version: str) -> bool:
-        number = _number(version)
+        number = version_number(version)
         if self._asking is not None:
             return False
         if self._newest is None or number is None:
@@ -151,7 +151,7 @@ class Backlog:
         return self._since if is_unread else None
 
 
-def _number(version: str) -> int | None:
+def version_number(version: str) -> int | None:
     """Versions are compared as numbers, as Kubernetes says of its own since 1.35 and etcd makes them all."""
     return (
         int(version) if version.isascii() and version.isdecimal() and len(version) <= 40 else None

@@ -20,6 +20,7 @@ from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.pauses import PAUSE_SECONDS, Backlog, PauseDetector
+from watchbill.agent.kubernetes.watch_check import ListCount, WatchChecks
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
 from watchbill.background import TimeSlice
 from watchbill.protocol import MAX_UNOBSERVED, KindState
@@ -42,6 +43,10 @@ BOOKMARK_OVERDUE_SECONDS = 75.0
 """Bookmarks come about once a minute: a watch that was silent for longer may have stood still and tell late."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
+CHECK_SECONDS = 60.0
+"""How often a watch is held against the first page of a list."""
+CHECK_LATE_SECONDS = 15.0
+"""Whoever does not watch for so long what a list shows tells what is old."""
 UNSEEN_SECONDS = 60.0
 """Objects that were not watched for so long may have come, changed and gone meanwhile."""
 
@@ -100,7 +105,7 @@ class Reflector:
         self._on_change = on_change
         self._versions: dict[str, str] = {}
         self._unreadable: set[str] = set()
-        self._changed_since_check: set[str] | None = None
+        self._checks = WatchChecks(client, self._versions)
         self._resource_version = ""
         self._reached: _Key | None = None
         self._current_at: datetime | None = None
@@ -175,8 +180,10 @@ class Reflector:
         while True:
             try:
                 await self._list()
-                await _first_to_end(self._watch(), self._resync_periodically())
-                self._current_at = self._verified_at
+                await _first_to_end(
+                    self._watch(), self._resync_periodically(), self._check_periodically()
+                )
+                self._current_at, self._unbroken_since = self._verified_at, None
             except _WatchRefused as refused:
                 await asyncio.sleep(self._record_watch_refused(refused.failure))
             except ApiFailure as failure:
@@ -200,9 +207,10 @@ class Reflector:
             listed: set[str] = set()
             unreadable: set[str] = set()
             resource_version = ""
-            work, self._reached = TimeSlice(), _Key("", "")
+            work, count, self._reached = TimeSlice(), ListCount(), _Key("", "")
             async for page in self._client.list_pages(self.resource, is_metadata=self._is_metadata):
                 resource_version = resource_version or page.metadata.resource_version
+                count.add(page)
                 for number, body in enumerate(page.items or ()):
                     meta = read_head_or_none(body)
                     if meta is None or not meta.uid:
@@ -214,13 +222,13 @@ class Reflector:
                     self._reach(_Key(meta.namespace, meta.name))
                     await work.rest()
         self._backlog.end()
-        now = datetime.now(UTC)
         for uid in self._versions.keys() - listed:
-            self._delete(uid, now, self._current_at)
+            self._delete(uid, datetime.now(UTC), self._current_at)
         self._note_unobserved(began)
         self._current_at = self._verified_at = began
         self._unreadable = (self._unreadable & listed) | unreadable
         self._resource_version = resource_version
+        self._checks.begin(resource_version, is_count_exact=count.is_exact)
         self._has_list_failed = False
         if self._watch_error is None:
             self.lists += 1
@@ -294,13 +302,13 @@ class Reflector:
         if not event.is_known or not (meta.resource_version or meta.uid):
             return
         unseen_since = self._backlog.unseen_since(meta.resource_version)
+        self._checks.reach(meta.resource_version, is_bookmark=event.type == "BOOKMARK")
         if event.type != "BOOKMARK" and meta.uid:
-            if self._changed_since_check is not None:
-                self._changed_since_check.add(meta.uid)
             if event.type == "DELETED":
                 self._delete(meta.uid, datetime.now(UTC), unseen_since)
             else:
                 self._store(meta, event.body)
+            self._checks.note_event(meta.uid)
         if meta.resource_version:
             self._resource_version = meta.resource_version
 
@@ -336,7 +344,9 @@ class Reflector:
             await asyncio.sleep(jittered(self._resync_seconds))
             began = datetime.now(UTC)
             try:
-                missed = await self._find_missed()
+                missed = await self._checks.find_missed(
+                    self.resource, self._retry_slots, grace_seconds=MISSED_EVENT_GRACE_SECONDS
+                )
             except ApiFailure as failure:
                 log.warning("resync list failed", **self._log_fields(), error=failure.message)
                 continue
@@ -346,29 +356,39 @@ class Reflector:
                 return
             self._verified_at = began
 
-    async def _find_missed(self) -> set[str]:
-        """UIDs whose version in a complete list differs from ours although the watch never mentioned them."""
-        self._changed_since_check = set()
-        try:
-            work = TimeSlice()
-            suspects = set(self._versions)
-            async with self._retry_slots:
-                async for page in self._client.list_pages(self.resource, is_metadata=True):
-                    for body in page.items or ():
-                        meta = read_head(body)
-                        if self._versions.get(meta.uid) == meta.resource_version:
-                            suspects.discard(meta.uid)
-                        else:
-                            suspects.add(meta.uid)
-                        await work.rest()
-            suspects -= self._changed_since_check
-            if suspects:
-                await asyncio.sleep(MISSED_EVENT_GRACE_SECONDS)
-            return suspects - self._changed_since_check
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ApiFailure(ErrorKind.BUSY, f"the list is garbled: {error}") from error
-        finally:
-            self._changed_since_check = None
+    async def _check_periodically(self) -> None:
+        """Hold the watch against the first page of a list; returns when it has missed an event."""
+        while True:
+            await asyncio.sleep(jittered(CHECK_SECONDS))
+            began = asyncio.get_running_loop().time()
+            try:
+                has_missed = await self._has_missed(began)
+            except ApiFailure as failure:
+                log.info("watch not checked", **self._log_fields(), error=failure.message)
+                continue
+            if has_missed:
+                self.counts["missed"] += 1
+                self._note_behind(began)
+                log.warning("watch lags behind a list", **self._log_fields())
+                return
+
+    async def _has_missed(self, began: float) -> bool:
+        check = await self._checks.ask(self.resource, self._unreadable)
+        is_late = not await check.is_settled_within(CHECK_LATE_SECONDS)
+        if is_late:
+            self._note_behind(began)
+            await check.settle(lambda: self._resource_version, MISSED_EVENT_GRACE_SECONDS)
+        # What a process that was suspended has not read yet is not missed.
+        has_missed = check.has_missed and self._pauses.resumed_at <= began
+        if is_late and not has_missed:
+            self._catch_up()
+            self._set_healthy()
+        return has_missed
+
+    def _note_behind(self, since: float) -> None:
+        if self._behind_since is None:
+            self._behind_since = since
+        self._set_state("failing", "its watch does not tell what a list shows")
 
     def _record_failure(self, failure: ApiFailure) -> float:
         """Record the failure in the state; returns the seconds to wait."""
