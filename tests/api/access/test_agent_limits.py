@@ -37,7 +37,7 @@ from watchbill.protocol import (
 from watchbill.query import Scope
 from watchbill.requests import decode_json
 from watchbill.store.fleet.clusters import cluster_list
-from watchbill.store.ingest import messages, stream
+from watchbill.store.ingest import messages, problems, stream
 from watchbill.store.ingest.left_out import MESSAGES_CHARACTERS
 from watchbill.store.workloads import quotas
 from watchbill.store.workloads.quotas import MAX_RETRIES, MAX_RETRIES_AMONG_UNITS
@@ -465,7 +465,7 @@ def test_an_agent_that_starts_again_and_again_waits() -> None:
 async def test_so_many_refusals_of_a_cluster_are_kept(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "MAX_REFUSED_ITEMS", 10)
+    monkeypatch.setattr(problems, "MAX_REFUSED_ITEMS", 10)
     agent = await connected_agent(server.db, NOW)
     for number in range(1, 8):
         impossible = [

@@ -1,4 +1,4 @@
-"""A deletion that nobody saw as it happened carries the interval in which it did."""
+"""A deletion that nobody saw as it happened carries the interval in which it did; problems go with it."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -6,8 +6,8 @@ from uuid import UUID
 import msgspec
 
 from tests.fixtures.clusters import Agent, connected_agent
-from tests.fixtures.records import START, upsert, workload
-from watchbill.protocol import Delete, Heartbeat
+from tests.fixtures.records import START, record, upsert, workload
+from watchbill.protocol import Delete, Heartbeat, Upsert, Witness
 from watchbill.query import Scope
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest.stream import heartbeat_apply
@@ -92,3 +92,34 @@ async def test_a_batch_that_ends_a_silence_records_it(db: Database) -> None:
     await agent.send(now=later(120))
     (cluster,) = await cluster_list(db, SCOPE, later(120))
     assert [(gap.from_at, gap.to_at) for gap in cluster.gaps] == [(START, later(120))]
+
+
+async def test_what_is_rejected_is_listed_until_its_workload_ends(db: Database) -> None:
+    """In the message that tells of it, in a later one, or where no inventory has it any more."""
+    agent = await connected_agent(db, START)
+    witness = Witness(group="a\0b", kind="Pod", namespace="team")
+
+    def monstrous(number: int) -> Upsert:
+        return upsert(record(workload(number), witness=witness))
+
+    def end(number: int) -> Delete:
+        return Delete(id=UUID(int=number), deleted_at=later(60))
+
+    async def listed() -> set[int]:
+        (cluster,) = await cluster_list(db, SCOPE, START)
+        return {item.id.int for item in cluster.refused}
+
+    await agent.send(upsert(workload(4)), upsert(workload(6)), now=START)
+    reply = await agent.send(
+        *map(monstrous, range(1, 7)),
+        end(2),
+        end(4),
+        Delete(id=UUID(int=6), deleted_at=later(60), is_owner_unreadable=True),
+        now=later(60),
+    )
+    assert {item.id.int for item in reply.refused} == set(range(1, 7))
+    assert await listed() == {1, 3, 5, 6}, "2 and 4 have ended; 6 goes on, its owner unread"
+    await agent.send(end(3), now=later(120))
+    assert await listed() == {1, 5, 6}
+    await agent.take_inventory((5, 6), now=later(180))
+    assert await listed() == {5, 6}

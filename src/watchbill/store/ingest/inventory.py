@@ -23,6 +23,7 @@ from watchbill.protocol import (
     InventoryMissing,
 )
 from watchbill.store.ingest.held_deletions import ROWS_AT_ONCE, absence_confirm
+from watchbill.store.ingest.problems import problems_forget
 from watchbill.store.ingest.stream import stream_check
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
@@ -134,6 +135,8 @@ async def inventory_commit(
             )
         absent = _absent(connection, agent, request.inventory_id, coverage)
         deleted, held = await absence_confirm(connection, agent, request.inventory_id, absent, now)
+        if coverage:
+            await problems_forget(connection, agent, request.inventory_id)
         await connection.execute(
             "UPDATE cluster SET last_message_at = $3, "
             "last_inventory_at = CASE WHEN $4 THEN $3 ELSE last_inventory_at END, "

@@ -46,6 +46,7 @@ from watchbill.store.ingest.gaps import (
 )
 from watchbill.store.ingest.left_out import KeptReasons, LeftOut, kept_reasons, with_left_out
 from watchbill.store.ingest.node_write import NodeResult, node_forget, node_write
+from watchbill.store.ingest.problems import problems_show
 from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.organisation.queue_write import queue_write
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -78,8 +79,6 @@ from watchbill.workload import MAX_STEPS
 CATCH_UP = timedelta(minutes=2)
 """How long after a time without contact an agent may still be reporting what happened during it."""
 CLOCK_TOLERANCE = timedelta(seconds=5)
-MAX_REFUSED_ITEMS = 1_000
-"""Kept of a cluster, the newest: an agent that was taken over has ever new ids."""
 
 Extra = TypeVar("Extra")
 
@@ -197,7 +196,7 @@ async def batch_apply(
         taken = batch.scrapes if stored.has_room_for_samples(most_bytes) else ()
         scrapes = list(valid_scrapes(taken, now))
         refused += await _apply_items(connection, agent, items, now)
-        await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
+        await problems_show(connection, agent, batch.items, [*repaired, *refused], now)
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         await event_write(connection, agent.tenant_id, agent.cluster_id, events)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
@@ -465,36 +464,3 @@ async def _apply_run(
         return await record_write(connection, agent.tenant_id, agent.cluster_id, upserts, now)
     await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
     return []
-
-
-async def _show_problems(
-    connection: Connection,
-    agent: AgentIdentity,
-    items: Sequence[BatchItem],
-    problems: Sequence[RefusedItem],
-    now: datetime,
-) -> None:
-    """The cluster's state lists what could not be stored as it was sent, until it can be."""
-    reasons = {problem.id: problem.reason for problem in problems}
-    await connection.execute(
-        "DELETE FROM refused_item "
-        "WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id = ANY($3::uuid[])",
-        agent.tenant_id,
-        agent.cluster_id,
-        [id_ for item in items if (id_ := item_id(item)) not in reasons],
-    )
-    await connection.executemany(
-        "INSERT INTO refused_item (tenant_id, cluster_id, workload_id, reason, at) "
-        "VALUES ($1, $2, $3, $4, $5) "
-        "ON CONFLICT (tenant_id, cluster_id, workload_id) DO UPDATE SET reason = $4, at = $5",
-        [(agent.tenant_id, agent.cluster_id, id_, reason, now) for id_, reason in reasons.items()],
-    )
-    if reasons:
-        await connection.execute(
-            "DELETE FROM refused_item WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id IN "
-            "(SELECT workload_id FROM refused_item WHERE tenant_id = $1 AND cluster_id = $2 "
-            "ORDER BY at DESC, workload_id OFFSET $3)",
-            agent.tenant_id,
-            agent.cluster_id,
-            MAX_REFUSED_ITEMS,
-        )
