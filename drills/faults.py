@@ -20,6 +20,7 @@ import structlog
 
 from drills import faulty_program
 from drills.link import Way
+from drills.outages import OUTAGES
 from drills.processes import Child, folder, free_port, until, until_ready
 from drills.scene import Scene, clock_of, scene, server_process
 from simulator.resources import JOBS, PODS
@@ -390,6 +391,7 @@ FAULTS: dict[str, Fault] = {
     "agent's clock an hour ahead, then behind": set_the_agent_s_clock,
     "database restored from a backup": restore_an_older_database,
     "another cluster at the same address": another_cluster,
+    **OUTAGES,
 }
 
 
