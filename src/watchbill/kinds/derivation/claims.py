@@ -22,6 +22,7 @@ from watchbill.kinds.objects.gpu_units import (
     gpu_bytes,
     gpu_model,
     mig_share,
+    resource_like,
 )
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import ClusterObjects, Object
@@ -304,10 +305,9 @@ def device_kind(
 ) -> DeviceKind:
     """What a request's devices are. `product`: of the node that they are on."""
     name = text(request.get("deviceClassName"))
-    expressions = [*_expressions(request), *_expressions(at(classes.by_name.get(name), "spec"))]
-    for expression in expressions:
-        if profile := _PROFILE.search(expression):
-            return DeviceKind(mig_share(profile[1].lower(), product), is_cut=True)
+    expressions = _expressions_of(request, classes)
+    if profile := _profile(expressions):
+        return DeviceKind(mig_share(profile, product), is_cut=True)
     if name in settings.gpu_device_classes:
         return _GPU
     is_unread = not classes.are_read and name not in classes.by_name
@@ -320,14 +320,45 @@ def device_kind(
 
 
 def extended_gpus(classes: DeviceClasses, settings: DeriveSettings) -> tuple[str, ...]:
-    """The extended resources behind which a class of whole GPUs stands, in the order of the settings first."""
-    named = (
-        text(at(each, "spec", "extendedResourceName"))
+    """The extended resources behind which a class of GPUs or MIG slices stands, those of the settings first."""
+    stating = [
+        (name, each)
         for name, each in islice(classes.by_name.items(), _MAX_CLASSES)
         if at(each, "spec", "extendedResourceName")
-        and device_kind({"deviceClassName": name}, settings, classes) == _GPU
-    )
+    ]
+    stating.sort(key=lambda item: item[0])
+    # Of several classes the one that was made last, and of those made at once the first by name.
+    stating.sort(key=lambda item: text(metadata(item[1]).get("creationTimestamp")), reverse=True)
+    behind: dict[str, str] = {}
+    for name, each in stating:
+        behind.setdefault(text(at(each, "spec", "extendedResourceName")), name)
+    named = (_extended(resource, name, settings, classes) for resource, name in behind.items())
     return tuple(dict.fromkeys((*settings.gpu_resources, *filter(None, named))))
+
+
+def _extended(
+    resource: str, name: str, settings: DeriveSettings, classes: DeviceClasses
+) -> str | None:
+    """As settings name resources of GPUs; None where it is one already, or no GPU."""
+    request = {"deviceClassName": name}
+    kind = device_kind(request, settings, classes) if resource else _NO_GPU
+    if resource in settings.gpu_resources or kind == _GPU:
+        return resource
+    if not kind.is_cut:
+        return None
+    profile = _profile(_expressions_of(request, classes)) or _profile_in_name(name)
+    return resource_like(resource, f"nvidia.com/mig-{profile}" if profile else f"{DEVICE_CLASS}mig")
+
+
+def _expressions_of(request: Mapping[str, Any], classes: DeviceClasses) -> list[str]:
+    """The request's selectors, and those of its class."""
+    named = classes.by_name.get(text(request.get("deviceClassName")))
+    return [*_expressions(request), *_expressions(at(named, "spec"))]
+
+
+def _profile(expressions: list[str]) -> str | None:
+    matches = (_PROFILE.search(each) for each in expressions)
+    return next((match[1].lower() for match in matches if match), None)
 
 
 def _expressions(part: Any) -> Iterator[str]:
@@ -364,10 +395,13 @@ def _by_name(name: str, product: str, *, is_unread: bool) -> DeviceKind:
 
 
 def _slice_by_name(name: str, product: str) -> DeviceKind:
+    profile = _profile_in_name(name)
+    return DeviceKind(mig_share(profile, product), is_cut=True) if profile else _SLICE
+
+
+def _profile_in_name(name: str) -> str | None:
     match = PROFILE_IN_NAME.search(name)
-    return (
-        DeviceKind(mig_share(f"{match[1]}.{match[2]}", product), is_cut=True) if match else _SLICE
-    )
+    return f"{match[1]}.{match[2]}" if match else None
 
 
 def users_of_claims(

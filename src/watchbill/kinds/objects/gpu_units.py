@@ -140,7 +140,15 @@ def unit_of(resource: str, labels: Labels, gpu_resources: Iterable[str] = (GPU,)
         return _UNKNOWN
     if resource.startswith(DEVICE_CLASS):
         return _unit_of_class(resource)
+    for each in gpu_resources:
+        if each.startswith(f"{resource}="):
+            return unit_of(each.partition("=")[2], labels)
     return _WHOLE if _PASSED_THROUGH.fullmatch(resource) else None
+
+
+def resource_like(resource: str, other: str) -> str:
+    """For `gpu_resources`: a resource of which one unit is what one of another is."""
+    return f"{resource}={other}"
 
 
 def _unit_of_class(resource: str) -> Unit | None:

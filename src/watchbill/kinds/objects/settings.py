@@ -42,7 +42,8 @@ class DeriveSettings:
     """Where KAI's pods that reserve shared GPUs are; such a pod elsewhere is a pod like any other."""
     kai_schedulers: frozenset[str] = frozenset({"kai-scheduler", "runai-scheduler"})
     gpu_resources: tuple[str, ...] = ("nvidia.com/gpu",)
-    """Extended resources of which one unit is one whole GPU; any other is listed as it is named."""
+    """Extended resources of which one unit is one whole GPU; any other is listed as it is named. In one
+    derivation also `name=other`, of which one is what one of the other is."""
     gpu_device_classes: frozenset[str] = frozenset()
     """Device classes (resource.k8s.io) of which a device is one GPU; none = those whose selectors
     say so, or else whose names do."""

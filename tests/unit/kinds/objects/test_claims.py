@@ -244,27 +244,6 @@ def test_while_classes_cannot_be_read_a_name_that_tells_nothing_is_unknown(
         assert requested_by_claim(claim("a", asked), by_settings, cluster).gpus == 0
 
 
-def test_a_resource_that_a_device_class_stands_behind_is_its_devices() -> None:
-    """Since 1.34 a class may name an extended resource by which pods ask for its devices."""
-    classes = {
-        "a": device_class(NVIDIA, extendedResourceName="example.com/card"),
-        "b": device_class("device.driver == 'nics.example.com'", extendedResourceName="a.b/nic"),
-    }
-    limits = {"limits": {"example.com/card": "2", "a.b/nic": "1"}}
-    result = workload(
-        deployment(1),
-        [pod(1, spec_containers=[container(resources=limits)])],
-        cluster=ClusterObjects(device_classes=classes),
-    )
-    assert result.allocated_resources.gpu == 2
-    assert [each.resource for each in result.allocated_resources.extended_resources] == ["a.b/nic"]
-    named = "deviceclass.resource.kubernetes.io/"
-    for cls, gpu in (("gpu.amd.com", 0.0), ("mig.nvidia.com", None), ("gpu.nvidia.com", 1.0)):
-        asked = [container(resources={"limits": {named + cls: "1"}})]
-        implicit = workload(deployment(1), [pod(1, spec_containers=asked)])
-        assert implicit.allocated_resources.gpu == gpu, cls
-
-
 def test_what_alternatives_of_a_template_are_is_known_once_all_pods_have_theirs() -> None:
     asked = [{"name": "gpu", "resourceClaimTemplateName": "either"}]
     spec = {"replicas": 2, "template": {"spec": template()["spec"] | {"resourceClaims": asked}}}
