@@ -77,8 +77,10 @@ class Quantity(Wire, frozen=True):
 
 
 class ExtendedResource(Wire, frozen=True):
+    """Without a quantity: of an unknown number."""
+
     resource: str
-    quantity: str
+    quantity: str | None = None
 
 
 class RequestedResources(Wire, frozen=True):

@@ -237,7 +237,8 @@ def _resources(workload: "WorkloadResponse", details: "WorkloadDetails") -> Fact
         "CPU cores": _amounts(format_number(cpu), allocated.cpu),
         "Memory": _amounts(memory or NONE, allocated.cpu_memory),
         "Other resources": ", ".join(
-            f"{resource.quantity} {resource.resource}" for resource in requested.extended_resources
+            f"{resource.quantity or '?'} {resource.resource}"
+            for resource in requested.extended_resources
         ),
         "Requested node pools": ", ".join(workload.requested_node_pools),
         "Current node pools": ", ".join(workload.current_node_pools),

@@ -57,12 +57,15 @@ class DeviceClasses(NamedTuple):
 _NO_CLASSES = DeviceClasses({}, are_read=True)
 
 
+Others = tuple[tuple[str, Amount | None], ...]
+
+
 class Devices(NamedTuple):
     """`gpus` None = not known. `others`: accelerators that are no NVIDIA GPUs, by the name that Kubernetes has
-    for a class's devices as a resource; what is not known is left out."""
+    for a class's devices as a resource; None = of an unknown number."""
 
     gpus: Fraction | None = Fraction(0)
-    others: tuple[tuple[str, Amount], ...] = ()
+    others: Others = ()
 
 
 NO_DEVICES, UNKNOWN_DEVICES = Devices(), Devices(None)
@@ -103,10 +106,16 @@ def known_sum(parts: Iterable[Fraction | None]) -> Fraction | None:
 def together(parts: Iterable[Devices]) -> Devices:
     """The sum, of each claim `_MAX_DEVICES` at most."""
     present = list(parts)
-    others: Counter[str] = Counter()
+    others: dict[str, Amount | None] = {}
     for each in present:
-        others.update(dict(each.others))
+        add_others(others, each.others)
     return Devices(known_sum(each.gpus for each in present), tuple(sorted(others.items())))
+
+
+def add_others(total: dict[str, Amount | None], others: Others) -> None:
+    for name, number in others:
+        known = total.get(name, 0)
+        total[name] = None if known is None or number is None else known + number
 
 
 def requested_by_claim(
@@ -152,7 +161,10 @@ def _bounded(devices: Devices) -> Devices:
     gpus = None if devices.gpus is None else min(devices.gpus, Fraction(_MAX_DEVICES))
     return Devices(
         gpus,
-        tuple((name, min(number, _MAX_DEVICES)) for name, number in devices.others[:_MAX_NAMES]),
+        tuple(
+            (name, None if number is None else min(number, _MAX_DEVICES))
+            for name, number in devices.others[:_MAX_NAMES]
+        ),
     )
 
 
@@ -171,7 +183,10 @@ def _requested(
     if len(amounts) == 1:
         return amounts.pop()
     gpus, others = {each.gpus for each in amounts}, {each.others for each in amounts}
-    return Devices(gpus.pop() if len(gpus) == 1 else None, others.pop() if len(others) == 1 else ())
+    undecided = tuple(sorted({(name, None) for each in others for name, _ in each}))
+    return Devices(
+        gpus.pop() if len(gpus) == 1 else None, others.pop() if len(others) == 1 else undecided
+    )
 
 
 def _amount(request: Mapping[str, Any], kind: DeviceKind, given: int) -> Devices:
@@ -179,12 +194,8 @@ def _amount(request: Mapping[str, Any], kind: DeviceKind, given: int) -> Devices
     if count == 0:
         return NO_DEVICES
     if kind.is_other:
-        is_known = count is not None and not at(request, "capacity", "requests")
-        return (
-            Devices(others=((_class_resource(request), count),))
-            if count and is_known
-            else NO_DEVICES
-        )
+        is_part = bool(at(request, "capacity", "requests"))
+        return Devices(others=((_class_resource(request), None if is_part else count),))
     if kind.share == 0:
         return NO_DEVICES
     is_part = bool(at(request, "capacity", "requests"))
@@ -215,7 +226,7 @@ def allocated_devices(
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
-    others: Counter[str] = Counter()
+    others: dict[str, Amount | None] = {}
     shares: list[Fraction | None] = []
     for result in _results(claim):
         request = requests.get(text(result.get("request")), {})
@@ -223,7 +234,7 @@ def allocated_devices(
             continue
         kind = _given_kind(result, request, settings, cluster, gpu_model(labels))
         if kind.is_other:
-            others[_class_resource(request)] += 1
+            add_others(others, ((_class_resource(request), None if _is_part(result) else 1),))
         shares.append(_allocated(kind.share, result, labels))
     return _bounded(Devices(known_sum(shares), tuple(sorted(others.items()))))
 
@@ -273,9 +284,14 @@ def _given_kind(
 
 def multiplied(devices: Devices, times: Fraction | None) -> Devices:
     """So many times the devices, or that part of them; None = not known."""
-    if not times:
-        return NO_DEVICES if times == 0 else UNKNOWN_DEVICES
-    others = tuple((name, exact(each * times)) for name, each in devices.others)
+    if times == 0:
+        return NO_DEVICES
+    if times is None:
+        unknown = tuple((name, None) for name, _ in devices.others)
+        return Devices(devices.gpus and None, unknown)
+    others = tuple(
+        (name, None if each is None else exact(each * times)) for name, each in devices.others
+    )
     return Devices(None if devices.gpus is None else devices.gpus * times, others)
 
 

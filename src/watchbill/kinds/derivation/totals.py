@@ -19,6 +19,7 @@ from watchbill.kinds.derivation.claims import (
     NO_DEVICES,
     UNKNOWN_DEVICES,
     Devices,
+    add_others,
     known_sum,
     requested_by_claim,
     together,
@@ -94,7 +95,8 @@ class ResourceSum:
     gpus: Fraction | None = Fraction(0)
     """None = units of a size that is not known are among them."""
     gpu_memory_bytes: int = 0
-    extended: dict[str, Amount] = field(default_factory=dict)
+    extended: dict[str, Amount | None] = field(default_factory=dict)
+    """None = of an unknown number."""
 
     def add(self, resources: Resources, gpus: Gpus, times: int) -> None:
         for name in ("cpu_request", "cpu_limit", "memory_request", "memory_limit"):
@@ -102,7 +104,8 @@ class ResourceSum:
             if amount is not None:
                 setattr(self, name, exact((getattr(self, name) or 0) + amount * times))
         for resource, amount in resources.extended:
-            self.extended[resource] = exact(self.extended.get(resource, 0) + amount * times)
+            known = self.extended.get(resource, 0)
+            self.extended[resource] = None if known is None else exact(known + amount * times)
         if self.gpus is None or gpus.portion is None:
             self.gpus = None
         else:
@@ -111,11 +114,7 @@ class ResourceSum:
 
     def add_claimed(self, devices: Devices) -> None:
         self.gpus = known_sum((self.gpus, devices.gpus))
-        self.add_extended(dict(devices.others))
-
-    def add_extended(self, amounts: Mapping[str, Amount]) -> None:
-        for resource, amount in amounts.items():
-            self.extended[resource] = exact(self.extended.get(resource, 0) + amount)
+        add_others(self.extended, devices.others)
 
     def raise_to(self, least: "ResourceSum") -> tuple[str, ...]:
         """At least as much of each resource as `least`; returns which were raised, as the API names them."""
@@ -128,7 +127,8 @@ class ResourceSum:
                 setattr(self, name, other)
                 raised.append(shown)
         for resource, amount in least.extended.items():
-            if amount > self.extended.get(resource, 0):
+            known = self.extended.get(resource, 0)
+            if known is not None and (amount is None or amount > known):
                 self.extended[resource] = amount
                 raised.append(resource)
         return tuple(dict.fromkeys(raised))
@@ -174,7 +174,7 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
     held = _allocated_gpus(placed_pods, view, parts)
-    allocated.add_extended(held.others)
+    add_others(allocated.extended, tuple(held.others.items()))
     millionths = None if held.by_pool is None else sum(held.by_pool.values())
     return ResourceTotals(
         workload=_requested(requested, view.settings),
@@ -195,7 +195,7 @@ def _claimed_by_templates(
 ) -> Devices:
     """What they leave open, as alternatives do, their pods tell when all of them are there."""
     claimed = requested_by_roles(pods, view, parts)
-    if claimed.gpus is not None:
+    if claimed.gpus is not None and all(number is not None for _, number in claimed.others):
         return claimed
     wanted = sum(
         number
@@ -235,7 +235,7 @@ class _Allocated:
     by_pool: dict[str, int] | None
     by_model: dict[str, int]
     memory_bytes: int | None
-    others: Mapping[str, Amount]
+    others: Mapping[str, Amount | None]
     """Accelerators held through claims that are no NVIDIA GPUs, by resource."""
 
 
@@ -243,11 +243,10 @@ def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView, parts: ClaimParts) 
     by_pool: dict[str, Fraction] = {}
     by_model: dict[str, Fraction] = {}
     memory_bytes: Amount | None = None
-    others: dict[str, Amount] = {}
+    others: dict[str, Amount | None] = {}
     is_known = True
     for pod, devices, size in _allocations(pods, view, parts):
-        for resource, number in devices.others:
-            others[resource] = others.get(resource, 0) + number
+        add_others(others, devices.others)
         allocated = devices.gpus
         if size is not None:
             memory_bytes = (memory_bytes or 0) + size
@@ -390,7 +389,7 @@ class PodResources:
         key = (id(pod.resources), id(pod.annotations), held, size)
         if key not in self._allocated:
             total = _summed([pod], self._view.settings)
-            total.add_extended(dict(held.others))
+            add_others(total.extended, held.others)
             self._allocated[key] = _allocated(total, millionths, size, self._view.settings)
         return self._allocated[key]
 
@@ -419,12 +418,12 @@ def _bytes(amount: Amount | None) -> int | None:
 
 
 def _extended(
-    amounts: Mapping[str, Amount], settings: DeriveSettings
+    amounts: Mapping[str, Amount | None], settings: DeriveSettings
 ) -> tuple[ExtendedResource, ...]:
-    named = sorted(
-        (name, amount) for name, amount in amounts.items() if name not in settings.gpu_resources
-    )
+    named = [each for each in sorted(amounts.items()) if each[0] not in settings.gpu_resources]
     return tuple(
-        ExtendedResource(resource=name[:317], quantity=format_count(amount))
+        ExtendedResource(
+            resource=name[:317], quantity=None if amount is None else format_count(amount)
+        )
         for name, amount in named[:_MAX_EXTENDED]
     )

@@ -121,7 +121,7 @@ def _through_claims(claimed: Devices) -> Iterable[str]:
     if claimed.gpus is None:
         yield "GPUs through claims"
     for resource, number in claimed.others:
-        devices = "1 device" if number == 1 else f"{number} devices"
+        devices = "1 device" if number == 1 else f"{number or ''} devices".lstrip()
         yield f"{devices} of class {resource.rpartition('/')[2][:100]}"
 
 

@@ -2,9 +2,28 @@
 
 import pytest
 
-from tests.fixtures.makers import JSON, container, deployment, pod, workload
-from tests.unit.kinds.objects.test_claims import NVIDIA, TYPE, device_class
+from tests.fixtures.makers import (
+    JSON,
+    condition,
+    container,
+    deployment,
+    pod,
+    root,
+    template,
+    workload,
+)
+from tests.unit.kinds.objects.test_claims import (
+    NVIDIA,
+    TYPE,
+    claim,
+    device_class,
+    either,
+    request,
+    sub,
+    using,
+)
 from watchbill.kinds.objects.objects import ClusterObjects
+from watchbill.workload import AllocatedResources, RequestedResources
 
 
 def test_a_resource_that_a_device_class_stands_behind_is_its_devices() -> None:
@@ -77,3 +96,85 @@ def test_slices_behind_a_resource_of_any_name_are_their_part_of_a_gpu(
     assert names == ([] if held == 2 else ["example.com/part"])
     is_ai = (result.additional_fields or {})["workloadClass"] == "AI"
     assert is_ai is (held != 0)
+
+
+def quantities(resources: RequestedResources | AllocatedResources) -> dict[str, str | None]:
+    """By the class's name."""
+    return {
+        each.resource.rpartition("/")[2]: each.quantity for each in resources.extended_resources
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "driver", "number", "given"),
+    [
+        (request(cls="gpu.amd.com", allocationMode="All"), "gpu.amd.com", None, "3"),
+        (request(cls="gpu.intel.com", allocationMode="All"), "gpu.intel.com", None, "3"),
+        (request(3, "gpu.amd.com"), "gpu.amd.com", "3", "3"),
+        # A part of a device of which nothing tells how much there is.
+        (
+            request(3, "gpu.amd.com", capacity={"requests": {"memory": "1Gi"}}),
+            "gpu.amd.com",
+            None,
+            "3",
+        ),
+    ],
+)
+def test_accelerators_of_others_are_told_before_their_number_is_known(
+    asked: JSON, driver: str, number: str | None, given: str
+) -> None:
+    name = asked["exactly"]["deviceClassName"]
+    waits = workload(deployment(1), [using(1, "a", state="waiting")], claims=[claim("a", asked)])
+    assert quantities(waits.pods_requested_resources) == {name: number}
+    assert quantities(waits.allocated_resources) == {}
+    assert waits.pods_requested_resources.gpu is None
+    assert (waits.additional_fields or {})["workloadClass"] == "AI"
+    held = claim("a", asked, held=3, driver=driver)
+    runs = workload(deployment(1), [using(1, "a")], claims=[held])
+    assert quantities(runs.pods_requested_resources) == {name: given}
+    assert quantities(runs.allocated_resources) == {name: given}
+
+
+def test_alternatives_that_differ_are_told_without_a_number() -> None:
+    for alternatives, asked in (
+        ((sub("gpu.amd.com"), sub("gpu.amd.com", count=2)), {"gpu.amd.com": None}),
+        ((sub("gpu.amd.com"), sub("gpu.intel.com")), {"gpu.amd.com": None, "gpu.intel.com": None}),
+        ((sub("gpu.amd.com"), sub("gpu.amd.com")), {"gpu.amd.com": "1"}),
+    ):
+        waits = using(1, "a", state="waiting")
+        result = workload(deployment(1), [waits], claims=[claim("a", either(*alternatives))])
+        assert quantities(result.pods_requested_resources) == asked
+
+
+def test_all_devices_that_a_template_asks_for_are_known_once_its_pods_have_theirs() -> None:
+    named = [{"name": "gpu", "resourceClaimTemplateName": "all"}]
+    spec = {"replicas": 2, "template": {"spec": template()["spec"] | {"resourceClaims": named}}}
+    asked = request(cls="gpu.amd.com", allocationMode="All")
+    made = {("vision", "all"): {"spec": {"spec": {"devices": {"requests": [asked]}}}}}
+    statuses = [[{"name": "gpu", "resourceClaimName": f"c-{number}"}] for number in (1, 2)]
+    pods = [
+        pod(number, spec_resourceClaims=named, status_resourceClaimStatuses=statuses[number - 1])
+        for number in (1, 2)
+    ]
+    claims = [claim(f"c-{number}", asked, held=3, driver="gpu.amd.com") for number in (1, 2)]
+    deploy, cluster = root("apps/v1", "Deployment", spec=spec), ClusterObjects(claim_templates=made)
+    for present, number in ((0, None), (1, None), (2, "6")):
+        result = workload(deploy, pods[:present], claims=claims[:present], cluster=cluster)
+        assert quantities(result.workload_requested_resources) == {"gpu.amd.com": number}
+
+
+def test_why_pods_wait_names_devices_of_an_unknown_number() -> None:
+    message = "0/2 nodes are available: 2 cannot allocate all claims."
+    scheduled = condition("PodScheduled", "False", reason="Unschedulable", message=message)
+    waits = using(1, "a", state="waiting")
+    waits["status"] = {"phase": "Pending", "conditions": [scheduled]}
+    asked = claim("a", request(cls="gpu.amd.com", allocationMode="All"))
+    sentence = workload(deployment(1), [waits], claims=[asked]).phase_message
+    assert sentence is not None
+    assert "1 pod requests devices of class gpu.amd.com, 2 of 2 nodes" in sentence
+
+
+def test_a_part_of_a_device_of_others_is_not_counted_as_one() -> None:
+    held = claim("a", request(cls="gpu.amd.com"), held=1, driver="gpu.amd.com", shareID="x")
+    result = workload(deployment(1), [using(1, "a")], claims=[held])
+    assert quantities(result.allocated_resources) == {"gpu.amd.com": None}
