@@ -1,7 +1,8 @@
 """`make bench`: reads and writes over HTTP against the bare driver and against a peer, turn by turn.
 
 Every line is a ratio of medians from rounds in which the contestants alternate, so a machine that slows down
-slows all of them. Ours runs with tokens, scope, validation and limits in place; the peer with none of these.
+slows all of them. Four clients ask at once, the same where nothing else is said.
+Ours runs with tokens, scope, validation and limits in place; the peer with none of these.
 """
 
 import argparse
@@ -73,17 +74,22 @@ async def run(contest: Contest, rounds: int) -> dict[str, object]:
 
 def driver(connections: list[asyncpg.Connection], sql: str) -> Work:
     async def work() -> None:
-        await asyncio.gather(*(connection.fetch(sql) for connection in connections))
+        await asyncio.gather(
+            *(connection.fetch(sql.format(number)) for number, connection in enumerate(connections))
+        )
 
     return work
 
 
 def get(connections: list[Connection], path: str, token: str | None = None) -> Work:
-    """One request on each connection at a time."""
+    """One request on each connection at a time; `{}` in the path is the connection's number."""
 
     async def work() -> None:
         await asyncio.gather(
-            *(connection.send("GET", path, token=token) for connection in connections)
+            *(
+                connection.send("GET", path.format(number), token=token)
+                for number, connection in enumerate(connections)
+            )
         )
 
     return work
@@ -184,6 +190,14 @@ def reads(arena: Arena) -> list[Contest]:
                 per_turn=20 if limit == 50 else 5,
             )
             for limit in (50, 500)
+        ),
+        Contest(
+            "list 50, another page each",
+            get(arena.ours, f"{listed}?limit=50&offset={{}}0", arena.token),
+            {
+                DRIVER: driver(arena.drivers, f"{rows(50)} OFFSET {{}}0"),
+                PEER: get(arena.peer, "/workloads?limit=50&offset={}0"),
+            },
         ),
         Contest(
             "GPUs by project",

@@ -157,7 +157,8 @@ def objects(made: Estate) -> Iterator[str]:
 
 
 async def in_turns(cases: list[Any], check: Any, *, at_once: int = 8) -> int:
-    """All cases, a few at a time. Returns how many there were."""
+    """All cases, a few at a time. Returns how many there were. Cases stand so that different principals ask
+    the same at the same time: what they share of an answer would show."""
     queue = iter(cases)
 
     async def work() -> None:
@@ -201,9 +202,9 @@ async def test_one_workload_for_everybody(made: Estate) -> None:
 
     cases = [
         (name, principal, what, tail, id_)
-        for name, principal in made.principals.items()
         for what, tail in OF_ONE.items()
         for id_ in objects(made)
+        for name, principal in made.principals.items()
     ]
     assert await in_turns(cases, check) >= 2_000
     # Absent, elsewhere, another tenant's and deleted elsewhere: one and the same answer.
@@ -235,7 +236,7 @@ async def test_all_workloads_for_everybody(made: Estate) -> None:
         assert not leaks(made, principal, answer), (name, path)
 
     cases = [
-        (name, principal, path) for name, principal in made.principals.items() for path in OF_ALL
+        (name, principal, path) for path in OF_ALL for name, principal in made.principals.items()
     ]
     assert await in_turns(cases, check) >= 500
 

@@ -24,6 +24,7 @@ from watchbill.access.tokens.keyring import Keyring, read_key_encryption
 from watchbill.access.tokens.tokens import RefreshTokens, Tokens
 from watchbill.api.changes import ChangeStreams
 from watchbill.api.http.audit_event import ANNOTATION, AuditAnnotation, client_address
+from watchbill.api.http.shared_answers import SharedAnswers
 from watchbill.api.limits import (
     CONCURRENT_EXPORTS,
     CONCURRENT_METRICS_QUERIES,
@@ -114,6 +115,7 @@ class Services:
     standby: Standby | None
     settings: ServerSettings
     clock: Callable[[], datetime]
+    shared_answers: SharedAnswers = field(default_factory=SharedAnswers)
     documents: DocumentCache
     gone_counts: GoneCounts = field(default_factory=GoneCounts)
     metrics: MetricsSource

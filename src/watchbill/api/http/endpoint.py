@@ -62,9 +62,19 @@ class OperationEndpoint:
             _refuse_body(headers)
         call = self._call(scope, receive, headers, operation, admitted)
         scope[VALUES] = call.values
-        async with _turn(call, operation):
-            answer = await _in_time(_answer(handler, call, operation), operation)
+        answer = await self._shared(partial(_ask, handler, call, operation), call, operation)
         await answer.send(scope, receive, send)
+
+    async def _shared(
+        self, ask: Callable[[], Awaitable[Answer]], call: Call, operation: Operation
+    ) -> Answer:
+        """Reads of what agents report depend on the question and on what may be seen, on nothing else."""
+        if operation.method not in READING or not _may_be_stale(operation):
+            return await ask()
+        path, query = call.scope["path"], call.scope["query_string"]
+        held = call.headers.get(b"if-none-match")
+        key = (operation.operation_id, path, query, call.access, call.media_type, held)
+        return await self._services.shared_answers.answer(key, ask)
 
     def _call(
         self,
@@ -100,6 +110,11 @@ class OperationEndpoint:
         admitted = await self._guard.admit(scope, headers, operation)
         assert admitted.caller is not None, "only callers' answers last"
         return admitted.caller.scope
+
+
+async def _ask(handler: Handler, call: Call, operation: Operation) -> Answer:
+    async with _turn(call, operation):
+        return await _in_time(_answer(handler, call, operation), operation)
 
 
 async def _answer(handler: Handler, call: Call, operation: Operation) -> Answer:

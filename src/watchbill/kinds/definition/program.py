@@ -15,6 +15,7 @@ import jq
 import msgspec
 
 from watchbill.errors import Invalid
+from watchbill.kinds.definition.bulk import Bulk, unread_members
 from watchbill.kinds.definition.facts import EndpointFacts, Facts, RoleFacts
 from watchbill.kinds.definition.yaml_section import Scalar, Section
 from watchbill.kinds.objects.json_access import (
@@ -29,6 +30,14 @@ from watchbill.kinds.objects.json_access import (
 from watchbill.kinds.objects.template import read_template
 
 _ENCODER = msgspec.json.Encoder()
+_UNREADABLE = (
+    ValueError,
+    StopIteration,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    msgspec.MsgspecError,
+)
 _EACH = ("template", "replicas", "left", "min", "max")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IMPURE = re.compile(
@@ -215,14 +224,18 @@ class Program:
 
     def __init__(self, source: ProgramSource) -> None:
         self.source = source
-        self._program = jq.compile(program_text(source))
+        program = program_text(source)
+        self._program = jq.compile(program)
+        self._unread = unread_members(program)
         self._template_paths = tuple(map(_template_path, source.roles))
 
     def facts(self, obj: Mapping[str, Any]) -> Facts:
         """What the object says; nothing where jq cannot take it (a number beyond its range, say)."""
+        bulk = Bulk(self._unread)
         try:
-            result = self._program.input_text(_ENCODER.encode(obj).decode()).first()
-        except (ValueError, StopIteration, TypeError, OverflowError, msgspec.MsgspecError):
+            text_of_it = _ENCODER.encode(bulk.taken_from(obj)).decode()
+            result = bulk.put_back(self._program.input_text(text_of_it).first())
+        except _UNREADABLE:
             return Facts()
         return self._read(mapping(result), obj)
 

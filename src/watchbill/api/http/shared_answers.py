@@ -1,0 +1,49 @@
+"""What many ask at the same time is asked of the database once.
+
+Pages that hear of a change ask anew, all of them the same at the same moment, and most people may see the same.
+Requests that have arrived before the first of them goes to the database share its answer; whoever comes later
+asks again. So nobody learns anything older than the request itself.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+
+from watchbill.api.http.reply import Answer, Reply
+
+TURNS = 3
+"""Of the event loop: what lies in the connections is read in one, its handlers begin in the next."""
+
+
+class SharedAnswers:
+    """Answers that are about to be asked for, by all that they depend on."""
+
+    def __init__(self) -> None:
+        self._gathering: dict[Hashable, asyncio.Future[Reply | None]] = {}
+
+    async def answer(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What `ask` answers, or what it answers to whoever asks the same just now; so with what it raises."""
+        shared = self._gathering.get(key)
+        if shared is None:
+            return await self._ask_for_all(key, ask)
+        answer = await asyncio.shield(shared)
+        return await ask() if answer is None else answer
+
+    async def _ask_for_all(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """One that cannot be shared, or never came, is None for the others: each asks alone."""
+        shared = self._gathering[key] = asyncio.get_running_loop().create_future()
+        try:
+            try:
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+            finally:
+                del self._gathering[key]
+            answer = await ask()
+        except Exception as error:
+            shared.set_exception(error)
+            shared.exception()  # nobody else may have waited for it
+            raise
+        except BaseException:
+            shared.set_result(None)
+            raise
+        shared.set_result(answer if isinstance(answer, Reply) else None)
+        return answer
