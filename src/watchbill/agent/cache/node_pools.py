@@ -4,18 +4,19 @@ Pure, except that what did not change is kept.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from watchbill.agent.cache.cluster import ClusterView, NodeOffer
+from watchbill.agent.cache.held_devices import NOTHING_HELD, HeldDevice, HeldOnNode, held_devices
 from watchbill.background import TimeSlice
 from watchbill.cluster_node import (
     MAX_NODE_GPUS,
 )
 from watchbill.kinds.derivation.placement import node_pool_of
-from watchbill.kinds.objects.device_slices import NodeDevices, SharedDevices
+from watchbill.kinds.objects.device_slices import NodeDevices, SharedDevices, SharedForm
 from watchbill.kinds.objects.gpu_units import (
     GPU,
     GPU_MEMORY_LABEL,
@@ -125,11 +126,36 @@ class NodePools:
             for place in reached:
                 usable = reaching.setdefault(place, {})
                 usable[name] = usable.get(name, False) or _is_usable(offer)
+        held = held_devices(self._view.shared_devices, self._view.holders)
         for place, usable in reaching.items():
-            devices = self._view.shared_devices[place][1]
+            devices = self._view.shared_devices[place].devices
+            if len(usable) > 1:
+                free = self._add_held(held[place], devices, pools)
+                unknown = NodeDevices(0 if free == 0 else None, 0 if free == 0 else None)
+                for name in usable:
+                    _add_shared(pools[name], unknown, is_usable=True)
+                continue
             for name, is_usable in usable.items():
-                _add_shared(pools[name], devices, is_usable=is_usable, is_only=len(usable) == 1)
+                _add_shared(pools[name], devices, is_usable=is_usable)
         return tuple(_capacity(name, pool) for name, pool in sorted(pools.items())[:MAX_NODE_POOLS])
+
+    def _add_held(
+        self, held: Iterable[HeldDevice], devices: NodeDevices, pools: dict[str, _Pool]
+    ) -> int | None:
+        """Devices that pools of nodes share, where they are now. Returns how many GPUs nobody holds."""
+        number = 0
+        for form, nodes in held:
+            known = [name for name in nodes if name in self._view.node_offers]
+            labels = self._view.node_labels
+            names = {node_pool_of(labels[name], self._settings) for name in known}
+            if len(names) != 1:
+                continue
+            offers = [self._view.node_offers[name] for name in known]
+            offer = next(filter(_is_usable, offers), offers[0])
+            _add_held(pools[names.pop()], offer, form, devices)
+            number += not form.kind
+        is_known = devices.present is not None and devices.offered is not None
+        return (devices.present or 0) - number if is_known else None
 
     def impossible(self) -> str | None:
         """A sentence about nodes that state more GPUs, or more memory of one, than any has; None for none."""
@@ -158,18 +184,24 @@ class NodePools:
         if known and known.offer is offer and known.labels is labels and known.shared is shared:
             return known
         share = _share(offer, labels, self._settings.gpu_resources)
-        places = (place for place, (reach, _) in enumerate(shared) if reach.includes(name, labels))
+        places = (place for place, each in enumerate(shared) if each.reach.includes(name, labels))
         return _NodeShare(offer, labels, shared, share, tuple(places))
 
 
 def node_gpus(
-    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+    offer: NodeOffer,
+    labels: Mapping[str, str],
+    gpu_resources: tuple[str, ...],
+    held: HeldOnNode = NOTHING_HELD,
 ) -> NodeGpus:
-    """Of a node that states what cannot be, nothing is known."""
+    """Of a node that states what cannot be, nothing is known. `held`: what its pods hold of nodes together."""
     if not _is_possible(offer, labels, gpu_resources):
         return NodeGpus(None, None)
     present, lost = _present_and_lost(offer, labels, gpu_resources)
-    return NodeGpus(present, None if present is None or lost is None else present - lost)
+    if present is None or held.present is None or held.offered is None:
+        return NodeGpus(None, None)
+    offered = None if lost is None else present - lost + held.offered
+    return NodeGpus(present + held.present, offered)
 
 
 def _present_and_lost(
@@ -275,9 +307,24 @@ def _is_usable(offer: NodeOffer) -> bool:
     return offer.is_ready and not offer.is_cordoned
 
 
-def _add_shared(pool: _Pool, devices: NodeDevices, *, is_usable: bool, is_only: bool) -> None:
-    """Devices that belong to no single node: of a pool of nodes if no other can use them, else unknown."""
-    if not is_only or devices.present is None or devices.offered is None:
+def _add_held(pool: _Pool, offer: NodeOffer, form: SharedForm, devices: NodeDevices) -> None:
+    """A device that a pod on a node of this pool holds."""
+    is_usable = _is_usable(offer) and not form.is_tainted
+    if form.kind:
+        (pool.accelerators if is_usable else pool.unusable_accelerators)[form.kind] += 1
+    elif not _is_usable(offer):
+        (pool.cordoned if offer.is_ready else pool.unreachable).add(Fraction(1))
+    elif form.is_tainted:
+        pool.lost.add(Fraction(1))
+    else:
+        pool.usable.add(Fraction(1))
+        size, known = whole_number(devices.mebibytes), pool.memory_bytes
+        pool.memory_bytes = None if known is None or size is None else known + size * MEBIBYTE
+
+
+def _add_shared(pool: _Pool, devices: NodeDevices, *, is_usable: bool) -> None:
+    """Devices that belong to no single node, of a pool of nodes that alone can use them."""
+    if devices.present is None or devices.offered is None:
         if devices.present != 0:
             pool.usable.add(None)
             pool.memory_bytes = None

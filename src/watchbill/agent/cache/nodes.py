@@ -9,6 +9,7 @@ from typing import Any, get_args
 from msgspec.structs import replace
 
 from watchbill.agent.cache.cluster import ClusterView, NodeDetails, NodeOffer
+from watchbill.agent.cache.held_devices import NOTHING_HELD, HeldOnNode, held_by_node
 from watchbill.agent.cache.node_pools import node_gpus
 from watchbill.background import TimeSlice
 from watchbill.cluster_node import (
@@ -36,6 +37,7 @@ from watchbill.kinds.derivation.presentation import (
     printable,
     sanitized_message,
 )
+from watchbill.kinds.objects.device_slices import NodeDevices, device_labels
 from watchbill.kinds.objects.gpu_units import (
     gpu_bytes,
     gpu_model,
@@ -70,10 +72,11 @@ class _Source:
     details: NodeDetails
     offer: NodeOffer
     devices: tuple[NodeDevice, ...]
+    held: HeldOnNode
 
     def equals(self, other: "_Source") -> bool:
         is_same_object = self.details is other.details and self.offer is other.offer
-        return is_same_object and self.devices == other.devices
+        return is_same_object and (self.devices, self.held) == (other.devices, other.held)
 
 
 class NodeReports:
@@ -86,34 +89,42 @@ class NodeReports:
 
     def current(self) -> dict[str, PresentedNode]:
         """By name, in the order of names; of too many the first `MAX_NODES`."""
-        names = self._names()
-        self._presented = {name: self._current(name) for name in names}
+        names, held = self._names(), self._held()
+        self._presented = {name: self._current(name, held) for name in names}
         return {each.node.name: each for _, each in self._presented.values()}
 
     async def prepare(self) -> None:
         """Present those that changed, in slices: all of a large cluster at once take a third of a second."""
-        work = TimeSlice()
+        work, held = TimeSlice(), self._held()
         for name in self._names():
             if name in self._view.node_details:  # others had their turn meanwhile
-                self._presented[name] = self._current(name)
+                self._presented[name] = self._current(name, held)
             await work.rest()
+
+    def _held(self) -> Mapping[str, HeldOnNode]:
+        return held_by_node(self._view.shared_devices, self._view.holders)
 
     def _names(self) -> list[str]:
         return sorted(self._view.node_details)[:MAX_NODES]
 
-    def _current(self, name: str) -> tuple[_Source, PresentedNode]:
+    def _current(self, name: str, held: Mapping[str, HeldOnNode]) -> tuple[_Source, PresentedNode]:
         view = self._view
         source = _Source(
-            view.node_details[name], view.node_offers[name], view.node_devices.get(name, ())
+            view.node_details[name],
+            view.node_offers[name],
+            view.node_devices.get(name, ()),
+            held.get(name, NOTHING_HELD),
         )
         known = self._presented.get(name)
         if known is not None and source.equals(known[0]):
             return known
-        return source, _presented(name, self._view, self._settings)
+        return source, _presented(name, source.held, self._view, self._settings)
 
 
-def _presented(name: str, view: ClusterView, settings: DeriveSettings) -> PresentedNode:
-    node = _node(name, view, settings)
+def _presented(
+    name: str, held: HeldOnNode, view: ClusterView, settings: DeriveSettings
+) -> PresentedNode:
+    node = _node(name, held, view, settings)
     encoded = node_bytes(node)
     if len(encoded) > MAX_NODE_BYTES:
         brief = tuple(replace(each, message=None) for each in node.conditions[:10])
@@ -122,10 +133,11 @@ def _presented(name: str, view: ClusterView, settings: DeriveSettings) -> Presen
     return PresentedNode(node, len(encoded), node_hash(encoded))
 
 
-def _node(name: str, view: ClusterView, settings: DeriveSettings) -> ClusterNode:
-    labels, offer = view.node_labels[name], view.node_offers[name]
+def _node(name: str, held: HeldOnNode, view: ClusterView, settings: DeriveSettings) -> ClusterNode:
+    described = NodeDevices(product=held.product, mebibytes=held.mebibytes)
+    labels, offer = device_labels(view.node_labels[name], described), view.node_offers[name]
     details = view.node_details[name]
-    gpus = node_gpus(offer, labels, settings.gpu_resources)
+    gpus = node_gpus(offer, labels, settings.gpu_resources, held)
     domain, _, clique = labels.get(CLIQUE_LABEL, "").rpartition(".")
     return ClusterNode(
         id=element_id(details.uid, settings.cluster_id),

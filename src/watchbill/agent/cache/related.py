@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from watchbill.agent.cache.held_devices import GivenDevices
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.routing_index import Concerned, RoutingIndex
 from watchbill.agent.cache.stored_objects import compress, decompress
@@ -17,6 +18,7 @@ from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.claim_parts import MAX_USERS, reserved_pods
 from watchbill.kinds.derivation.route_backends import backend_namespaces, gateways_of, selects
 from watchbill.kinds.derivation.routing import ReferenceGrants, is_admitted
+from watchbill.kinds.objects.device_slices import DeviceKey
 from watchbill.kinds.objects.json_access import at, metadata, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
@@ -184,6 +186,7 @@ class Related:
         """The claims that live pods name: one may be made, or read, after the pods that wait for it."""
         self._template_claims = _References()
         """The claims that templates name, by the workload that read them."""
+        self._given = GivenDevices()
         self._claim_contents: dict[str, int] = {}
         """A hash of what each claim asks for and was given."""
         self._events = _NewestEvents()
@@ -221,6 +224,21 @@ class Related:
             if reserved := self._reserved.get(uid):
                 return sum(1 for user in reserved if user.uid in naming)
         return len(naming) if len(naming) <= MAX_USERS else None
+
+    def holders(self, device: DeviceKey) -> frozenset[str]:
+        """The nodes of the live pods for which claims that were given the device are reserved."""
+        users = {user for claim in self._given.claims(device) for user in self._users(claim)}
+        entries = (self._owner_tree.entries.get(uid) for uid in users)
+        pods = (entry.payload for entry in entries if entry is not None)
+        return frozenset(
+            pod.node for pod in pods if isinstance(pod, Pod) and pod.node and not pod.is_terminal
+        )
+
+    def _users(self, claim: str) -> Iterable[str]:
+        reserved = self._reserved.get(claim)
+        name = self._claims.names.get(claim, ("", ""))
+        naming = self._claim_pods.referrers.get(name, set())
+        return naming & {user.uid for user in reserved} if reserved else naming
 
     def claims_of_templates(self, root: str, names: set[tuple[str, str]]) -> list[Object]:
         """Claims that a workload's templates name; it is derived anew when one of them comes or changes."""
@@ -369,6 +387,7 @@ class Related:
             OwnerKey(meta.namespace, uid) for uid in sorted(reserved_pods(obj))
         )
         self._notify_claim(meta.uid)
+        self._given.put(meta.uid, obj)
         given, is_reserved = at(obj, "status", "allocation"), bool(self._reserved[meta.uid])
         content = hash(msgspec.json.encode((meta.name, obj.get("spec"), given, is_reserved)))
         if self._claim_contents.get(meta.uid) != content:
@@ -381,6 +400,7 @@ class Related:
             self._notify_naming(self._claims.names[uid])
         self._claims.drop(uid)
         self._reserved.pop(uid, None)
+        self._given.drop(uid)
 
     def put_pod_group(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._notify_group(meta.uid)

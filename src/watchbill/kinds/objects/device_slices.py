@@ -35,6 +35,8 @@ _WORD = re.compile(r"[\w.:()/+ -]{1,128}", re.ASCII)
 
 PoolKey = tuple[str, str]
 """Driver and pool: a pool's slices are one list, told in pieces."""
+DeviceKey = tuple[str, str, str]
+"""Driver, pool and name."""
 _PartKey = tuple[str, int]
 
 
@@ -135,7 +137,27 @@ class NodeDevices(NamedTuple):
 NO_DEVICES = NodeDevices()
 UNREAD_DEVICES = NodeDevices(is_read=False)
 """Of a node while slices cannot be read."""
-SharedDevices = tuple[tuple[Reach, NodeDevices], ...]
+
+
+class SharedForm(NamedTuple):
+    """A form in which a device is offered that belongs to no single node.
+
+    `physical` tells which GPU it is, "" where nothing does; of other accelerators each device is one.
+    """
+
+    key: DeviceKey
+    kind: str
+    physical: str
+    is_tainted: bool
+
+
+class SharedReach(NamedTuple):
+    reach: Reach
+    devices: NodeDevices
+    forms: tuple[SharedForm, ...]
+
+
+SharedDevices = tuple[SharedReach, ...]
 """Devices that belong to no single node, by the nodes that can use them."""
 
 
@@ -345,7 +367,7 @@ class SlicePools:
     def shared_devices(self) -> SharedDevices:
         """Those that belong to no single node. Of too many nothing is known, but that they may be there."""
         if self._counts_of_node[""] > MAX_SLICES:
-            return ((Reach(is_all=True), NodeDevices(None, None)),)
+            return (_UNKNOWN_REACH,)
         totals: dict[Reach, _Total] = {}
         for key in self._pools_of_node.get("", ()):
             parts = self._pools[key][""].values()
@@ -353,10 +375,9 @@ class SlicePools:
                 own = [each for each in parts if each.reach == reach]
                 self._add(key, own, totals.setdefault(reach, _Total(is_known=reach.is_known)))
         if len(totals) > _MAX_REACHES:
-            return ((Reach(is_all=True), NodeDevices(None, None)),)
-        return tuple(
-            (reach, total.devices) for reach, total in totals.items() if total.devices != NO_DEVICES
-        )
+            return (_UNKNOWN_REACH,)
+        shared = (SharedReach(reach, total.devices, total.forms) for reach, total in totals.items())
+        return tuple(each for each in shared if each.devices != NO_DEVICES)
 
     def _add(self, key: PoolKey, parts: Iterable[DeviceSlice], total: "_Total") -> None:
         own = _newest(parts)
@@ -372,6 +393,7 @@ class SlicePools:
             is_open = None in open_names or device.name in open_names
             total.are_taints_known &= is_tainted or (self.are_rules_read and not is_open)
             total.offered.append(device._replace(is_tainted=is_tainted))
+            total.pools.append(key)
 
     def _count(self, key: PoolKey, generation: int) -> int | None:
         """Slices of that generation of a pool: 0 where a newer one replaces it, None where it is too large."""
@@ -398,19 +420,40 @@ class SlicePools:
         }
 
 
+_UNKNOWN_REACH = SharedReach(Reach(is_all=True), NodeDevices(None, None), ())
+
+
 class _Total:
     """Devices of several slices, of which some may be missing."""
 
     def __init__(self, *, is_known: bool = True) -> None:
         self.offered: list[OfferedDevice] = []
+        self.pools: list[PoolKey] = []
+        """Of each offered device."""
         self.is_known = is_known
         self.are_taints_known = True
+
+    def _physical(self, gpus: Iterable[OfferedDevice]) -> list[str]:
+        by_bus = {gpu.bus: gpu.uuid for gpu in self.offered if gpu.bus and gpu.uuid}
+        return [gpu.uuid or by_bus.get(gpu.bus, gpu.bus) for gpu in gpus]
+
+    @property
+    def forms(self) -> tuple[SharedForm, ...]:
+        named = zip(self.pools, self.offered, self._physical(self.offered), strict=True)
+        return tuple(
+            SharedForm(
+                (*pool, each.name),
+                each.kind,
+                "/".join((*pool, each.name)) if each.kind else physical,
+                each.is_tainted,
+            )
+            for pool, each, physical in named
+        )
 
     @property
     def devices(self) -> NodeDevices:
         gpus = [each for each in self.offered if not each.kind]
-        by_bus = {gpu.bus: gpu.uuid for gpu in gpus if gpu.bus and gpu.uuid}
-        physical = [gpu.uuid or by_bus.get(gpu.bus, gpu.bus) for gpu in gpus]
+        physical = self._physical(gpus)
         is_known = self.is_known and "" not in physical
         usable = {key for key, gpu in zip(physical, gpus, strict=True) if not gpu.is_tainted}
         return NodeDevices(
