@@ -408,6 +408,8 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
         def once(path: str, _: Any) -> web.Response | None:
             if path == "batch" and not failed:
                 failed.append(path)
+                # The next one is due now, and the one after it in an hour.
+                stream.stream._heartbeat_due, stream.stream._heartbeat_seconds = 0.0, 3600.0
                 return web.Response(status=503)
             return None
 

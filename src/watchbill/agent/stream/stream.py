@@ -388,10 +388,11 @@ class Stream:
         """Wait; but once a heartbeat passes the server is back: then only as long as it asked for."""
         began = self._now()
         until = began + seconds
-        while (left := until - self._now()) > 0:
+        while until > self._now():
             if await self._heartbeat_if_due(is_retrying=True):
                 until = min(until, began + at_least_seconds)
-            await asyncio.sleep(max(0.0, min(left, max(0.05, self._heartbeat_due - self._now()))))
+            soonest = max(self._now() + 0.05, self._heartbeat_due)
+            await asyncio.sleep(max(0.0, min(until, soonest) - self._now()))
 
     async def _wait_for_changes(self) -> None:
         """Wait until there are changes or a heartbeat is due."""
