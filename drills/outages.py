@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 
@@ -22,6 +23,8 @@ LIVES = 15
 LOCKED_SECONDS = 120.0
 SMART_SECONDS = 30.0
 SHOWN_SECONDS = 400.0
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+"""Debian's libfaketime."""
 
 
 async def state_or_error(made: Scene) -> str:
@@ -32,20 +35,20 @@ async def state_or_error(made: Scene) -> str:
 
 
 async def lose_events_of_pods(made: Scene) -> str:
-    """Watches of pods go on with bookmarks alone, until a pod is shown all the same."""
+    """Watches of pods go on with bookmarks alone, until some are shown all the same."""
     faults = made.cluster.api.faults
     faults.loses_events = lambda resource: resource == PODS
     await asyncio.sleep(5)
-    newest = next(reversed(made.live))
+    unseen = made.create_namespace("unseen", 5)
     states: Counter[str] = Counter()
 
     async def is_shown() -> bool:
         states[(await made.state()).partition(":")[0]] += 1
-        return await made.are_shown({newest})
+        return await made.are_shown(unseen)
 
-    took = await until(is_shown, seconds=SHOWN_SECONDS, what="a pod without an event is shown")
+    took = await until(is_shown, seconds=SHOWN_SECONDS, what="pods without an event are shown")
     faults.loses_events = None
-    return f"a pod is shown after {took:.0f} s without an event, {' and '.join(states)} meanwhile"
+    return f"pods are shown {took:.0f} s after they came, {' and '.join(states)} meanwhile"
 
 
 async def kill_agent_again_and_again(made: Scene) -> str:
@@ -111,10 +114,35 @@ async def lock_workloads(made: Scene) -> str:
     return f"{' and '.join(states)}; /readyz {took:.1f} s after its end"
 
 
+async def set_the_server_s_clock(made: Scene) -> str:
+    """An hour ahead, then an hour behind, by libfaketime; the database's clock is right."""
+    clock = made.root / "server-clock"
+    clock.write_text("+0")
+    made.server.environ = {
+        **made.server.environ,
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    await made.server.stop()
+    made.server.start()
+    await until_ready(made.url)
+    seen = []
+    for offset in ("+3600", "-3600", "+0"):
+        clock.write_text(offset)
+        await asyncio.sleep(20)
+        (cluster,) = await made.client.clusters()
+        ahead = cluster.agent_clock_ahead_seconds
+        seen.append(f"{await state_or_error(made)} (agent's clock {ahead or 0.0:+.0f} s)")
+    return ", then ".join(seen)
+
+
 OUTAGES = {
     "pods' events lost while bookmarks go on": lose_events_of_pods,
     "agent killed every 20 s for 5 min, before it has listed all": kill_agent_again_and_again,
     "PostgreSQL restarted (fast)": restart_postgres(signal.SIGINT),
     "PostgreSQL asked to stop (smart) for 30 s": restart_postgres(signal.SIGTERM),
+    "server's clock an hour ahead, then behind": set_the_server_s_clock,
     "workloads locked for 120 s, all connections in use": lock_workloads,
 }
