@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -43,6 +44,17 @@ async def fetched(
         return {
             name.lower(): value for name, value in response.headers.items()
         }, await response.read()
+
+
+async def test_each_gets_what_it_takes_of_an_answer_that_many_share(filled: Served) -> None:
+    accepted = ["gzip", "identity", "gzip", "gzip;q=0", "br"] * 3
+    answers = await asyncio.gather(*(fetched(filled, LARGE[0], takes) for takes in accepted))
+    plain = [body for headers, body in answers if "content-encoding" not in headers]
+    zipped = [body for headers, body in answers if headers.get("content-encoding") == "gzip"]
+    assert (len(plain), len(zipped)) == (9, 6)
+    assert (
+        len({json.dumps(json.loads(body)) for body in [*plain, *map(gzip.decompress, zipped)]}) == 1
+    )
 
 
 @pytest.mark.parametrize("path", LARGE)
