@@ -227,14 +227,39 @@ def markdown(lines: list[dict[str, object]]) -> str:
 
 
 @asynccontextmanager
-async def filled(options: argparse.Namespace) -> AsyncIterator[str]:
+async def filled(database_url: str | None, *, workloads: int, live: int) -> AsyncIterator[str]:
     """The database that was named, as it is; else a new one, filled."""
-    if options.database_url:
-        yield options.database_url
+    if database_url:
+        yield database_url
         return
     async with servers.database() as url:
-        await fill_million(url, total=options.workloads, live=options.live)
+        await fill_million(url, total=workloads, live=live)
         yield url
+
+
+async def figures(url: str, *, rounds: int, only: str = "") -> list[dict[str, object]]:
+    """A line for each kind of question whose name contains `only`, asked of a server on that database."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT set_config('watchbill.tenant_id', '1', false)")
+    live = await connection.fetchval("SELECT sum(workloads)::bigint FROM workload_tally")
+    workload_id = await connection.fetchval("SELECT id FROM workload LIMIT 1")
+    checkpointer = await connection.fetchval(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
+    )
+    await connection.close()
+    db = await Database.open(url, pool_size=2)
+    client_id, secret = await servers.administrator(db)
+    await db.close()
+    async with servers.serving(servers.OURS, url) as ours:
+        async with Client(ours, client_id, secret) as client:
+            token = await client.token()
+        http = await Connection.open(ours)
+        every = questions(live=live, workload_id=str(workload_id))
+        asked = [question for question in every if only in question.name]
+        processes = Processes(postmaster=_parent(checkpointer))
+        lines = await measure(http, token, asked, rounds=rounds, processes=processes)
+        await http.close()
+    return lines
 
 
 async def main() -> None:
@@ -246,27 +271,8 @@ async def main() -> None:
     parser.add_argument("--only", default="", help="kinds of questions whose name contains this")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     options = parser.parse_args()
-    async with filled(options) as url:
-        connection = await asyncpg.connect(url)
-        await connection.execute("SELECT set_config('watchbill.tenant_id', '1', false)")
-        live = await connection.fetchval("SELECT sum(workloads)::bigint FROM workload_tally")
-        workload_id = await connection.fetchval("SELECT id FROM workload LIMIT 1")
-        checkpointer = await connection.fetchval(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
-        )
-        await connection.close()
-        db = await Database.open(url, pool_size=2)
-        client_id, secret = await servers.administrator(db)
-        await db.close()
-        async with servers.serving(servers.OURS, url) as ours:
-            async with Client(ours, client_id, secret) as client:
-                token = await client.token()
-            http = await Connection.open(ours)
-            every = questions(live=live, workload_id=str(workload_id))
-            asked = [question for question in every if options.only in question.name]
-            processes = Processes(postmaster=_parent(checkpointer))
-            lines = await measure(http, token, asked, rounds=options.rounds, processes=processes)
-            await http.close()
+    async with filled(options.database_url, workloads=options.workloads, live=options.live) as url:
+        lines = await figures(url, rounds=options.rounds, only=options.only)
     if options.json:
         options.json.write_text(json.dumps(lines, indent=1) + "\n")
     print(markdown(lines))

@@ -1,5 +1,6 @@
 """The plans of what is asked for often: a first page is read from an index, whatever it is sorted by."""
 
+import random
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,12 +14,26 @@ import pytest_asyncio
 from bench.rows import fill_million
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.records import START
-from watchbill.query import POD_FIELDS, PodQuery, Scope, WorkloadQuery, parse_pod_filters
-from watchbill.store.fleet.fleet import _RECORD_CLUSTERS, AT_INSTANTS, COUNTS
+from watchbill.query import (
+    POD_FIELDS,
+    PendingBuckets,
+    PodQuery,
+    Scope,
+    TelemetryQuery,
+    WorkloadQuery,
+    parse_filters,
+    parse_pod_filters,
+)
+from watchbill.store.fleet.fleet import _RECORD_CLUSTERS, AT_INSTANTS, COUNTS, MEDIAN_PENDING
 from watchbill.store.usage.accounting import _PHASES, _STEPS
-from watchbill.store.workloads.page import page_statement
+from watchbill.store.workloads.idle import idle_statement
+from watchbill.store.workloads.page import page_of_all, page_statement
 from watchbill.store.workloads.pods import pod_count_statement, pod_page_statement
+from watchbill.store.workloads.row import MAX_TEXT_LENGTH
 from watchbill.store.workloads.search import trigrams
+from watchbill.store.workloads.tally import counting
+from watchbill.store.workloads.telemetry import pending_times_statement
+from watchbill.workload import Phase
 from watchbill.workload_fields import SORT_FIELDS
 
 SCOPE = Scope(1, is_whole_tenant=True)
@@ -161,6 +176,71 @@ async def test_a_round_of_accounting_reads_no_more_of_a_life_than_is_new(
         plan = await explained(connection, history, [1, [UUID(int=1)], [START], [START], 100])
     conditions = re.findall(r"Index Cond: .*", plan)
     assert any(begins in each for each in conditions), plan
+
+
+def statement_of(question: str) -> tuple[str, list[Any]]:
+    """What is asked of very many live workloads, whole tenant."""
+    match question:
+        case "median":
+            every = counting(SCOPE, WorkloadQuery(), START)
+            return f"{MEDIAN_PENDING} AND {every.where}", every.parameters
+        case "idle":
+            return idle_statement(SCOPE, WorkloadQuery(limit=20), START)
+        case "count":
+            filters = ("type==PyTorchJob,phase==Running,allocatedGPU>=1,priority<=50",)
+            few = counting(SCOPE, WorkloadQuery(predicates=parse_filters(filters)), START)
+            return f"SELECT count(*) FROM {few.source} WHERE {few.where}", few.parameters
+        case field if field in RUNNING_ON:
+            page = page_of_all(SCOPE, WorkloadQuery(sort_by=field, limit=20), START)
+            return page.select("w.id"), page.statement.parameters
+    query = TelemetryQuery(
+        telemetry_type="PENDING_TIME_DISTRIBUTION", group_by=(question,) if question else ()
+    )
+    return pending_times_statement(SCOPE, query, START, PendingBuckets())
+
+
+@pytest.mark.parametrize(
+    ("index", "questions", "times"),
+    [
+        ("workload_live", ["count", *sorted(RUNNING_ON)], 1),
+        ("workload_pending", ["median", "", "ProjectId", "DepartmentId", "ClusterId", "Type"], 1),
+        ("workload_idle", ["idle"], 2),
+    ],
+)
+async def test_what_concerns_very_many_is_read_from_a_narrow_index_alone(
+    connection: asyncpg.Connection, index: str, questions: list[str], times: int
+) -> None:
+    """Where several processes may read: in a small table one is enough, which a setting forbids here."""
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; "
+            "SET LOCAL min_parallel_index_scan_size = 0; SET LOCAL parallel_setup_cost = 0; "
+            "SET LOCAL parallel_tuple_cost = 0"
+        )
+        for question in questions:
+            plan = await explained(connection, *statement_of(question))
+            reads = re.findall(rf"Parallel Index Only Scan using {index} on workload w", plan)
+            assert len(reads) == times, (question, plan)
+
+
+async def test_the_longest_texts_fit_into_every_index(connection: asyncpg.Connection) -> None:
+    """600 characters of four bytes, which nothing compresses."""
+    rng = random.Random(7)
+    longest = "".join(chr(rng.randrange(0x20000, 0x2A6D0)) for _ in range(MAX_TEXT_LENGTH))
+    texts = ("type", "submitted_by", "project_name", "department_name", "priority_class_name")
+    transaction = connection.transaction()
+    await transaction.start()
+    for phase in Phase:
+        changed = await connection.fetchval(
+            f"UPDATE workload SET {', '.join(f'{text} = $1' for text in texts)}, phase = $2, priority = -1, "
+            "allocated_gpu = 1, idle_allocated_gpu = 1, idle_gpu_hours = 1, idle_mean_since = now(), "
+            "pending_since = now(), running_since = now(), department_id = 1 WHERE id = "
+            "(SELECT id FROM workload WHERE deleted_at IS NULL LIMIT 1) RETURNING phase",
+            longest,
+            phase.value,
+        )
+        assert changed == phase.value
+    await transaction.rollback()
 
 
 async def test_recording_an_instant_reads_no_others(connection: asyncpg.Connection) -> None:

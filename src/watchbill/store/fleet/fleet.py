@@ -20,7 +20,14 @@ from watchbill.query import Scope
 from watchbill.responses.fleet import FleetGpus, FleetMoment, FleetPending
 from watchbill.store.organisation.series import COUNTED_AT, quota_record
 from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
-from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
+from watchbill.store.workloads.select import (
+    CLUSTER_JOIN,
+    IN_PHASE_SECONDS,
+    LIVE,
+    TALLY,
+    Statement,
+    in_scope,
+)
 from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
 
 DAY = timedelta(days=1)
@@ -51,11 +58,10 @@ HOST = {
 SUMS = {column: f"sum(w.{column})::bigint" for column in (*COUNTS, "failed_in_day")}
 """The same over rows of the series."""
 
-WAITED = (
-    "greatest(0, extract(epoch FROM least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))"
-    "::float8"
-)
 PENDING = f"workload w {CLUSTER_JOIN} WHERE {LIVE} AND w.phase = 'Pending'"
+MEDIAN_PENDING = (
+    f"SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY {IN_PHASE_SECONDS}) FROM {PENDING}"
+)
 FAILED = (
     "((w.deleted_at IS NULL AND w.phase IN ('Failed', 'Deleting', 'Terminating') "
     "AND w.resting_phase = 'Failed' AND w.resting_phase_at >= {0}) "
@@ -175,8 +181,7 @@ async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
             f"SELECT count(*) FROM workload w WHERE {failed.where}", *failed.parameters
         )
         median = await connection.fetchval(
-            f"SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY {WAITED}) FROM {PENDING} "
-            f"AND {counted.where}",
+            f"{MEDIAN_PENDING} AND {counted.where}",
             *counted.parameters,
         )
         clusters = await fleet_capacities(connection, scope.tenant_id)
@@ -343,7 +348,7 @@ _RECORD = (
     f"failed AS (SELECT {_KEY} AS department_id, count(*)::int AS failed_in_day FROM workload w "
     f"WHERE w.tenant_id = $2 AND w.cluster_id = ANY($5::uuid[]) "
     f"AND {FAILED.format('$3::timestamptz')} GROUP BY 1, 2, 3), "
-    f"waits AS (SELECT {_KEY} AS department_id, width_bucket({WAITED}, $4::float8[]) AS bucket, "
+    f"waits AS (SELECT {_KEY} AS department_id, width_bucket({IN_PHASE_SECONDS}, $4::float8[]) AS bucket, "
     f"count(*)::int AS count FROM {PENDING} AND w.tenant_id = $2 "
     "AND w.cluster_id = ANY($5::uuid[]) GROUP BY 1, 2, 3, 4), "
     "waiting AS (SELECT cluster_id, project_id, department_id, array_agg(bucket ORDER BY bucket) "

@@ -6,6 +6,7 @@ they began on average; like every running figure they stop at the cluster's last
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from watchbill.protocol import IdleHours
@@ -26,13 +27,19 @@ from watchbill.store.workloads.select import (
 )
 from watchbill.workload import GPU_MILLIONTHS
 
-_RUNNING_HOURS = (
-    f"w.idle_allocated_gpu::float8 / {GPU_MILLIONTHS * 3600.0:.0f} * greatest(0, coalesce(date_part('epoch', "
-    "least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since), 0))"
-)
-IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + coalesce({_RUNNING_HOURS}, 0))"
-"""Never NULL: where it is unknown whether GPUs idle now, the hours counted before are all there are."""
 
+def _idle_hours(*ends: str) -> str:
+    running = (
+        f"w.idle_allocated_gpu::float8 / {GPU_MILLIONTHS * 3600.0:.0f} * greatest(0, coalesce("
+        f"date_part('epoch', least({', '.join(ends)}) - w.idle_mean_since), 0))"
+    )
+    return f"(coalesce(w.idle_gpu_hours, 0) + coalesce({running}, 0))"
+
+
+IDLE_HOURS = _idle_hours("$1::timestamptz", "c.last_contact_at")
+"""Of what lives: the index `workload_idle` has all that it reads, and no time of deletion. Never NULL: where it
+is unknown whether GPUs idle now, the hours counted before are all there are."""
+DELETED_IDLE_HOURS = _idle_hours("$1::timestamptz", "c.last_contact_at", "w.deleted_at")
 MAX_OWNERS = 50
 MAX_IDLE_HOURS = 10_000
 """Workloads of a cluster whose hours outlive a restart of its agent, those with the most first."""
@@ -57,18 +64,9 @@ async def idle_list(
     db: Database, cache: DocumentCache, scope: Scope, query: WorkloadQuery, now: datetime
 ) -> IdlePage:
     """The workloads that hold idle GPUs now; the query's own order does not count."""
-    statement = conditions(scope, query, now)
-    statement.needs_cluster = True
-    statement.conditions.append("w.idle_allocated_gpu > 0")
-    offset = statement.bind(query.offset, "::bigint")
+    sql, parameters = idle_statement(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
-        rows = await connection.fetch(
-            _IDLE.format(
-                matching=f"FROM {statement.source} WHERE {statement.where}",
-                page=f"LIMIT {query.limit} OFFSET {offset}",
-            ),
-            *statement.parameters,
-        )
+        rows = await connection.fetch(sql, *parameters)
         owners = [row for row in rows if row["id"] is None]
         hours = {row["id"]: row["hours"] for row in rows if row["id"] is not None}
         shown = await _totals(connection, scope.tenant_id, list(hours), now)
@@ -91,19 +89,27 @@ async def idle_list(
     )
 
 
-_IDLE = (
-    "WITH idle AS MATERIALIZED (SELECT w.id, nullif(w.submitted_by, '') AS owner, "
-    f"w.idle_allocated_gpu AS gpus, {IDLE_HOURS} AS hours {{matching}}), "
-    "owners AS (SELECT owner, count(*) AS workloads, sum(gpus) AS gpus, sum(hours) AS hours, "
-    "sum(count(*)) OVER () AS all_workloads, sum(sum(gpus)) OVER () AS all_gpus, "
-    "sum(sum(hours)) OVER () AS all_hours FROM idle GROUP BY owner "
-    f"ORDER BY hours DESC, owner LIMIT {MAX_OWNERS}), "
-    "page AS (SELECT id, hours FROM idle ORDER BY hours DESC, id {page}) "
-    "SELECT 1 AS part, NULL::uuid AS id, * FROM owners UNION ALL "
-    "SELECT 2, id, NULL, NULL, NULL, hours, NULL, NULL, NULL FROM page "
-    "ORDER BY part, hours DESC, owner, id"
-)
-"""The owners who hold most, each with the sums over all owners, and the page's ids: all of one reading."""
+def idle_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple[str, list[Any]]:
+    """The owners who hold most, each with the sums over all owners, and the page's ids: all of one snapshot.
+    Both read the index by several processes; a list that both were taken from would be made by one."""
+    statement = conditions(scope, query, now)
+    statement.needs_cluster = True
+    statement.conditions.append("w.idle_allocated_gpu > 0")
+    hours = DELETED_IDLE_HOURS if query.is_deleted else IDLE_HOURS
+    idle = f"FROM {statement.source} WHERE {statement.where}"
+    page = f"LIMIT {query.limit} OFFSET {statement.bind(query.offset, '::bigint')}"
+    sql = (
+        "WITH owners AS (SELECT nullif(w.submitted_by, '') AS owner, count(*) AS workloads, "
+        f"sum(w.idle_allocated_gpu) AS gpus, sum({hours}) AS hours, sum(count(*)) OVER () "
+        "AS all_workloads, sum(sum(w.idle_allocated_gpu)) OVER () AS all_gpus, "
+        f"sum(sum({hours})) OVER () AS all_hours {idle} GROUP BY owner "
+        f"ORDER BY hours DESC, owner LIMIT {MAX_OWNERS}), "
+        f"page AS (SELECT w.id, {hours} AS hours {idle} ORDER BY hours DESC, w.id {page}) "
+        "SELECT 1 AS part, NULL::uuid AS id, * FROM owners UNION ALL "
+        "SELECT 2, id, NULL, NULL, NULL, hours, NULL, NULL, NULL FROM page "
+        "ORDER BY part, hours DESC, owner, id"
+    )
+    return sql, statement.parameters
 
 
 async def _totals(

@@ -46,19 +46,25 @@ def _page_of_ids(statement: Statement, order: str, ids: str) -> PageStatement:
 
 
 def page_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> PageStatement:
-    """By whatever the planner thinks best. The first page, for which nobody has to read past others, comes
-    straight from the rows, by a plan that is made once."""
+    """By whatever the planner thinks best. The first page of an order that has an index, for which nobody has
+    to read past others, comes straight from the rows, by a plan that is made once."""
     statement, order = sorted_statement(scope, query, now)
-    is_split = order.endswith(_NULLS_LAST) and has_sort_index(query)
-    if query.offset == 0 and not is_split:
+    has_index = has_sort_index(query)
+    is_split = order.endswith(_NULLS_LAST) and has_index
+    if query.offset == 0 and has_index and not is_split:
         return PageStatement(statement, statement.where, f"{order} LIMIT {query.limit + 1}")
     offset = statement.bind(query.offset, "::bigint")
     if is_split:
         ids = _values_then_none(statement, query, offset, tables=(WORKLOAD, WORKLOAD))
         return _page_of_ids(statement, order, ids)
-    matching = f"FROM {statement.source} WHERE {statement.where}"
-    ids = f"SELECT w.id {matching} ORDER BY {order} {_limits(query, offset)}"
-    return _page_of_ids(statement, order, ids)
+    return _page_of_ids(statement, order, _sorted_ids(statement, query, order, offset))
+
+
+def _sorted_ids(statement: Statement, query: WorkloadQuery, order: str, offset: str) -> str:
+    return (
+        f"SELECT w.id FROM {statement.source} WHERE {statement.where} "
+        f"ORDER BY {order} {_limits(query, offset)}"
+    )
 
 
 def page_among_first(scope: Scope, query: WorkloadQuery, now: datetime) -> PageStatement | None:
@@ -83,9 +89,7 @@ def page_among_first(scope: Scope, query: WorkloadQuery, now: datetime) -> PageS
         ids = _values_then_none(statement, query, offset, tables=tables)
         return _page_of_ids(statement, order, ids)
     statement.table = _first(query, conditions)
-    matching = f"FROM {statement.source} WHERE {statement.where}"
-    ids = f"SELECT w.id {matching} ORDER BY {order} {_limits(query, offset)}"
-    return _page_of_ids(statement, order, ids)
+    return _page_of_ids(statement, order, _sorted_ids(statement, query, order, offset))
 
 
 def _first(query: WorkloadQuery, conditions: Sequence[str]) -> str:
@@ -102,6 +106,8 @@ def page_of_all(
     statement, order = sorted_statement(scope, query, now)
     narrow(statement, ids)
     offset = statement.bind(query.offset, "::bigint")
+    if not has_sort_index(query):  # sorted by several processes, which OFFSET would leave to one
+        return _page_of_ids(statement, order, _sorted_ids(statement, query, order, offset))
     # OFFSET 0 keeps the planner from reading in the wanted order, in the hope of many matches.
     matches = f"(SELECT w.* FROM {statement.source} WHERE {statement.where} OFFSET 0)"
     cluster = CLUSTER_JOIN if sort_column(query).needs_cluster else ""
@@ -116,9 +122,9 @@ def narrow(statement: Statement, ids: Sequence[UUID] | None) -> None:
 
 
 def has_sort_index(query: WorkloadQuery) -> bool:
-    """All but the totals of live workloads, which run on, and when those were deleted, which is never."""
-    runs_on = QUERY_FIELDS[query.sort_by].storage is Storage.PHASE_TOTAL
-    return query.is_deleted or not (runs_on or query.sort_by == "deletedAt")
+    """All but the totals of live workloads, which run on. By when those were deleted, which is never, they have
+    the order of their ids."""
+    return query.is_deleted or QUERY_FIELDS[query.sort_by].storage is not Storage.PHASE_TOTAL
 
 
 _NULLS_LAST = " NULLS LAST, w.id DESC"

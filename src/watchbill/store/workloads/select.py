@@ -44,6 +44,11 @@ _TOTAL = "((w.{0}_ms + greatest(0, coalesce(" + _SINCE + ", 0))) / 1000)"
 PENDING_SECONDS = _TOTAL.format("pending")
 RUNNING_SECONDS = _TOTAL.format("running")
 """Whole seconds spent in the phase up to now ($1), which stops at the cluster's last contact."""
+IN_PHASE_SECONDS = (
+    "greatest(0, date_part('epoch', "
+    "least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))"
+)
+"""Seconds since it entered its phase, as a float, up to the same instant."""
 
 CLUSTER_JOIN = "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id"
 

@@ -8,12 +8,20 @@ pools holds. A workload in two node pools counts in each; GPU figures are split,
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from watchbill.errors import Invalid
 from watchbill.query import PendingBuckets, Scope, TelemetryQuery
 from watchbill.responses.contract import TelemetryGroup, TelemetryValue
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.select import LIVE, TALLY, WORKLOAD, Statement, in_scope
+from watchbill.store.workloads.select import (
+    IN_PHASE_SECONDS,
+    LIVE,
+    TALLY,
+    WORKLOAD,
+    Statement,
+    in_scope,
+)
 from watchbill.workload import GPU_MILLIONTHS
 
 PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
@@ -192,6 +200,40 @@ def _with_largest(counted: str, groups: int) -> str:
     return f"SELECT * FROM ({ranked}) AS r WHERE place <= {groups} ORDER BY value, bucket"
 
 
+def _names(statement: Statement, group: _Group) -> str:
+    """What joins the names of `counted` groups, from the tally: no index that counts has room for them."""
+    if group.name is None:
+        return "CROSS JOIN (SELECT NULL::text AS name) AS named"
+    return (
+        f"JOIN (SELECT {group.value} AS value, {group.name} AS name FROM {statement.source} "
+        f"WHERE {statement.where} AND w.workloads > 0 GROUP BY 1) AS named USING (value)"
+    )
+
+
+def pending_times_statement(
+    scope: Scope, query: TelemetryQuery, now: datetime, buckets: PendingBuckets
+) -> tuple[str, list[Any]]:
+    """How many are pending, by group and by how long; those of one more group than an answer may have."""
+    group = _GROUPS[query.group_by[0]] if query.group_by else _Group("''::text")
+    statement = _conditions(scope, query, now, table=TALLY)
+    statement.conditions.append("w.phase = 'Pending'")
+    names = _names(statement, group)
+    statement.table = WORKLOAD
+    statement.conditions.append(LIVE)
+    bounds = statement.bind(list(buckets.upper_seconds), "::float8[]")
+    sql = (
+        f"SELECT value, name, bucket, count FROM (SELECT {group.value} AS value, "
+        f"width_bucket({IN_PHASE_SECONDS}, {bounds}) AS bucket, count(*) AS count "
+        f"FROM {statement.source} {group.counted_join} "
+        f"WHERE {statement.where} GROUP BY 1, 2) AS counted {names}"
+    )
+    return _with_largest(sql, _most_groups(buckets) + 1), statement.parameters
+
+
+def _most_groups(buckets: PendingBuckets) -> int:
+    return MAX_GROUPS // len(buckets.labels)
+
+
 async def _pending_times(
     db: Database,
     scope: Scope,
@@ -205,22 +247,10 @@ async def _pending_times(
             details="A value carries at most two groups, and the bucket is one of them.",
         )
     key = query.group_by[0] if query.group_by else None
-    group = _GROUPS[key] if key else _Group("''::text")
-    statement = _conditions(scope, query, now)
-    statement.conditions.append("w.phase = 'Pending'")
-    bounds = statement.bind(list(buckets.upper_seconds), "::float8[]")
-    sql = (
-        f"SELECT {group.value} AS value, {group.name or 'NULL::text'} AS name, "
-        "width_bucket(greatest(0, extract(epoch FROM "
-        "least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))::float8, "
-        f"{bounds}) AS bucket, count(*) AS count "
-        f"FROM {statement.source} {group.counted_join} "
-        f"WHERE {statement.where} GROUP BY 1, 3"
-    )
-    limit = MAX_GROUPS // len(buckets.labels)
-    sql = _with_largest(sql, limit + 1)
+    limit = _most_groups(buckets)
+    sql, parameters = pending_times_statement(scope, query, now, buckets)
     async with db.acquire(scope.tenant_id) as connection:
-        rows = await connection.fetch(sql, *statement.parameters)
+        rows = await connection.fetch(sql, *parameters)
     names = {row["value"]: row["name"] for row in rows if row["place"] <= limit}
     counts = {(row["value"], row["bucket"]): row["count"] for row in rows}
     groups: list[str] = list(names) if key else [""]
