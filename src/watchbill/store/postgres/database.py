@@ -218,6 +218,13 @@ LISTENER_TIMEOUT_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 2.0
 
 
+async def fetch_only_row(connection: Connection, sql: str, *parameters: Any) -> Row:
+    """Of a statement that yields one row, which several processes of PostgreSQL may work out. They may not
+    where a driver asks for the first row only, as `fetchrow` and `fetchval` do."""
+    (row,) = await connection.fetch(sql, *parameters)
+    return row
+
+
 async def allow_seconds(connection: Connection, seconds: float) -> None:
     """How long each further statement of this transaction may take, and wait for locks."""
     milliseconds = int(seconds * 1000)

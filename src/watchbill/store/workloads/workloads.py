@@ -19,7 +19,13 @@ from watchbill.query import Scope, WorkloadQuery, ascii_lower
 from watchbill.responses.contract import QueuePosition
 from watchbill.responses.workloads import PhaseInterval
 from watchbill.scheduler_queue import AdmissionOrder
-from watchbill.store.postgres.database import Connection, Database, Row, allow_seconds
+from watchbill.store.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    allow_seconds,
+    fetch_only_row,
+)
 from watchbill.store.workloads.document import (
     PAGE_BYTES,
     DocumentCache,
@@ -206,9 +212,7 @@ async def _page_columns(
 async def _columns(connection: Connection, page: PageStatement) -> Row:
     """One row of arrays: five hundred rows would take Python longer than all the rest."""
     rows = page.select(f"w.id, w.revision, {_TOTALS}, octet_length(w.document) AS size")
-    columns = await connection.fetchrow(_COLUMNS.format(rows=rows), *page.statement.parameters)
-    assert columns is not None, "an aggregate has one row"
-    return columns
+    return await fetch_only_row(connection, _COLUMNS.format(rows=rows), *page.statement.parameters)
 
 
 async def workload_count(
@@ -243,7 +247,7 @@ async def _count(connection: Connection, scope: Scope, query: WorkloadQuery, now
             narrow(statement, await candidate_ids(connection, scope, query, now))
         parameters = statement.parameters
         sql = f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}"
-    count: int = await connection.fetchval(sql, *parameters)
+    count: int = (await fetch_only_row(connection, sql, *parameters))[0]
     return count
 
 

@@ -22,6 +22,10 @@ INDEXES = {
         "(tenant_id, cluster_id, project_id, department_id, type) INCLUDE (phase_updated_at) "
         "WHERE deleted_at IS NULL AND phase = 'Pending'"
     ),
+    "workload_failed": (
+        "(tenant_id, resting_phase_at) WHERE deleted_at IS NULL AND resting_phase = 'Failed' "
+        "AND phase IN ('Failed', 'Deleting', 'Terminating')"
+    ),
     "workload_idle": (
         "(tenant_id, cluster_id, submitted_by) INCLUDE (id, project_id, department_id, idle_allocated_gpu, "
         "idle_gpu_hours, idle_mean_since) WHERE deleted_at IS NULL AND idle_allocated_gpu > 0"
