@@ -242,10 +242,13 @@ def _has_own_pods(view: WorkloadView, children: list[Object]) -> bool:
 def _merged_roles(own: tuple[RoleFacts, ...], child_roles: list[RoleFacts]) -> Iterator[RoleFacts]:
     """A child's role takes the place of the root's role whose pods its template makes.
 
-    Roles of the root that no child speaks for stay where they are known by labels; else the children as a
-    whole have taken their place.
+    Roles of the root that no child speaks for stay where they are known by labels; else, and where no child
+    has any of these labels, the children as a whole have taken their place.
     """
     remaining = list(child_roles)
+    keys = {key for role in own for key, _ in role.pods}
+    if remaining and not any(_has_any(child, keys) for child in remaining):
+        own = ()
     for role in own:
         replacements = [child for child in remaining if role.pods and _makes(child, role)]
         remaining = [child for child in remaining if child not in replacements]
@@ -262,6 +265,10 @@ def _merged_roles(own: tuple[RoleFacts, ...], child_roles: list[RoleFacts]) -> I
                 max=child.max if bounds[1] is None else bounds[1],
             )
     yield from remaining
+
+
+def _has_any(child: RoleFacts, keys: set[str]) -> bool:
+    return child.template is not None and not keys.isdisjoint(child.template.labels)
 
 
 def _makes(child: RoleFacts, role: RoleFacts) -> bool:
