@@ -178,6 +178,13 @@ def _retry_after(headers: Mapping[str, str]) -> int | None:
     return min(int(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else None
 
 
+_NOT_VALID_NOW = {
+    9: "its certificate is not valid yet, or this machine's clock is behind",
+    10: "its certificate has expired and must be renewed, or this machine's clock is ahead",
+}
+"""By OpenSSL's code of the failed verification: no authority mends these."""
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
@@ -186,7 +193,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return "it does not speak TLS; is the address http://… ?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return (
+        code: int = getattr(error.certificate_error, "verify_code", 0)
+        return _NOT_VALID_NOW.get(code) or (
             f"its certificate is not trusted ({error.certificate_error}); "
             "name its authority with --ca-file"
         )

@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from tests.fixtures.identity.certificates import write_certificate
 from watchbill.client import AgentClient
 from watchbill.errors import (
     Conflict,
@@ -116,3 +120,24 @@ async def test_a_large_message_goes_compressed() -> None:
     assert headers["Content-Encoding"] == "gzip"
     text = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
     assert len(json.loads(text)["coverage"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("begins_in_hours", "why"), [(-3.0, "has expired and must be renewed"), (1.0, "not valid yet")]
+)
+async def test_a_certificate_that_is_not_valid_now_needs_no_authority(
+    tmp_path: Path, begins_in_hours: float, why: str
+) -> None:
+    chain, key = write_certificate(tmp_path, begins_in_hours=begins_in_hours)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+    server = TestServer(web.Application(), host="127.0.0.1")
+    await server.start_server(ssl=context)
+    try:
+        url = f"https://127.0.0.1:{server.port}"
+        async with AgentClient(url, "wba.1.secret", ca_file=chain) as client:
+            with pytest.raises(Unavailable, match=why) as raised:
+                await client.hello(HelloRequest(protocol=PROTOCOL_VERSION, agent_version="test"))
+        assert "--ca-file" not in raised.value.message
+    finally:
+        await server.close()
