@@ -7,6 +7,7 @@ import threading
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -348,6 +349,16 @@ def test_rows_are_written_a_few_hundred_at_a_time() -> None:
     assert {len(run) for run in runs} == {2}
     with_pods = [upsert(workload(n), pods=[pod(each) for each in range(600)]) for n in (1, 2)]
     assert [len(run) for run in runs_of(with_pods)] == [1, 1]
+
+
+def test_records_and_ends_of_many_lives_are_written_together() -> None:
+    """Each life's in its order, whatever that is: here one began again, and another was only ended."""
+    born = [upsert(workload(n)) for n in range(1, 4)]
+    ends = [Delete(id=UUID(int=n), deleted_at=NOW) for n in range(1, 5)]
+    lives = [born[0], ends[0], born[1], ends[1], ends[2], born[2], ends[3]]
+    assert runs_of(lives) == [[ends[2], ends[3]], born, ends[:2]]
+    again = [born[0], ends[0], born[0], born[0], ends[0]]
+    assert runs_of(again) == [[item] for item in again]
 
 
 # Nesting

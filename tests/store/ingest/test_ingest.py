@@ -463,12 +463,20 @@ async def test_a_batch_takes_as_many_statements_whatever_its_size(
             for number in numbers
         ]
 
+    def end(number: int) -> Delete:
+        return Delete(id=UUID(int=number), deleted_at=START)
+
+    def life(number: int) -> tuple[Upsert, Delete]:
+        """One that ended while the server was away."""
+        return *made(range(number, number + 1), "short"), end(number)
+
     await statements(*made(range(1, 2), "the project's first"))
     taken = [
         (
             await statements(*made(numbers, "new")),
             await statements(*made(numbers, "changed")),
-            await statements(*(Delete(id=UUID(int=n), deleted_at=START) for n in numbers)),
+            await statements(*map(end, numbers)),
+            await statements(*(item for n in numbers for item in life(1_000 + n))),
         )
         for numbers in (range(2, 4), range(4, 104))
     ]

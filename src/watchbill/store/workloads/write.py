@@ -364,18 +364,29 @@ async def _add_to_inventory(
 
 
 def runs_of(items: Sequence[BatchItem]) -> list[list[BatchItem]]:
-    """Items of the same action one after the other; an id once, and so many rows, in each run."""
-    runs: list[list[BatchItem]] = []
-    seen: set[UUID] = set()
-    rows = 0
+    """Items that are written together: of one action, each id once, and so many rows at most.
+
+    What is sent of one workload keeps its order; that of different ones does not matter, so the records and
+    ends of many lives are no more runs than those of one. Deletions that nothing precedes come first: they
+    make room.
+    """
+    steps: dict[UUID, int] = {}
+    by_step: dict[int, list[BatchItem]] = {}
     for item in items:
-        is_other = not runs or type(item) is not type(runs[-1][0]) or item_id(item) in seen
-        if is_other or rows + _rows(item) > MAX_ROWS:
-            runs.append([])
-            seen, rows = set(), 0
-        runs[-1].append(item)
-        seen.add(item_id(item))
-        rows += _rows(item)
+        step, is_upsert = steps.get(item_id(item), -1) + 1, isinstance(item, Upsert)
+        if step % 2 != is_upsert:
+            step += 1
+        steps[item_id(item)] = step
+        by_step.setdefault(step, []).append(item)
+    runs: list[list[BatchItem]] = []
+    for step in sorted(by_step):
+        rows = 0
+        for number, item in enumerate(by_step[step]):
+            if number == 0 or rows + _rows(item) > MAX_ROWS:
+                runs.append([])
+                rows = 0
+            runs[-1].append(item)
+            rows += _rows(item)
     return runs
 
 
