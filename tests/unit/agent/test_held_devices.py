@@ -121,6 +121,14 @@ def test_pods_of_another_namespace_hold_nothing_through_a_claim() -> None:
     assert (pools(filled), nodes(filled)) == ([None, None], [0, 0, 0])
 
 
+def test_a_pod_holds_what_a_claim_was_given_for_its_extended_resources() -> None:
+    """It does not name the claim that the scheduler makes for these, which is reserved for it."""
+    filled = cluster(gpu(0, "GPU-0"))
+    pod = on("c", "pod")
+    filled.put(pod, given("pod-extended-resources", ["gpu-0"], pod))
+    assert (pools(filled), nodes(filled)) == ([0, 1], [0, 0, 1])
+
+
 def test_what_keeps_pods_from_a_node_or_a_device_keeps_them_from_what_is_held() -> None:
     tainted = gpu(1, "GPU-1") | {"taints": [{"key": "broken", "effect": "NoSchedule"}]}
     filled = cluster(gpu(0, "GPU-0"), tainted)

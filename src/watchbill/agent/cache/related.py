@@ -228,17 +228,21 @@ class Related:
     def holders(self, device: DeviceKey) -> frozenset[str]:
         """The nodes of the live pods for which claims that were given the device are reserved."""
         users = {user for claim in self._given.claims(device) for user in self._users(claim)}
-        entries = (self._owner_tree.entries.get(uid) for uid in users)
-        pods = (entry.payload for entry in entries if entry is not None)
+        entries = ((user, self._owner_tree.entries.get(user.uid)) for user in users)
+        pods = (
+            entry.payload
+            for user, entry in entries
+            if entry is not None and entry.namespace == user.namespace
+        )
         return frozenset(
             pod.node for pod in pods if isinstance(pod, Pod) and pod.node and not pod.is_terminal
         )
 
-    def _users(self, claim: str) -> Iterable[str]:
-        reserved = self._reserved.get(claim)
+    def _users(self, claim: str) -> Iterable[OwnerKey]:
+        """Whom it is reserved for, also for resources that a claim was made for; else the pods that name it."""
         name = self._claims.names.get(claim, ("", ""))
-        naming = self._claim_pods.referrers.get(name, set())
-        return naming & {user.uid for user in reserved} if reserved else naming
+        naming = self._claim_pods.referrers.get(name, ())
+        return self._reserved.get(claim) or [OwnerKey(name[0], pod) for pod in naming]
 
     def claims_of_templates(self, root: str, names: set[tuple[str, str]]) -> list[Object]:
         """Claims that a workload's templates name; it is derived anew when one of them comes or changes."""
