@@ -1,6 +1,7 @@
 """`python -m bench.growth`: how the processor time of questions grows with the number of live workloads.
 
-Of each size a database is made and asked by `bench.targets`. The time of a question is that of its heaviest
+Of each size a database is made and asked by `bench.targets`, without parallel workers, whose time would be
+missing: so what is compared is all the work of a question. The time of a question is that of its heaviest
 address in its best round; its exponent is the slope of the straight line through the logarithms, by least
 squares: 0 does not grow, 1 grows as the workloads do. What is shown for ten times the largest size is that line
 carried on, which nobody measured.
@@ -11,6 +12,8 @@ import asyncio
 import json
 import math
 from pathlib import Path
+
+import asyncpg
 
 from bench.targets import figures, filled
 
@@ -57,6 +60,14 @@ def markdown(measured: Figures) -> str:
     return "\n".join(rows)
 
 
+async def _work_alone(url: str) -> None:
+    """From the next connection on no query has workers."""
+    connection = await asyncpg.connect(url)
+    name = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"ALTER DATABASE {name} SET max_parallel_workers_per_gather = 0")
+    await connection.close()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
@@ -69,13 +80,19 @@ async def main() -> None:
         help="keeps SIZE.json of each size, as --json of bench.targets writes it; a size "
         "whose file is there is not asked again",
     )
+    parser.add_argument(
+        "--largest-url", help="a database that is filled already, of the largest size"
+    )
     options = parser.parse_args()
     options.folder.mkdir(exist_ok=True)
     measured: Figures = {}
     for size in sorted(options.sizes):
         file = options.folder / f"{size}.json"
         if not file.exists():
-            async with filled(None, workloads=size, live=size) as url:
+            is_there = options.largest_url and size == max(options.sizes)
+            database_url = options.largest_url if is_there else None
+            async with filled(database_url, workloads=size, live=size) as url:
+                await _work_alone(url)
                 lines = await figures(url, rounds=options.rounds, only=options.only)
             file.write_text(json.dumps(lines, indent=1) + "\n")
         measured[size] = json.loads(file.read_text())
