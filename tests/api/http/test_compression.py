@@ -52,9 +52,8 @@ async def test_each_gets_what_it_takes_of_an_answer_that_many_share(filled: Serv
     plain = [body for headers, body in answers if "content-encoding" not in headers]
     zipped = [body for headers, body in answers if headers.get("content-encoding") == "gzip"]
     assert (len(plain), len(zipped)) == (9, 6)
-    assert (
-        len({json.dumps(json.loads(body)) for body in [*plain, *map(gzip.decompress, zipped)]}) == 1
-    )
+    pages = [json.loads(body) for body in (*plain, *map(gzip.decompress, zipped))]
+    assert len({str([row["id"] for row in page["workloads"]]) for page in pages}) == 1
 
 
 @pytest.mark.parametrize("path", LARGE)
