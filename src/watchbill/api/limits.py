@@ -50,6 +50,9 @@ REFUSAL_COST = 0.5
 TENANT_SHARE = 4
 """A tenant may ask as often as so many of its principals together."""
 REFUSAL_DELAY_SECONDS = 1.0
+REFUSALS_AT_ONCE = 40
+"""So many wait for as long as that; of more each waits longer, up to so many times as long:"""
+MOST_REFUSAL_DELAYS = 6
 MAX_DELAYED_REFUSALS = 512
 CONCURRENT_LOOKUPS = 3
 MAX_REFUSED_CREDENTIALS = 10_000
@@ -104,8 +107,9 @@ class _Bucket:
 
 
 class RefusalDelay:
-    """Delays a refusal for exceeding a rate, so that a client that retries at once cannot spin. The delay
-    varies, so that clients do not come back together. Beyond `most` waiting, a refusal is immediate."""
+    """Delays a refusal for exceeding a rate, so that a client that retries at once cannot spin: the more wait,
+    the longer, so that more connections get no more refusals. The delay varies, so that clients do not come
+    back together. Beyond `most` waiting, a refusal is immediate."""
 
     def __init__(
         self, seconds: float = REFUSAL_DELAY_SECONDS, most: int = MAX_DELAYED_REFUSALS
@@ -119,9 +123,14 @@ class RefusalDelay:
             return
         self._waiting += 1
         try:
-            await asyncio.sleep(self._seconds * random.uniform(0.5, 1.5))  # noqa: S311
+            await asyncio.sleep(self.seconds())
         finally:
             self._waiting -= 1
+
+    def seconds(self) -> float:
+        """How late the next refusal is."""
+        many = min(MOST_REFUSAL_DELAYS, self._waiting / REFUSALS_AT_ONCE)
+        return self._seconds * max(1.0, many) * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 class PacedRate:

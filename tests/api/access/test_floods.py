@@ -3,6 +3,7 @@ connections nor the log. That nobody else is kept out is in `test_unverified_cre
 
 import asyncio
 import logging
+import statistics
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -240,6 +241,17 @@ async def test_who_sends_without_reading_is_left(
         assert (await server.get("/healthz", token=None)).status == 200
     assert [record for record in caplog.records if record.exc_info] == []
     assert len(caplog.records) <= 20
+
+
+def test_more_connections_get_no_more_refusals() -> None:
+    """As many a second, however many wait at the same time, up to those that a server holds."""
+    delay = RefusalDelay()
+    for waiting in (0, 10, 40, 128, 240):
+        delay._waiting = waiting
+        delays = [delay.seconds() for _ in range(200)]
+        assert min(delays) >= 0.5
+        assert waiting / statistics.mean(delays) < 50
+        assert max(delays) < 10
 
 
 def test_connections_that_are_no_http_fill_no_log() -> None:
