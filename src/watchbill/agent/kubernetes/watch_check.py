@@ -25,21 +25,23 @@ BOOKMARKS_BEHIND_SECONDS = 300.0
 
 
 class ListCount:
-    """Whether an API server says exactly how many objects a list has left: it need not."""
+    """Whether an API server says exactly how many objects a list has left: it need not. Lists of several pages
+    show it."""
 
     def __init__(self) -> None:
         self._stated: int | None = None
-        self._listed = 0
+        self._listed = self._pages = 0
 
     def add(self, page: ListPage) -> None:
         """The next page of the list."""
-        if not self._listed:
+        if not self._pages:
             self._stated = stated_count(page)
+        self._pages += 1
         self._listed += len(page.items or ())
 
     @property
     def is_exact(self) -> bool:
-        return self._stated == self._listed
+        return self._pages > 1 and self._stated == self._listed
 
 
 def stated_count(page: ListPage) -> int | None:
