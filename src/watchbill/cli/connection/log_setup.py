@@ -31,7 +31,7 @@ def log_to_stderr(level: str) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     _log_libraries(stream, max(number, logging.WARNING), [*shared, _name_logger], rendering)
