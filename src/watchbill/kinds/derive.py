@@ -26,6 +26,7 @@ from watchbill.kinds.derivation.children import (
     with_rollouts,
     with_stages,
 )
+from watchbill.kinds.derivation.claim_parts import with_backing_claims
 from watchbill.kinds.derivation.claims import DeviceClasses, device_classes, extended_gpus
 from watchbill.kinds.derivation.done import with_present_pods
 from watchbill.kinds.derivation.elements import element_id, elements_of
@@ -339,6 +340,8 @@ def _view(
     pods: list[Pod] = list(objects.pods)
     if not pods and definition.key.kind == "Pod" and not definition.key.group:
         pods = [read_pod(objects.root, extra_annotations=settings.pod_annotations)]
+    settings = _with_classes(settings, device_classes(objects.cluster))
+    pods = with_backing_claims(pods, objects.cluster, objects.claims, settings)
     view = WorkloadView(
         objects=objects,
         definition=definition,
@@ -346,7 +349,7 @@ def _view(
         facts=definitions.facts(objects.root),
         pods=PodCounts(pods),
         **scheduler_objects(objects)._asdict(),
-        settings=_with_classes(settings, device_classes(objects.cluster)),
+        settings=settings,
     )
     for complete in _completions(view):
         view = replace(view, facts=complete(view))

@@ -213,7 +213,7 @@ class Related:
 
     def claims(self, pods: Iterable[Pod]) -> list[Object]:
         """The claims that the pods name, each once."""
-        names = {(pod.namespace, claim) for pod in pods for claim in pod.claims}
+        names = {(pod.namespace, name) for pod in pods for name in (*pod.claims, pod.backing.name)}
         uids = [self._claims.by_name.get(name, set()) for name in names]
         return self._claims.get_all(set().union(*uids))
 

@@ -79,6 +79,7 @@ class _Status(_Part):
     container_statuses: list[_ContainerStatus] | None = None
     init_container_statuses: list[_ContainerStatus] | None = None
     resource_claim_statuses: Any = None
+    extended_resource_claim_status: Any = None
 
 
 class _Pod(_Part):

@@ -11,6 +11,8 @@ from fractions import Fraction
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import (
@@ -26,9 +28,11 @@ from watchbill.kinds.derivation.claims import (
     unseen_claims,
     users_of_claims,
 )
+from watchbill.kinds.objects.gpu_units import accelerator_type, unit_of
 from watchbill.kinds.objects.json_access import at, objects, text
-from watchbill.kinds.objects.objects import Object
+from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.pod import Pod
+from watchbill.kinds.objects.settings import DeriveSettings
 
 MAX_USERS = 256
 """Kubernetes reserves a claim for no more."""
@@ -179,3 +183,34 @@ def _by_template(name: str, view: WorkloadView) -> Devices:
         return UNKNOWN_DEVICES
     devices = at(template, "spec", "spec", "devices")
     return requested_devices(devices, view.settings, device_classes(view.cluster))
+
+
+def with_backing_claims(
+    pods: list[Pod], cluster: ClusterObjects, claims: Iterable[Object], settings: DeriveSettings
+) -> list[Pod]:
+    """Pods use the claims that were made for their extended resources, where these alone tell what it is."""
+    if not any(pod.backing.name for pod in pods):
+        return pods
+    given = {claim_key(claim)[0] for claim in claims if is_allocated(claim)}
+    return [_backed(pod, cluster, settings) if pod.backing.name in given else pod for pod in pods]
+
+
+def _backed(pod: Pod, cluster: ClusterObjects, settings: DeriveSettings) -> Pod:
+    if not any(_is_open(name, cluster, settings) for name in pod.backing.resources):
+        return pod
+    resources = msgspec.structs.replace(
+        pod.resources,
+        extended=tuple(
+            each for each in pod.resources.extended if each[0] not in pod.backing.resources
+        ),
+    )
+    claims = (*pod.claims, pod.backing.name)
+    return msgspec.structs.replace(pod, resources=resources, claims=claims)
+
+
+def _is_open(resource: str, cluster: ClusterObjects, settings: DeriveSettings) -> bool:
+    """Whether the name does not tell what the devices are, nor what part of a GPU."""
+    unit = unit_of(resource, {}, settings.gpu_resources)
+    if unit is not None:
+        return unit.gpus is None
+    return not cluster.are_device_classes_read and accelerator_type(resource) is None

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -101,6 +102,16 @@ class ContainerProblem(msgspec.Struct, frozen=True, gc=False):
     """Why the container last ended, where it waits to be started again."""
 
 
+class BackingClaim(NamedTuple):
+    """The ResourceClaim that the scheduler made for a pod's extended resources, and those; "" for none."""
+
+    name: str = ""
+    resources: tuple[str, ...] = ()
+
+
+NO_BACKING = BackingClaim()
+
+
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Equal pods give equal records: an update that changes nothing here needs no derivation."""
 
@@ -147,6 +158,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The PodGroup of Kubernetes' own Workload API that the pod names in `spec.schedulingGroup`."""
     gates: tuple[str, ...] = ()
     """Scheduling gates that are still on it, by name."""
+    backing: BackingClaim = NO_BACKING
 
     @property
     def is_terminal(self) -> bool:
@@ -209,8 +221,7 @@ def is_reservation(obj: Any, namespaces: Set[str]) -> bool:
 
 def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Pod:
     """The pod that `obj` describes; never raises. `extra_annotations`: keys to keep beyond the defaults."""
-    meta = metadata(obj)
-    spec, status = mapping(at(obj, "spec")), mapping(at(obj, "status"))
+    meta, spec, status = metadata(obj), mapping(at(obj, "spec")), mapping(at(obj, "status"))
     phase = short(status.get("phase")) or "Pending"
     containers, stated = _Containers(spec, status), read_spec(spec)
     return Pod(
@@ -248,6 +259,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         ip=text(status.get("podIP"))[:_ADDRESS_LENGTH],
         scheduling_group=stated.scheduling_group,
         gates=stated.gates,
+        backing=_backing(status),
     )
 
 
@@ -265,6 +277,15 @@ def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ..
         for entry in entries
     )
     return tuple(dict.fromkeys(name[:253] for name in names if name))[:_MAX_CLAIMS]
+
+
+def _backing(status: Mapping[str, Any]) -> BackingClaim:
+    stated = mapping(status.get("extendedResourceClaimStatus"))
+    if not stated:
+        return NO_BACKING
+    mapped = islice(objects(stated.get("requestMappings")), _MAX_CLAIMS)
+    resources = tuple(dict.fromkeys(short(each.get("resourceName")) for each in mapped))
+    return BackingClaim(short(stated.get("resourceClaimName")), resources)
 
 
 def owners(obj: Any) -> tuple[OwnerReference, ...]:

@@ -98,6 +98,31 @@ def test_slices_behind_a_resource_of_any_name_are_their_part_of_a_gpu(
     assert is_ai is (held != 0)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "device", "held"),
+    [
+        (ClusterObjects(device_classes={"a": extended(0, MIG)}), "gpu-0-mig-3g40gb-9-4", 0.428571),
+        (ClusterObjects(device_classes={"a": extended(0, MIG)}), "of-its-own-name", None),
+        (ClusterObjects(are_device_classes_read=False), "gpu-0", 1),
+        # A class of GPUs tells it without the claim.
+        (ClusterObjects(device_classes={"a": extended(0, NVIDIA)}), "gpu-0-mig-3g40gb-9-4", 1),
+    ],
+)
+def test_what_was_given_for_an_extended_resource_tells_what_it_is(
+    cluster: ClusterObjects, device: str, held: float | None
+) -> None:
+    mapping = {"containerName": "main", "resourceName": "example.com/part", "requestName": "gpus"}
+    backing = {"resourceClaimName": "made", "requestMappings": [mapping]}
+    asked = [container(resources={"limits": {"example.com/part": "1"}})]
+    made = pod(1, spec_containers=asked, status_extendedResourceClaimStatus=backing)
+    given = claim("made", request(1, "a"), held=1, device=device)
+    result = workload(deployment(1), [made], claims=[given], cluster=cluster)
+    assert result.allocated_resources.gpu == pytest.approx(held, abs=1e-6)
+    before = workload(deployment(1), [made], cluster=cluster)
+    known = 1 if held == 1 and cluster.are_device_classes_read else None
+    assert before.allocated_resources.gpu == (known if cluster.device_classes else 0)
+
+
 def quantities(resources: RequestedResources | AllocatedResources) -> dict[str, str | None]:
     """By the class's name."""
     return {
