@@ -112,10 +112,16 @@ class RefusalDelay:
     back together. Beyond `most` waiting, a refusal is immediate."""
 
     def __init__(
-        self, seconds: float = REFUSAL_DELAY_SECONDS, most: int = MAX_DELAYED_REFUSALS
+        self,
+        seconds: float = REFUSAL_DELAY_SECONDS,
+        most: int = MAX_DELAYED_REFUSALS,
+        *,
+        longest: float = MOST_REFUSAL_DELAYS,
     ) -> None:
+        """`longest`: so many times as long as `seconds`, however many wait."""
         self._seconds = seconds
         self._most = most
+        self._longest = longest
         self._waiting = 0
 
     async def wait(self) -> None:
@@ -129,16 +135,18 @@ class RefusalDelay:
 
     def seconds(self) -> float:
         """How late the next refusal is."""
-        many = min(MOST_REFUSAL_DELAYS, self._waiting / REFUSALS_AT_ONCE)
+        many = min(self._longest, self._waiting / REFUSALS_AT_ONCE)
         return self._seconds * max(1.0, many) * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 class PacedRate:
-    """A rate of which refusals come late."""
+    """A rate of which refusals come late: the later the more wait, up to so many times as late."""
 
-    def __init__(self, per_second: float, burst: float) -> None:
+    def __init__(
+        self, per_second: float, burst: float, *, longest: float = MOST_REFUSAL_DELAYS
+    ) -> None:
         self._buckets = TokenBuckets(per_second, burst)
-        self._delay = RefusalDelay()
+        self._delay = RefusalDelay(longest=longest)
 
     async def take(self, principal: Hashable) -> None:
         """Raises TooMany, not at once."""

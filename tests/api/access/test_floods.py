@@ -177,7 +177,15 @@ async def test_readiness_is_asked_of_the_database_once_a_second(
     assert calls <= 2
 
 
-async def test_anonymous_requests_have_a_rate_per_address(embedded_engine: Engine) -> None:
+async def test_anonymous_requests_have_a_rate_per_address(
+    embedded_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def wait(delay: RefusalDelay) -> None:
+        delay._waiting = 500
+        delays.append(delay.seconds())
+
     settings = replace(SETTINGS, requests_per_second=HARDLY, requests_burst=2)
     async with serving(await fresh_database(embedded_engine), settings) as served:
         answers = await asyncio.gather(
@@ -192,12 +200,15 @@ async def test_anonymous_requests_have_a_rate_per_address(embedded_engine: Engin
                 for _ in range(3)
             )
         )
+        monkeypatch.setattr(RefusalDelay, "wait", wait)
         probes = await asyncio.gather(
             *(served.get(path, token=None) for path in ("/livez", "/readyz") for _ in range(6))
         )
     assert {answer.status for answer in probes} == {200}, (
         "a flood from a kubelet's address kills nobody"
     )
+    assert delays, "probes beyond the rate are late"
+    assert max(delays) < 4, "but within a kubelet's timeout, however many wait"
     statuses = [answer.status for answer in answers]
     assert statuses.count(429) == 4, "whatever it is that nobody stands behind"
     assert set(statuses) <= {200, 404, 405, 429}

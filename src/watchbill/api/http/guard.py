@@ -85,7 +85,9 @@ class Guard:
             TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
         )
         self._probes = PacedRate(
-            TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
+            TENANT_SHARE * settings.requests_per_second,
+            TENANT_SHARE * settings.requests_burst,
+            longest=1,  # a kubelet waits four seconds, and kills the server after some of them
         )
         self._agents = PacedRate(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
         self._known_agents: TTLCache[bytes, AgentIdentity, float] = TTLCache(
