@@ -74,11 +74,13 @@ function resourceRows(workload: Workload): ResourceRow[] {
       memory(allocated?.cpuMemory ?? undefined),
     ],
   ];
-  const allocatedOf = (name: string): string | undefined =>
-    allocated?.extendedResources?.find((extended) => extended?.resource === name)?.quantity ?? undefined;
+  const allocatedOf = (name: string): string | undefined => {
+    const held = allocated?.extendedResources?.find((extended) => extended?.resource === name);
+    return held && (held.quantity ?? "?");
+  };
   for (const extended of requested?.extendedResources ?? [])
     if (extended?.resource != null)
-      rows.push([extended.resource, extended.quantity ?? undefined, undefined, allocatedOf(extended.resource)]);
+      rows.push([extended.resource, extended.quantity ?? "?", undefined, allocatedOf(extended.resource)]);
   return rows.filter(([, ...values]) => values.some((value) => value !== undefined && value !== "0"));
 }
 
