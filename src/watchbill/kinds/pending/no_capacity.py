@@ -197,6 +197,11 @@ REJECTIONS: tuple[tuple[str, str, str], ...] = (
         "No node has the devices that its claims request",
         "free devices, request fewer, or add nodes",
     ),
+    (
+        "resourceclaim not available",
+        "Its resource claims hold devices that these nodes do not reach",
+        "free the nodes that do, or use other claims",
+    ),
     ("unbound immediate", "Its volumes are not bound", "check the claims and their storage class"),
     (
         "volume node affinity",

@@ -43,7 +43,32 @@ from watchbill.workload import PendingReason
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MAX_MESSAGES = 5
 _NODES = re.compile(r"0/([0-9]{1,7}) nodes are available: ?(.*)", re.DOTALL)
-_CLAIM = re.compile(r'persistentvolumeclaim "?([\w.-]{1,253})"? not found')
+_OBJECTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r'persistentvolumeclaim "?([\w.-]{1,253})"? not found'),
+        "Volume claim {} does not exist – a pod uses it – create the claim.",
+    ),
+    (
+        re.compile(r"device class ([\w.-]{1,253}) does not exist"),
+        "Device class {} does not exist – a resource claim of its pods names it"
+        " – install the driver that brings it, or name another class.",
+    ),
+    (
+        re.compile(r'could not find ResourceClaim "?(?:[\w.-]{1,253}/)?([\w.-]{1,253})'),
+        "Resource claim {} does not exist – a pod uses it – create the claim.",
+    ),
+    (
+        re.compile(r'resourceclaim "?([\w.-]{1,253})"? is being deleted'),
+        "Resource claim {} is being deleted – a pod uses it"
+        " – end the pods that still hold it, and create it again.",
+    ),
+    (
+        re.compile("ResourceClaim not created yet|to create the resourceclaim"),
+        "A resource claim of its pods is not there yet – Kubernetes makes it from the template that they name"
+        " – check that the ResourceClaimTemplate exists.",
+    ),
+)
+"""What a message says of an object that pods use, and what that means and asks for; `{}` is its name."""
 _COUNTED = re.compile(r"(?:^|, )([0-9]{1,7}) (.{1,300}?)(?=, [0-9]{1,7} |$)")
 _TAIL = re.compile(r"\.? ?(?:no new claims to deallocate, ?)?preemption: .*", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient (\S{1,317})")
@@ -54,7 +79,7 @@ _CAPABILITY = re.compile(r"queue resource quota|queue.{0,80}overused", re.IGNORE
 
 @dataclass(slots=True, kw_only=True)
 class _Group:
-    """Pods that wait with one and the same message, the oldest first."""
+    """Pods that wait with one and the same message but for their names, the oldest first."""
 
     reason: str
     message: str
@@ -72,8 +97,10 @@ def pod_reasons(view: WorkloadView) -> Iterator[StatedReason]:
         if condition_ is None or condition_.status == "True":
             continue
         since = condition_.at or pod.created_at or _EPOCH
+        # Some messages name the very pod, and say the same of each.
+        common = condition_.message.replace(f'"{pod.namespace}/{pod.name}"', "")
         group = groups.setdefault(
-            (condition_.reason, condition_.message),
+            (condition_.reason, common),
             _Group(
                 reason=condition_.reason or "Unschedulable",
                 message=condition_.message,
@@ -150,9 +177,9 @@ def _user_message(group: _Group, view: WorkloadView) -> str:
             f"KAI cannot group its pods, so they are not scheduled – {one_line(group.message)}"
             f" – {remedy}."
         )
-    claim = _CLAIM.search(group.message)
-    if claim:
-        return f"Volume claim {claim[1]} does not exist – a pod uses it – create the claim."
+    for pattern, sentence in _OBJECTS:
+        if match := pattern.search(group.message):
+            return sentence.format(*match.groups())
     # What preemption could do on how many nodes is said of any refusal.
     message = _TAIL.sub("", group.message)
     nodes = _NODES.search(message)

@@ -233,6 +233,39 @@ def test_a_sentence_on_group_and_pods_is_written_once() -> None:
             "Volume claim nope does not exist – a pod uses it – create the claim.",
         ),
         (
+            "0/3 nodes are available: request gpu: device class gpu.nvidia.com does not exist. no new"
+            " claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful"
+            " for scheduling.",
+            "Device class gpu.nvidia.com does not exist – a resource claim of its pods names it"
+            " – install the driver that brings it, or name another class.",
+        ),
+        (
+            '0/3 nodes are available: could not find ResourceClaim "team-a/shared".',
+            "Resource claim shared does not exist – a pod uses it – create the claim.",
+        ),
+        (
+            'pod "team-a/p-1": ResourceClaim not created yet',
+            "A resource claim of its pods is not there yet – Kubernetes makes it from the template"
+            " that they name – check that the ResourceClaimTemplate exists.",
+        ),
+        (
+            'waiting for dynamic resource controller to create the resourceclaim "p-gpu". no new'
+            " claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful"
+            " for scheduling.",
+            "A resource claim of its pods is not there yet – Kubernetes makes it from the template"
+            " that they name – check that the ResourceClaimTemplate exists.",
+        ),
+        (
+            '0/3 nodes are available: resourceclaim "shared" is being deleted.',
+            "Resource claim shared is being deleted – a pod uses it – end the pods that still hold"
+            " it, and create it again.",
+        ),
+        (
+            "0/3 nodes are available: 3 resourceclaim not available on the node.",
+            "Its resource claims hold devices that these nodes do not reach – 3 of 3 nodes reject it"
+            " for this reason – free the nodes that do, or use other claims.",
+        ),
+        (
             "something new",
             "something new – 1 pod requests 16 GPUs – wait, request less, or add nodes.",
         ),
@@ -249,6 +282,17 @@ def test_the_default_scheduler_in_plain_words(message: str, sentence: str) -> No
     [reason] = result.additional_fields["pendingReasons"]
     assert (reason["source"], reason["message"]) == ("scheduler", message)
     assert reason["userMessage"] == result.phase_message == sentence
+
+
+def test_pods_that_a_message_names_wait_for_the_same() -> None:
+    pods = []
+    for number in range(7):
+        name = {"name": f"worker-{number}", "namespace": "team-a"}
+        message = f'pod "team-a/worker-{number}": ResourceClaim not created yet'
+        each = waiting(number, message)
+        pods.append(each | {"metadata": each["metadata"] | name})
+    [reason] = workload(deployment(7), pods).additional_fields["pendingReasons"]
+    assert reason["message"] == 'pod "team-a/worker-0": ResourceClaim not created yet'
 
 
 def test_more_gpus_than_any_node_has() -> None:
