@@ -1,10 +1,13 @@
 """Who shares an answer with whom: those who ask the same before it is asked for, and nobody else."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import gzip
+from collections.abc import AsyncGenerator, MutableMapping
+from typing import Any
 
 import pytest
 
+from watchbill.api.http import reply
 from watchbill.api.http.reply import Answer, Reply, StreamingReply
 from watchbill.api.http.shared_answers import SharedAnswers
 from watchbill.errors import Unavailable
@@ -119,3 +122,33 @@ async def test_requests_that_have_arrived_belong_together() -> None:
     second = asyncio.create_task(shared.answer("a", database.ask))
     await asyncio.gather(first, second)
     assert database.asked == 1
+
+
+async def test_a_large_answer_is_compressed_once_for_all_who_send_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a thread, so all of them ask for it before it is there; the one who asked first may leave."""
+    compressed: list[int] = []
+    sent: list[bytes] = []
+
+    async def counted(body: bytes) -> bytes:
+        compressed.append(len(body))
+        return await compress(body)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message.get("body", b""))
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    compress = reply.compressed
+    monkeypatch.setattr(reply, "compressed", counted)
+    answer = Reply(body=bytes(2 * reply.ASIDE_BYTES))
+    scope = {"method": "GET", "headers": [(b"accept-encoding", b"gzip")]}
+    sending = [asyncio.create_task(answer.send(scope, receive, send)) for _ in range(4)]
+    while not compressed:
+        await asyncio.sleep(0)
+    sending[0].cancel()
+    await asyncio.wait(sending)
+    assert compressed == [len(answer.body)]
+    assert [gzip.decompress(body) for body in sent if body] == [answer.body] * 3

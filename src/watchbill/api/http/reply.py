@@ -138,16 +138,18 @@ class Reply:
     status: int = 200
     media_type: str = JSON
     headers: Sequence[tuple[bytes, bytes]] = field(default=())
-    _zipped: list[bytes] = field(default_factory=list, init=False, compare=False, repr=False)
-    """The body, once it was compressed: several requests may share an answer."""
+    _zipped: list[asyncio.Future[bytes]] = field(
+        default_factory=list, init=False, compare=False, repr=False
+    )
+    """The body compressed, once one takes it so: several requests may share an answer."""
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(self.headers, self.media_type if self.body else None)
         body = self.body
         if len(body) >= MIN_BYTES and _negotiates_gzip(headers, self.media_type, scope):
             if not self._zipped:
-                self._zipped.append(await compressed(body))
-            body = self._zipped[0]
+                self._zipped.append(asyncio.ensure_future(compressed(body)))
+            body = await asyncio.shield(self._zipped[0])
         if self.status not in (204, 304):
             headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
