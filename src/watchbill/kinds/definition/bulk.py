@@ -2,7 +2,8 @@
 
 Reading an object into jq and out of it again takes longer than all of a kind's expressions, and most of the
 object is variables, volumes and arguments. In their place jq sees numbers, which are exchanged back in what it
-yields, so an expression may hand on a whole template.
+yields, so an expression may hand on a whole template. That no expression sees the numbers is tried for the
+kinds that we ship; whoever writes others may iterate over what they like, so these see the whole object.
 """
 
 import re
@@ -27,6 +28,7 @@ _LOOKS_EVERYWHERE = re.compile(
     r"\.\.|\b(?:recurse|walk|tostring|tojson|tostream|paths|leaf_paths|getpath)\b"
 )
 _WORD = re.compile(r"\w+")
+_REPLACED = frozenset({list, int, float})
 
 
 def unread_members(program: str) -> frozenset[str]:
@@ -44,10 +46,15 @@ class Bulk:
         self._values: list[Any] = []
 
     def taken_from(self, value: Any) -> Any:
-        """A copy with a number in the place of each such value, whatever it is: none can be invented."""
+        """A copy with a number in the place of each such list, and of each number there: none can be invented.
+
+        What is no list is none of a template's: labels and roles may have these names too.
+        """
         if type(value) is dict:
             return {
-                name: self._number(item) if name in self._members else self.taken_from(item)
+                name: self._number(item)
+                if name in self._members and type(item) in _REPLACED
+                else self.taken_from(item)
                 for name, item in value.items()
             }
         if type(value) is list:
@@ -60,20 +67,18 @@ class Bulk:
             return value
         if type(value) is dict:
             return {
-                name: self._value(item) if name in self._members else self.put_back(item)
+                name: self._value(item)
+                if name in self._members and type(item) is int
+                else self.put_back(item)
                 for name, item in value.items()
             }
         if type(value) is list:
             return [self.put_back(item) for item in value]
         return value
 
-    def _number(self, value: Any) -> int | None:
-        if value is None:
-            return None
+    def _number(self, value: Any) -> int:
         self._values.append(value)
         return len(self._values) - 1
 
-    def _value(self, number: Any) -> Any:
-        if type(number) is int and 0 <= number < len(self._values):
-            return self._values[number]
-        return number
+    def _value(self, number: int) -> Any:
+        return self._values[number] if 0 <= number < len(self._values) else number

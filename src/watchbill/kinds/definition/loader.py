@@ -87,7 +87,7 @@ def load_definition(path: Path) -> Definition:
         prefers_children=_prefers_children(top),
         hook=_hook(top),
         elements=tuple(_elements(top, level=1)),
-        programs=dict(_programs(top)),
+        programs=dict(_programs(top, is_ours=path.parent == BUILT_IN)),
     )
 
 
@@ -136,8 +136,8 @@ def _group_kind(name: str) -> GroupKind:
     return GroupKind(group, kind)
 
 
-def _programs(top: Section) -> Iterator[tuple[str, Program]]:
-    yield ANY, _compiled(top, top)
+def _programs(top: Section, *, is_ours: bool) -> Iterator[tuple[str, Program]]:
+    yield ANY, _compiled(top, top, is_ours=is_ours)
     versions = top.section("versions")
     if versions is not None:
         for version in versions.names():
@@ -145,10 +145,10 @@ def _programs(top: Section) -> Iterator[tuple[str, Program]]:
             if override is None:
                 raise versions.error(version, "must be a map of the sections that it replaces")
             override.allow(_VERSIONED)
-            yield version, _compiled(top, override)
+            yield version, _compiled(top, override, is_ours=is_ours)
 
 
-def _compiled(top: Section, override: Section) -> Program:
+def _compiled(top: Section, override: Section, *, is_ours: bool) -> Program:
     """The kind's program; sections that `override` has stand in place of the whole kind's."""
 
     def holder(name: str) -> Section:
@@ -166,7 +166,7 @@ def _compiled(top: Section, override: Section) -> Program:
         **_status(holder("status").section("status")),
     )
     try:
-        return Program(source)
+        return Program(source, sees_all=not is_ours)
     except ValueError as error:
         raise compile_error(top, source.conditions, str(error)) from error
 

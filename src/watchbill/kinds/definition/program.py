@@ -222,11 +222,12 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
 class Program:
     """A kind's expressions, compiled."""
 
-    def __init__(self, source: ProgramSource) -> None:
+    def __init__(self, source: ProgramSource, *, sees_all: bool = False) -> None:
+        """`sees_all`: nothing of an object is kept from it, whatever its expressions name."""
         self.source = source
         program = program_text(source)
         self._program = jq.compile(program)
-        self._unread = unread_members(program)
+        self._unread = frozenset() if sees_all else unread_members(program)
         self._template_paths = tuple(map(_template_path, source.roles))
 
     def facts(self, obj: Mapping[str, Any]) -> Facts:

@@ -1,5 +1,6 @@
 """What jq does not see of an object is not missed: every kind reads the same with and without it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.fixtures.kubernetes.lives import definitions
 from tests.unit.kinds.golden.reading import cases
 from watchbill.kinds.definition.bulk import Bulk, unread_members
 from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.loader import load_definition
 from watchbill.kinds.objects.json_access import group_version
 
 JSON = dict[str, Any]
@@ -97,6 +99,29 @@ def test_what_was_taken_is_put_back_where_it_was(value: Any) -> None:
 )
 def test_a_member_is_kept_from_those_who_cannot_look_into_it(program: str, unread: bool) -> None:
     assert ("env" in unread_members(program)) is unread
+
+
+def test_what_is_no_list_is_seen_under_such_a_name_too() -> None:
+    """Labels and services have the names that their authors like."""
+    services = {"env": {"replicas": 2, "resources": {"limits": {"gpu": "4"}}}, "ports": {}}
+    graph: JSON = {
+        "apiVersion": "nvidia.com/v1alpha1",
+        "kind": "DynamoGraphDeployment",
+        "metadata": {"name": "g"},
+        "spec": {"services": services},
+    }
+    roles = definitions().for_object(graph).program("v1alpha1").facts(graph).roles
+    assert {role.name: role.replicas for role in roles} == {"env": 2, "ports": 1}
+
+
+def test_definitions_of_others_see_all_that_they_iterate_over(tmp_path: Path) -> None:
+    path = tmp_path / "thing.yaml"
+    path.write_text(
+        "kind: Thing\ngroup: example.com\ncategory: Training\n"
+        'framework: >-\n  [.spec | to_entries[] | .value | arrays | .[].name] | join(" ")\n'
+    )
+    thing = {"spec": {"env": [{"name": "a"}], "volumes": [{"name": "b"}]}}
+    assert load_definition(path).program("v1").facts(thing).framework == "a b"
 
 
 def test_numbers_that_an_object_brings_itself_stand_for_nothing_else() -> None:
