@@ -227,21 +227,37 @@ async def test_a_list_tells_whether_its_counts_are_exact(
     assert count.is_exact is is_exact
 
 
-async def test_bookmarks_that_once_followed_and_stand_still_are_behind() -> None:
-    late = check_module.BOOKMARKS_BEHIND_SECONDS + 1
-    progress = BookmarkProgress()
-    progress.note_list("10", 0.0)
-    assert not progress.is_behind(late), "some servers' bookmarks stay at the kind's last change"
-    progress.reach("11", is_bookmark=False)
-    progress.note_list("12", 0.0)
-    assert not progress.is_behind(late), "an event is no bookmark"
-    progress.reach("12", is_bookmark=True)
-    assert not progress.is_behind(late)
-    progress.note_list("13", 60.0)
-    progress.note_list("20", 120.0)
-    progress.reach("12", is_bookmark=True)
-    assert not progress.is_behind(late)
-    assert progress.is_behind(60.0 + late)
+LATE = check_module.BOOKMARKS_BEHIND_SECONDS + 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_bookmark", "is_behind"),
+    [
+        ([30, 60, 10], True, True),
+        # Some servers' bookmarks stay at the kind's last change.
+        ([], True, False),
+        ([30, 60, 10, 5], False, False),
+        # etcd tells of its progress every ten minutes: one may come soon, the next do not.
+        ([30, 540, 560], True, False),
+        ([30, 60, 540], True, False),
+        ([540, 30, 60, 10], True, True),
+    ],
+)
+async def test_bookmarks_that_followed_and_stand_still_are_behind(
+    seconds: list[float], is_bookmark: bool, is_behind: bool
+) -> None:
+    """`seconds`: how long after each list the watch came to its version."""
+    progress, now, version = BookmarkProgress(), 0.0, 10
+    for late in seconds:
+        progress.note_list(str(version), now)
+        progress.reach(str(version - 1), now + 1, is_bookmark=True)
+        progress.reach(str(version), now + late, is_bookmark=is_bookmark)
+        assert not progress.is_behind(now + LATE), "it has come"
+        now, version = now + late + 60, version + 10
+    progress.note_list(str(version), now)
+    progress.note_list(str(version + 5), now + 60)
+    assert not progress.is_behind(now + LATE - 2)
+    assert progress.is_behind(now + LATE) is is_behind
 
 
 @pytest.mark.parametrize("objects", [500, 1])
@@ -253,9 +269,11 @@ async def test_what_a_watch_swallows_is_listed_a_minute_later(
     monkeypatch.setattr(check_module, "PAGE_OBJECTS", objects)
     async with keeping(tmp_path, names=NAMES) as kept:
         await until(kept.api.watches)
+        opened = kept.api.watches()
         kept.api.cluster.faults.loses_events = lambda resource: resource.kind == "Pod"
         kept.api.put(pod("d"))
         await until(kept.holds("a", "b", "c", "d"))
+        await until(lambda: kept.api.watches() > opened)
         kept.api.delete(pod("a"))
         await until(kept.holds("b", "c", "d"))
         assert "failing" in kept.states, "meanwhile the kind counts as late"

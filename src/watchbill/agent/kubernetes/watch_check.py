@@ -22,6 +22,9 @@ PAGE_BYTES = 1024 * 1024
 """Where a page of metadata is larger, only one object and the number of all are asked for."""
 BOOKMARKS_BEHIND_SECONDS = 300.0
 """A bookmark comes about once a minute."""
+FOLLOWING_BOOKMARKS = 3
+"""In a row, each in time, before they count as following: those of a kind that rests get on when etcd tells of
+its progress, every ten minutes unless an API server asks for more, and one may come soon by chance."""
 
 
 class ListCount:
@@ -173,24 +176,32 @@ class BookmarkProgress:
         self._awaited: int | None = None
         """The version of a list that the watch has not come to."""
         self._awaited_since = 0.0
-        self._do_follow = False
+        self._followed = 0
+        """Bookmarks in a row that came as far as a list in time."""
 
     def note_list(self, version: str, now: float) -> None:
         if self._awaited is None:
             self._awaited, self._awaited_since = version_number(version), now
 
-    def reach(self, version: str, *, is_bookmark: bool) -> None:
+    def reach(self, version: str, now: float, *, is_bookmark: bool) -> None:
         """The watch has come to a version."""
         if self._awaited is None:
             return
         number = version_number(version)
-        if number is not None and number >= self._awaited:
-            self._awaited = None
-            self._do_follow = self._do_follow or is_bookmark
+        if number is None or number < self._awaited:
+            return
+        if self._is_overdue(now):
+            self._followed = 0
+        elif is_bookmark:
+            self._followed += 1
+        self._awaited = None
 
     def is_behind(self, now: float) -> bool:
-        is_overdue = now - self._awaited_since > BOOKMARKS_BEHIND_SECONDS
-        return self._do_follow and self._awaited is not None and is_overdue
+        is_following = self._followed >= FOLLOWING_BOOKMARKS
+        return is_following and self._awaited is not None and self._is_overdue(now)
+
+    def _is_overdue(self, now: float) -> bool:
+        return now - self._awaited_since > BOOKMARKS_BEHIND_SECONDS
 
 
 class WatchChecks:
@@ -206,6 +217,7 @@ class WatchChecks:
         self._progress = BookmarkProgress()
         self._is_count_exact = False
         self._objects = PAGE_OBJECTS
+        self._now = asyncio.get_running_loop().time
 
     def begin(self, position: str, *, is_count_exact: bool) -> None:
         """All was listed, and a watch goes on from there."""
@@ -214,7 +226,7 @@ class WatchChecks:
 
     def reach(self, version: str, *, is_bookmark: bool) -> None:
         """The watch has come to a version; what it tells there is not yet applied."""
-        self._progress.reach(version, is_bookmark=is_bookmark)
+        self._progress.reach(version, self._now(), is_bookmark=is_bookmark)
         if self._check is not None:
             self._check.reach(version, is_bookmark=is_bookmark)
         self._position = version or self._position
@@ -258,7 +270,6 @@ class WatchChecks:
     async def ask(self, resource: ServedResource, unreadable: Collection[str]) -> WatchCheck:
         """A check whose page has come. Raises ApiFailure."""
         check = self._check = WatchCheck(self._versions, self._position)
-        now = asyncio.get_running_loop().time
         is_small = len(self._versions) <= self._objects
         page = await self._client.first_page(resource, objects=self._objects if is_small else 1)
         if sum(len(bytes(body)) for body in page.items or ()) > PAGE_BYTES:
@@ -272,7 +283,7 @@ class WatchChecks:
             )
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ApiFailure(ErrorKind.BUSY, f"the list is garbled: {error}") from error
-        if self._progress.is_behind(now()):
+        if self._progress.is_behind(self._now()):
             check.give_up()
-        self._progress.note_list(page.metadata.resource_version, now())
+        self._progress.note_list(page.metadata.resource_version, self._now())
         return check
