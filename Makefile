@@ -45,7 +45,7 @@ fmt: $(DEV) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV) ## ratios against the bare driver and a peer, alternating
+bench: $(DEV) ## ratios against the bare driver and peers, alternating
 	$(BIN)/python -m bench
 
 drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni pgbouncer postgresql-15)

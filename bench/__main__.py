@@ -1,17 +1,19 @@
-"""`make bench`: reads and writes over HTTP against the bare driver and against a peer, turn by turn.
+"""`make bench`: reads and writes over HTTP against the bare driver and against peers, turn by turn.
 
 Every line is a ratio of medians from rounds in which the contestants alternate, so a machine that slows down
 slows all of them. Four clients ask at once, the same where nothing else is said.
-Ours runs with tokens, scope, validation and limits in place; the peer with none of these.
+Ours runs with tokens, scope, validation and limits in place; the peers with none of these.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +23,7 @@ from bench import servers
 from bench.data import NOW, changed, fill
 from bench.http import Connection
 from bench.peer import COPY_ROWS
+from bench.readers import Reader, datasette, postgrest
 from tests.fixtures.clusters import Agent
 from watchbill.client import Client
 from watchbill.protocol import Upsert
@@ -138,6 +141,7 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
     async with (
         servers.serving(servers.OURS, database_url) as ours,
         servers.serving(servers.PEER, database_url) as peer,
+        reading(database_url) as readers,
     ):
         async with Client(ours, client_id, secret) as client:
             token = await client.token()
@@ -145,6 +149,7 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
             drivers=[await asyncpg.connect(database_url) for _ in range(AT_ONCE)],
             ours=[await Connection.open(ours) for _ in range(AT_ONCE)],
             peer=[await Connection.open(peer) for _ in range(AT_ONCE)],
+            readers=readers,
             token=token,
         )
         documents = [
@@ -159,6 +164,23 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
     await db.close()
 
 
+@asynccontextmanager
+async def reading(database_url: str) -> AsyncIterator[dict[Reader, list[Connection]]]:
+    """Peers that only read; what cannot be had here is left out, and said so."""
+    readers: dict[Reader, list[Connection]] = {}
+    async with AsyncExitStack() as stack:
+        for peer in (postgrest, datasette):
+            try:
+                reader = await stack.enter_async_context(peer(database_url))
+            except (RuntimeError, OSError) as error:
+                print(f"left out: {error}", file=sys.stderr)
+                continue
+            readers[reader] = [await Connection.open(reader.url) for _ in range(AT_ONCE)]
+        yield readers
+        for connection in itertools.chain(*readers.values()):
+            await connection.close()
+
+
 @dataclass(frozen=True)
 class Arena:
     """`AT_ONCE` connections to each contestant."""
@@ -166,6 +188,7 @@ class Arena:
     drivers: list[asyncpg.Connection]
     ours: list[Connection]
     peer: list[Connection]
+    readers: dict[Reader, list[Connection]]
     token: str
 
 
@@ -190,6 +213,7 @@ def reads(arena: Arena) -> list[Contest]:
                 {
                     DRIVER: driver(arena.drivers, rows(limit)),
                     PEER: get(arena.peer, f"/workloads?limit={limit}"),
+                    **{each.name: get(at, each.list(limit)) for each, at in arena.readers.items()},
                 },
                 per_turn=20 if limit == 50 else 5,
             )
@@ -218,6 +242,7 @@ def reads(arena: Arena) -> list[Contest]:
             {
                 DRIVER: driver(arena.drivers, counted),
                 PEER: get(arena.peer, "/workloads/count?type=PyTorchJob&phase=Running&min_gpu=1"),
+                **{each.name: get(at, each.count_path) for each, at in arena.readers.items()},
             },
         ),
     ]

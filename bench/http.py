@@ -9,6 +9,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 ROOM_BYTES = 2**24
+LAST_CHUNK = b"0\r\n\r\n"
+"""A chunked answer to one request at a time ends with it: a JSON text does not."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -21,6 +23,7 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = 0
         self._body_at: int | None = None
         self._end = 0
+        self._is_chunked = False
         self._answered: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -61,7 +64,7 @@ class Connection(asyncio.BufferedProtocol):
     async def _answer(self, request: bytes) -> None:
         if self._transport is None:
             raise ConnectionResetError
-        self._filled, self._body_at = 0, None
+        self._filled, self._body_at, self._is_chunked = 0, None, False
         self._answered = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         await self._answered
@@ -83,6 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         self._filled += nbytes
         if self._body_at is None:
             self._read_head()
+        if self._is_chunked and self._room[self._filled - 5 : self._filled] == LAST_CHUNK:
+            self._end = self._filled
         is_whole = self._body_at is not None and self._filled >= self._end
         if is_whole and self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
@@ -91,11 +96,16 @@ class Connection(asyncio.BufferedProtocol):
         head, end, _ = bytes(self._room[: min(self._filled, 65_536)]).partition(b"\r\n\r\n")
         if end:
             self._body_at = len(head) + len(end)
-            self._end = self._body_at + _length(head)
+            length = _length(head)
+            self._is_chunked = length is None
+            self._end = ROOM_BYTES if length is None else self._body_at + length
 
 
-def _length(head: bytes) -> int:
-    for line in head.lower().split(b"\r\n"):
+def _length(head: bytes) -> int | None:
+    """None where it comes in chunks."""
+    lines = head.lower().split(b"\r\n")
+    for line in lines:
         if line.startswith(b"content-length:"):
             return int(line.partition(b":")[2])
-    raise AssertionError(f"no length in {head!r}")
+    assert b"transfer-encoding: chunked" in lines, f"no length in {head!r}"
+    return None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -63,21 +63,22 @@ async def serving(program: tuple[str, str], database_url: str) -> AsyncIterator[
         stderr=subprocess.DEVNULL,
     )
     try:
-        await _answering(url + path)
+        await answering(url + path)
         yield url
     finally:
         process.terminate()
         process.wait()
 
 
-async def _answering(url: str) -> None:
+async def answering(url: str) -> None:
+    """Wait for it. Raises TimeoutError."""
     async with aiohttp.ClientSession() as http:
         for _ in range(300):
-            try:
-                async with http.get(url):
-                    return
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.1)
+            with suppress(aiohttp.ClientError):
+                async with http.get(url) as answer:
+                    if answer.status < 500:
+                        return
+            await asyncio.sleep(0.1)
     raise TimeoutError(f"{url} does not answer")
 
 
