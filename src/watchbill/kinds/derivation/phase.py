@@ -184,7 +184,8 @@ def phase_of(view: WorkloadView, observed: Phase) -> Phase:
     if view.facts.holds("stopped"):
         return Phase.STOPPED
     is_suspended = view.facts.holds("suspended") or view.facts.holds("suspending")
-    if is_held(view.objects, is_suspended=is_suspended) and (is_suspended or not view.pods.active):
+    is_waiting = is_held(view.objects, is_suspended=is_suspended, has_pods=bool(view.pods.live))
+    if is_waiting and (is_suspended or not view.pods.active):
         return Phase.PENDING
     if is_suspended:
         return Phase.STOPPING if view.pods.live or view.facts.holds("suspending") else Phase.STOPPED

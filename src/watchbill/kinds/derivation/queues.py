@@ -122,10 +122,14 @@ def is_kai(view: WorkloadView) -> bool:
     return any(template.scheduler_name in view.settings.kai_schedulers for template in templates)
 
 
-def is_held(objects: WorkloadObjects, *, is_suspended: bool) -> bool:
+def is_held(objects: WorkloadObjects, *, is_suspended: bool, has_pods: bool) -> bool:
     """Kueue keeps it waiting: suspended by the queue, not by a person."""
     if objects.queue_workloads:
-        return any(is_waiting(workload) for workload in objects.queue_workloads)
+        is_taken_back = is_suspended and not has_pods
+        return any(
+            is_waiting(workload) or (is_taken_back and is_evicted(workload))
+            for workload in objects.queue_workloads
+        )
     return is_suspended and is_queued(objects)
 
 
@@ -141,6 +145,17 @@ def is_waiting(workload: Any) -> bool:
         at(workload, "spec", "active") is not False
         and not is_true(conditions, "Finished")
         and not is_true(conditions, "Admitted")
+    )
+
+
+def is_evicted(workload: Any) -> bool:
+    """A Kueue Workload that was evicted and not admitted since: until it waits again, or for good where Kueue
+    fails to take the quota back, it says that it is admitted, too."""
+    conditions = at(workload, "status", "conditions")
+    return (
+        at(workload, "spec", "active") is not False
+        and not is_true(conditions, "Finished")
+        and is_true(conditions, "Evicted")
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.queues import is_waiting
+from watchbill.kinds.derivation.queues import is_evicted, is_waiting
 from watchbill.kinds.objects.json_access import (
     at,
     condition,
@@ -41,7 +41,7 @@ _POD_SET = re.compile(r"couldn't assign flavors to pod set")
 
 def kueue_reasons(view: WorkloadView) -> Iterator[StatedReason]:
     for workload in view.kueue_workloads:
-        if is_waiting(workload):
+        if is_waiting(workload) or (is_evicted(workload) and not view.pods.live):
             yield _reason(workload, view.settings)
 
 
@@ -49,18 +49,19 @@ def _reason(workload: Object, settings: DeriveSettings) -> StatedReason:
     conditions = at(workload, "status", "conditions")
     created_at = instant(metadata(workload).get("creationTimestamp"))
     reserved = condition(conditions, "QuotaReserved")
-    evicted = condition(conditions, "Evicted")
-    if reserved is not None and reserved.get("status") == "True":
+    evicted = condition(conditions, "Evicted") if is_evicted(workload) else None
+    is_reserved = reserved is not None and reserved.get("status") == "True"
+    if reserved is not None and is_reserved and is_waiting(workload):
         reason, message, sentence = _checks(workload)
         write: Callable[[], str] = partial(str, sentence)
         current: Mapping[str, Any] = reserved
     else:
-        current = reserved or {}
+        current = (evicted if is_reserved else reserved) or {}
         message = message_of(current)
-        is_evicted = evicted is not None and evicted.get("status") == "True"
-        stated = evicted if is_evicted and evicted is not None else current
-        reason = text(stated.get("reason"))[:253] or "Pending"
-        write = partial(_user_message, workload, message, reason, settings, is_evicted=is_evicted)
+        reason = text((evicted or current).get("reason"))[:253] or "Pending"
+        write = partial(
+            _user_message, workload, message, reason, settings, was_evicted=evicted is not None
+        )
     since = instant(current.get("lastTransitionTime")) or created_at
     stated_reason = PendingReason(
         source="kueue",
@@ -84,19 +85,19 @@ def _checks(workload: Object) -> tuple[str, str, str]:
     return (
         "AdmissionCheck",
         message or f"Waiting for {names}",
-        f"Admission checks are open: {names} – quota is reserved"
+        f"Admission checks are open: {names} – {one_line(message) or 'quota is reserved'}"
         " – wait, or ask the administrator of the check.",
     )
 
 
 def _user_message(
-    workload: Object, message: str, reason: str, settings: DeriveSettings, *, is_evicted: bool
+    workload: Object, message: str, reason: str, settings: DeriveSettings, *, was_evicted: bool
 ) -> str:
     queue = text(at(workload, "spec", "queueName"))
     quota = _decisive_quota(message)
     if quota is not None:
         return _short_of_quota(workload, queue, quota, settings)
-    if is_evicted:
+    if was_evicted:
         problem_text, remedy = _EVICTIONS.get(
             reason, (f"It was evicted ({reason})", "fix the cause")
         )
