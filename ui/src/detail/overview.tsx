@@ -76,7 +76,7 @@ function resourceRows(workload: Workload): ResourceRow[] {
   ];
   const allocatedOf = (name: string): string | undefined => {
     const held = allocated?.extendedResources?.find((extended) => extended?.resource === name);
-    return held && (held.quantity ?? "?");
+    return held == null ? undefined : (held.quantity ?? "?");
   };
   for (const extended of requested?.extendedResources ?? [])
     if (extended?.resource != null)
