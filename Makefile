@@ -45,8 +45,8 @@ fmt: $(DEV) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV) ## ratios against the bare driver and peers, alternating
-	$(BIN)/python -m bench
+bench: $(DEV) ## ratios against the bare driver and peers, alternating; ARGS="--workloads 2000 --rounds 3"
+	$(BIN)/python -m bench $(ARGS)
 
 drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni pgbouncer postgresql-15)
 	$(BIN)/python -m drills $(ARGS)

@@ -1,7 +1,7 @@
 """`make bench`: reads and writes over HTTP against the bare driver and against peers, turn by turn.
 
 Every line is a ratio of medians from rounds in which the contestants alternate, so a machine that slows down
-slows all of them. Four clients ask at once, the same where nothing else is said.
+slows all of them. Four clients ask the same at once where nothing else is said, so ours asks the database once.
 Ours runs with tokens, scope, validation and limits in place; the peers with none of these.
 """
 
@@ -262,7 +262,9 @@ def writes(
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--workloads", type=int, default=100_000)
-    parser.add_argument("--live-share", type=float, default=0.05)
+    parser.add_argument(
+        "--live-share", type=float, default=0.05, help="of the workloads; 500 live ones at least"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     async with servers.database() as url:

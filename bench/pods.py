@@ -141,6 +141,8 @@ async def _send(agent: Agent, made: list, turn: int, members: dict[str, object] 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--scale", type=float, default=1.0)
+    parser = argparse.ArgumentParser(prog="python -m bench.pods", description=__doc__)
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of the 50,000 live and 1,000,000 deleted pods"
+    )
     asyncio.run(main(parser.parse_args().scale))

@@ -181,7 +181,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     id: "gpu",
     label: "GPUs r/a",
     title: "GPUs requested / allocated",
-    width: 92,
+    width: 116,
     isNumber: true,
     field: "allocatedGPU",
     flashOn: (w) => String(w.allocatedResources?.gpu ?? 0),
