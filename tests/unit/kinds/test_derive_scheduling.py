@@ -10,6 +10,7 @@ from tests.fixtures.makers import (
     JSON,
     T0,
     at,
+    condition,
     deployment,
     derived,
     job,
@@ -327,6 +328,40 @@ def event(number: int, reason: str, message: str) -> JSON:
         "lastTimestamp": at(3),
         "involvedObject": {"uid": uid(100 + number)},
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (
+            'resource claim template "two": resourceclaimtemplate.resource.k8s.io "two" not found',
+            "Resource claim template two does not exist – its pods name it – create it.",
+        ),
+        (
+            "admin access is requested, but the feature is disabled",
+            "Resource claim gpus of its pods cannot be made – admin access is requested, but the feature"
+            " is disabled – correct the template or what refuses it.",
+        ),
+        (
+            'create ResourceClaim: resourceclaims.resource.k8s.io "p-gpus-" is forbidden: exceeded quota:'
+            " q, requested: gpu.nvidia.com.deviceclass.resource.k8s.io/devices=2,"
+            " used: gpu.nvidia.com.deviceclass.resource.k8s.io/devices=7,"
+            " limited: gpu.nvidia.com.deviceclass.resource.k8s.io/devices=8",
+            "Quota q of the namespace has too few gpu.nvidia.com.deviceclass.resource.k8s.io/devices left"
+            " – 2 requested, 1 of 8 free – free gpu.nvidia.com.deviceclass.resource.k8s.io/devices in the"
+            " namespace, request less, or raise the quota.",
+        ),
+    ],
+)
+def test_why_a_claim_of_its_pod_is_not_made(message: str, sentence: str) -> None:
+    """The resource claim controller says it in an event; the scheduler says that it waits, or nothing."""
+    failed = event(1, "FailedResourceClaimCreation", f"PodResourceClaim gpus: {message}")
+    for stated in ("", 'pod "team-a/p": ResourceClaim not created yet'):
+        waits = condition("PodScheduled", "False", reason="Unschedulable", message=stated)
+        status = {"phase": "Pending", "conditions": [waits] if stated else []}
+        waiting = pod(1, "waiting") | {"status": status}
+        result = workload(deployment(1), [waiting], scheduling_events=[failed])
+        assert result.phase_message == sentence
 
 
 def test_an_event_speaks_for_a_pod_on_which_no_scheduler_wrote() -> None:

@@ -13,9 +13,14 @@ CREATION_FAILURES = frozenset(
     }
 )
 """Of Kubernetes' controllers, then of Kubeflow's, KubeRay's, JobSet's, the MPI operator's and the Trainer's."""
-SCHEDULING_FAILURES = frozenset(
-    {"FailedScheduling", "Unschedulable", "FailedBinding", "BindingError", "PodGrouperWarning"}
-)
+CLAIM_FAILURES = frozenset({"FailedResourceClaimCreation"})
+SCHEDULING_FAILURES = CLAIM_FAILURES | {
+    "FailedScheduling",
+    "Unschedulable",
+    "FailedBinding",
+    "BindingError",
+    "PodGrouperWarning",
+}
 GROUPING_FAILURES = frozenset({"PodGrouperWarning"})
 START_FAILURES = frozenset(
     {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"}

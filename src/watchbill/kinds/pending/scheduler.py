@@ -33,6 +33,7 @@ from watchbill.kinds.pending.no_capacity import (
     insufficient_capacity,
     is_uninformative,
     one_line,
+    quota_message,
     rejection,
     requests_of,
     resource_word,
@@ -43,6 +44,7 @@ from watchbill.workload import PendingReason
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MAX_MESSAGES = 5
 _NODES = re.compile(r"0/([0-9]{1,7}) nodes are available: ?(.*)", re.DOTALL)
+_NOT_MADE = re.compile("ResourceClaim not created yet|to create the resourceclaim")
 _OBJECTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r'persistentvolumeclaim "?([\w.-]{1,253})"? not found'),
@@ -63,12 +65,20 @@ _OBJECTS: tuple[tuple[re.Pattern[str], str], ...] = (
         " – end the pods that still hold it, and create it again.",
     ),
     (
-        re.compile("ResourceClaim not created yet|to create the resourceclaim"),
+        re.compile(r'resource claim template "([\w.-]{1,253})": .{0,300}not found'),
+        "Resource claim template {} does not exist – its pods name it – create it.",
+    ),
+    (
+        re.compile(r"PodResourceClaim ([\w.-]{1,253}): (.{1,300})"),
+        "Resource claim {} of its pods cannot be made – {} – correct the template or what refuses it.",
+    ),
+    (
+        _NOT_MADE,
         "A resource claim of its pods is not there yet – Kubernetes makes it from the template that they name"
         " – check that the ResourceClaimTemplate exists.",
     ),
 )
-"""What a message says of an object that pods use, and what that means and asks for; `{}` is its name."""
+"""What a message says of an object that pods use, and what that means and asks for; `{}` is what it names."""
 _COUNTED = re.compile(r"(?:^|, )([0-9]{1,7}) (.{1,300}?)(?=, [0-9]{1,7} |$)")
 _TAIL = re.compile(r"\.? ?(?:no new claims to deallocate, ?)?preemption: .*", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient (\S{1,317})")
@@ -92,8 +102,9 @@ def pod_reasons(view: WorkloadView) -> Iterator[StatedReason]:
     stated_events = view.objects.scheduling_events
     failures = newest_events(stated_events, events.SCHEDULING_FAILURES)
     grouping = newest_events(stated_events, events.GROUPING_FAILURES)
+    claiming = newest_events(stated_events, events.CLAIM_FAILURES)
     for pod in view.pods.unscheduled:
-        condition_ = _stated(pod, failures, grouping)
+        condition_ = _stated(pod, failures, grouping, claiming)
         if condition_ is None or condition_.status == "True":
             continue
         since = condition_.at or pod.created_at or _EPOCH
@@ -123,12 +134,18 @@ def pod_reasons(view: WorkloadView) -> Iterator[StatedReason]:
 
 
 def _stated(
-    pod: Pod, failures: Mapping[str, Object], grouping: Mapping[str, Object]
+    pod: Pod,
+    failures: Mapping[str, Object],
+    grouping: Mapping[str, Object],
+    claiming: Mapping[str, Object],
 ) -> PodCondition | None:
-    """Why the pod waits: its condition, else the newest event; KAI's grouper where these say nothing."""
+    """Why the pod waits: its condition, else the newest event; KAI's grouper where these say nothing, and why
+    a claim was not made where they say no more than that."""
     stated = pod.scheduled or _as_condition(failures.get(pod.uid))
     if stated is not None and is_uninformative(stated.message):
         return _as_condition(grouping.get(pod.uid)) or stated
+    if stated is not None and _NOT_MADE.search(stated.message):
+        return _as_condition(claiming.get(pod.uid)) or stated
     return stated
 
 
@@ -177,6 +194,8 @@ def _user_message(group: _Group, view: WorkloadView) -> str:
             f"KAI cannot group its pods, so they are not scheduled – {one_line(group.message)}"
             f" – {remedy}."
         )
+    if over_quota := quota_message(group.message):
+        return over_quota
     for pattern, sentence in _OBJECTS:
         if match := pattern.search(group.message):
             return sentence.format(*match.groups())
