@@ -10,6 +10,7 @@ from watchbill.kinds.definition.facts import ENDS, Facts, RoleFacts
 from watchbill.kinds.definition.program import count
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.done import is_below, owners_by_uid
+from watchbill.kinds.derivation.queues import is_held
 from watchbill.kinds.objects.json_access import (
     at,
     group_version,
@@ -101,7 +102,7 @@ def with_children(view: WorkloadView) -> Facts:
         _merged_roles(own, requested)
     )
     if going and combined.needs is None:
-        needs = _needs([facts[id(child)] for child in going])
+        needs = _needs(view, going)
         combined = msgspec.structs.replace(combined, needs=needs)
     if _states_its_end(view):
         return combined
@@ -198,11 +199,39 @@ def _end_key(pod: Pod) -> tuple[float, bool]:
     return (pod.finished_at.timestamp() if pod.finished_at else 0, pod.phase == "Failed")
 
 
-def _needs(children: list[Facts]) -> int | None:
-    """How many pods must run before all children do; None where each needs all of its pods."""
-    if all(child.needs is None for child in children):
+def _needs(view: WorkloadView, going: list[Object]) -> int | None:
+    """How many pods must run before all of these do; None where each needs all of its pods.
+
+    Beside others that go on, what a person has suspended needs none.
+    """
+    below = _made_by(view)
+    facts = [_needing(child, view, below) for child in going]
+    running = [each for each in facts if not each.holds("suspended")]
+    is_waiting = is_held(view.objects, is_suspended=True, has_pods=False)
+    if len(running) not in (0, len(facts)) and not is_waiting:
+        return sum(each.needed or 0 for each in running)
+    if all(each.needs is None for each in facts):
         return None
-    return sum(child.needed or 0 for child in children)
+    return sum(each.needed or 0 for each in facts)
+
+
+def _made_by(view: WorkloadView) -> dict[str, list[Facts]]:
+    """By UID of their owner, objects with templates that have not ended."""
+    made: dict[str, list[Facts]] = {}
+    for child in view.objects.children:
+        facts = view.definitions.facts(child)
+        if facts.roles and not facts.has_ended:
+            made.setdefault(_owner_uid(child), []).append(facts)
+    return made
+
+
+def _needing(child: Object, view: WorkloadView, made: dict[str, list[Facts]]) -> Facts:
+    """The child's facts; where what it has made speaks for it, with what that needs now."""
+    facts = view.definitions.facts(child)
+    below = made.get(text(metadata(child).get("uid")), [])
+    if not view.definitions.for_object(child).prefers_children or not below:
+        return facts
+    return msgspec.structs.replace(facts, needs=sum(each.needed or 0 for each in below))
 
 
 def with_stages(view: WorkloadView) -> Facts:
@@ -221,9 +250,9 @@ def _has_stages(facts: Facts) -> bool:
 
 def _needs_of_stages(view: WorkloadView, going: list[Object]) -> int:
     """The pods of what serves, of one object that ends by itself, and one that stands below none of them."""
-    ending, serving = [], 0
+    ending, serving, made = [], 0, _made_by(view)
     for child in going:
-        facts = view.definitions.facts(child)
+        facts = _needing(child, view, made)
         needs = facts.needed or 0
         if view.definitions.for_object(child).runs_to_end or _has_stages(facts):
             ending.append(needs)

@@ -252,6 +252,12 @@ def _waits(view: WorkloadView) -> bool:
     )
 
 
+def _has_only_its_end_to_report(view: WorkloadView) -> bool:
+    """Pods have ended well, the others leave, and its controller has not said so yet."""
+    has_ended_well = view.pods.succeeded and not view.pods.failed
+    return bool(has_ended_well and view.definition.runs_to_end and view.facts.holds("reported"))
+
+
 _PHASES_WITHOUT_PODS = {
     "running": Phase.RUNNING,
     "pending": Phase.PENDING,
@@ -266,6 +272,8 @@ def _without_pods(view: WorkloadView) -> Phase:
     if view.facts.scales_to_zero:
         return Phase.DEGRADED if view.facts.holds("degraded") else Phase.RUNNING
     if view.facts.holds("reported") and not (view.pods.all or view.facts.holds("suspended")):
+        return Phase.RUNNING
+    if _has_only_its_end_to_report(view):
         return Phase.RUNNING
     if view.pods.terminating:
         return Phase.UPDATING if view.facts.holds("updating") else Phase.INITIALIZING
