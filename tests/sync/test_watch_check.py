@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,8 +12,13 @@ from tests.sync.reflecting import keeping, pod
 from watchbill.agent.kubernetes import client as client_module
 from watchbill.agent.kubernetes import reflector as reflector_module
 from watchbill.agent.kubernetes import watch_check as check_module
-from watchbill.agent.kubernetes.client import ListPage
-from watchbill.agent.kubernetes.watch_check import BookmarkProgress, ListCount, WatchCheck
+from watchbill.agent.kubernetes.client import KubeClient, ListPage, ServedResource
+from watchbill.agent.kubernetes.watch_check import (
+    BookmarkProgress,
+    ListCount,
+    WatchCheck,
+    WatchChecks,
+)
 
 NAMES = ("a", "b", "c")
 
@@ -291,3 +296,23 @@ async def test_a_healthy_watch_is_not_listed_anew(tmp_path: Path) -> None:
             await until(lambda n=number: len(kept.api.requests) > n // 3)
         assert kept.reflector.lists == 1
         assert kept.reflector.counts["missed"] == 0
+
+
+async def test_a_server_that_knows_no_pages_is_not_asked_for_all_each_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An aggregated API may ignore how many objects were asked for, and have any number."""
+    monkeypatch.setattr(check_module, "PAGE_OBJECTS", 2)
+
+    class Client:
+        async def first_page(self, resource: ServedResource, *, objects: int) -> ListPage:
+            return page(12, a=1, b=2, c=3)
+
+    checks = WatchChecks(cast("KubeClient", Client()), {})
+    checks.begin("9", is_count_exact=False)
+    check = await checks.ask(ServedResource("", "v1", "Pod", "pods"), ())
+    assert await check.is_settled_within(1)
+    assert not check.has_missed
+    assert not checks.is_possible
+    checks.begin("12", is_count_exact=False)
+    assert checks.is_possible, "another server may answer by now"

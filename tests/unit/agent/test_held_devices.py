@@ -173,3 +173,23 @@ def test_other_accelerators_that_pods_hold_are_in_the_node_pool_of_their_node() 
     x, y = NodePools(filled.cache.cluster, SETTINGS).capacities()
     assert x.accelerators == ()
     assert y.accelerators == (AcceleratorCount(type="TPU", usable=1, unusable=0),)
+
+
+def test_the_pods_of_a_claim_are_looked_up_once_for_all_its_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A claim has two lists that its author fills: what it is reserved for, and what it was given."""
+    filled = cluster(*(gpu(number, f"GPU-{number}") for number in range(30)))
+    pods = [on("a", f"pod-{number}", "claim") for number in range(3)]
+    filled.put(*pods, given("claim", [f"gpu-{number}" for number in range(30)], *pods))
+    looked_up: list[str] = []
+    nodes_of = filled.cache.cluster.holders.nodes
+
+    def counted(claim: str) -> frozenset[str]:
+        looked_up.append(claim)
+        return nodes_of(claim)
+
+    holders = filled.cache.cluster.holders._replace(nodes=counted)
+    monkeypatch.setattr(filled.cache.cluster, "holders", holders)
+    assert pools(filled) == [30, 0]
+    assert len(looked_up) == 1

@@ -127,6 +127,18 @@ def test_claims_are_found_by_the_pods_that_name_them(
     assert not filled.cache.gather(root_uid(root)).claims
 
 
+def test_a_claim_that_stays_the_same_derives_none_of_those_who_share_it(filled: Filled) -> None:
+    pods = [claiming(f"p{number}", "shared") for number in range(200)]
+    claim = resource_claim("shared", *pods)
+    filled.put(*pods, claim)
+    noted = changed(claim)
+    noted["metadata"]["annotations"] = {"note": "2"}
+    noted["status"]["devices"] = [{"conditions": []}]
+    assert filled.touched_by(noted) == set()
+    left = resource_claim("shared", *pods[1:])
+    assert filled.touched_by(left) == {root_uid(pod) for pod in pods}
+
+
 def test_a_claim_of_the_same_name_elsewhere_is_another(
     filled: Filled, objs: tuple[Json, Json, Json]
 ) -> None:

@@ -81,7 +81,7 @@ class Cache:
             self._cluster_changed, self._gateway_changed, self._grants_changed, self.budgets.decoded
         )
         self.related = Related(self.owner_tree, listener, self.cluster.reference_grants)
-        self.cluster.holders = self.related.holders
+        self.cluster.holders = self.related.holders()
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.events: EventLog | None = None
         """What Kubernetes says of workloads; None where nobody asks for it."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from watchbill.agent.cache.held_devices import Holders
+from watchbill.agent.cache.held_devices import NO_HOLDERS, Holders
 from watchbill.agent.cache.stored_objects import DECODED_BYTES, NamespaceBudget, decoded_size, prune
 from watchbill.agent.cache.targets import canonical_address
 from watchbill.agent.cache.watched_kinds import WatchRole
@@ -158,7 +158,7 @@ class ClusterView:
     """Of each node, without what its devices add."""
     offered_devices: dict[str, NodeDevices] = field(default_factory=dict)
     """By name of the node, whether or not it is there yet."""
-    holders: Holders = lambda key: frozenset()
+    holders: Holders = NO_HOLDERS
     device_profiles: dict[PoolKey, Mapping[str, str]] = field(default_factory=dict)
     slice_pools: SlicePools = field(default_factory=SlicePools)
     _shared_devices: SharedDevices | None = ()

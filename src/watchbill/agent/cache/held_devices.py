@@ -6,6 +6,7 @@ nobody can tell of which node the others are.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,8 +16,16 @@ from watchbill.kinds.objects.objects import Object
 
 _MAX_RESULTS = 128
 """Of one claim; Kubernetes takes 32."""
-Holders = Callable[[DeviceKey], frozenset[str]]
-"""The nodes of the live pods that hold a device."""
+
+
+class Holders(NamedTuple):
+    """Who holds devices: the claims that were given one, and the nodes of the live pods that may use one."""
+
+    claims: Callable[[DeviceKey], Iterable[str]]
+    nodes: Callable[[str], frozenset[str]]
+
+
+NO_HOLDERS = Holders(lambda device: (), lambda claim: frozenset())
 
 
 class GivenDevices:
@@ -76,8 +85,10 @@ class _Count:
 
 
 def held_devices(shared: SharedDevices, holders: Holders) -> tuple[tuple[HeldDevice, ...], ...]:
-    """By their place among the shared devices, each physical one once."""
-    return tuple(tuple(_held(each.forms, holders)) for each in shared)
+    """By their place among the shared devices, each physical one once. A claim's pods are looked up once,
+    however many devices it was given."""
+    looked_up = Holders(holders.claims, cache(holders.nodes))
+    return tuple(tuple(_held(each.forms, looked_up)) for each in shared)
 
 
 def _held(forms: Iterable[SharedForm], holders: Holders) -> list[HeldDevice]:
@@ -90,7 +101,8 @@ def _held(forms: Iterable[SharedForm], holders: Holders) -> list[HeldDevice]:
         known = kept.setdefault(key, form)
         # Of a GPU that is offered in several forms one without a taint is enough.
         kept[key] = known if not known.is_tainted else form
-        nodes[key] = nodes.get(key, frozenset()) | holders(form.key)
+        holding = map(holders.nodes, holders.claims(form.key))
+        nodes[key] = nodes.get(key, frozenset()).union(*holding)
     return [HeldDevice(kept[key], where) for key, where in nodes.items() if where]
 
 

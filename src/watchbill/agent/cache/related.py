@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from watchbill.agent.cache.held_devices import GivenDevices
+from watchbill.agent.cache.held_devices import GivenDevices, Holders
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.routing_index import Concerned, RoutingIndex
 from watchbill.agent.cache.stored_objects import compress, decompress
@@ -18,7 +18,6 @@ from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.claim_parts import MAX_USERS, reserved_pods
 from watchbill.kinds.derivation.route_backends import backend_namespaces, gateways_of, selects
 from watchbill.kinds.derivation.routing import ReferenceGrants, is_admitted
-from watchbill.kinds.objects.device_slices import DeviceKey
 from watchbill.kinds.objects.json_access import at, metadata, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
@@ -225,15 +224,14 @@ class Related:
                 return sum(1 for user in reserved if user.uid in naming)
         return len(naming) if len(naming) <= MAX_USERS else None
 
-    def holders(self, device: DeviceKey) -> frozenset[str]:
-        """The nodes of the live pods for which claims that were given the device are reserved."""
-        users = {user for claim in self._given.claims(device) for user in self._users(claim)}
-        entries = ((user, self._owner_tree.entries.get(user.uid)) for user in users)
-        pods = (
-            entry.payload
-            for user, entry in entries
-            if entry is not None and entry.namespace == user.namespace
-        )
+    def holders(self) -> Holders:
+        """Who holds devices that belong to no single node."""
+        return Holders(self._given.claims, self._nodes_of)
+
+    def _nodes_of(self, claim: str) -> frozenset[str]:
+        """The nodes of the live pods for which the claim is reserved."""
+        entries = ((user, self._owner_tree.entries.get(user.uid)) for user in self._users(claim))
+        pods = (each.payload for user, each in entries if each and each.namespace == user.namespace)
         return frozenset(
             pod.node for pod in pods if isinstance(pod, Pod) and pod.node and not pod.is_terminal
         )
@@ -385,16 +383,21 @@ class Related:
         self._events.drop(uid)
 
     def put_claim(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        """What changes for nobody derives nobody anew: hundreds may share it, and annotate it."""
+        reserved = tuple(OwnerKey(meta.namespace, uid) for uid in sorted(reserved_pods(obj)))
+        owned_by = tuple(OwnerKey(meta.namespace, owner.uid) for owner in owners(obj))
+        given = at(obj, "status", "allocation")
+        content = hash(msgspec.json.encode((meta.name, obj.get("spec"), given, bool(reserved))))
+        is_other = self._claim_contents.get(meta.uid) != content
+        known = (self._reserved.get(meta.uid), self._claims.owners.get(meta.uid))
+        if not is_other and known == (reserved, owned_by):
+            return
         self._notify_claim(meta.uid)
         self._claims.put(meta, obj)
-        self._reserved[meta.uid] = tuple(
-            OwnerKey(meta.namespace, uid) for uid in sorted(reserved_pods(obj))
-        )
+        self._reserved[meta.uid] = reserved
         self._notify_claim(meta.uid)
         self._given.put(meta.uid, obj)
-        given, is_reserved = at(obj, "status", "allocation"), bool(self._reserved[meta.uid])
-        content = hash(msgspec.json.encode((meta.name, obj.get("spec"), given, is_reserved)))
-        if self._claim_contents.get(meta.uid) != content:
+        if is_other:
             self._claim_contents[meta.uid] = content
             self._notify_naming((meta.namespace, meta.name))
 

@@ -360,6 +360,8 @@ class Reflector:
         """Hold the watch against the first page of a list; returns when it has missed an event."""
         while True:
             await asyncio.sleep(jittered(CHECK_SECONDS))
+            if not self._checks.is_possible:
+                continue
             began = asyncio.get_running_loop().time()
             try:
                 has_missed = await self._has_missed(began)

@@ -137,6 +137,10 @@ class WatchCheck:
         """The watch does not come as far as lists do."""
         self._settle(has_missed=True)
 
+    def pass_over(self) -> None:
+        """Nothing is compared."""
+        self._settle(has_missed=False)
+
     async def is_settled_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
@@ -218,11 +222,14 @@ class WatchChecks:
         self._is_count_exact = False
         self._objects = PAGE_OBJECTS
         self._now = asyncio.get_running_loop().time
+        self.is_possible = True
+        """Not with a server that answers with all objects whatever is asked for: a list a minute."""
 
     def begin(self, position: str, *, is_count_exact: bool) -> None:
         """All was listed, and a watch goes on from there."""
         self._position, self._is_count_exact = position, is_count_exact
         self._check, self._progress, self._objects = None, BookmarkProgress(), PAGE_OBJECTS
+        self.is_possible = True
 
     def reach(self, version: str, *, is_bookmark: bool) -> None:
         """The watch has come to a version; what it tells there is not yet applied."""
@@ -270,8 +277,12 @@ class WatchChecks:
     async def ask(self, resource: ServedResource, unreadable: Collection[str]) -> WatchCheck:
         """A check whose page has come. Raises ApiFailure."""
         check = self._check = WatchCheck(self._versions, self._position)
-        is_small = len(self._versions) <= self._objects
-        page = await self._client.first_page(resource, objects=self._objects if is_small else 1)
+        asked = self._objects if len(self._versions) <= self._objects else 1
+        page = await self._client.first_page(resource, objects=asked)
+        self.is_possible = len(page.items or ()) <= asked
+        if not self.is_possible:
+            check.pass_over()
+            return check
         if sum(len(bytes(body)) for body in page.items or ()) > PAGE_BYTES:
             self._objects = 1
         try:
