@@ -148,7 +148,7 @@ _PLACES = tuple(
         # What a webhook's address consists of is its secret.
         r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|hooks\.zapier\.com/"
         r"|[\w-]{1,63}\.webhook\.office\.com/|chat\.googleapis\.com/v1/spaces/"
-        r"|api\.telegram\.org/bot))[^\s\"'<>]++",
+        r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/|api\.telegram\.org/bot))[^\s\"'<>]++",
         r"(://[\w.-]{0,64}conda[\w.-]{0,64}+/t/)[^\s/\"'<>]{1,256}+",
         r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token"
         r"|negotiate|ntlm|hawk|apikey|aws4-hmac-sha256)|cookie:)\s{1,4})"

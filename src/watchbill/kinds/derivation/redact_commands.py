@@ -87,6 +87,7 @@ _PASSWORD_OPTIONS = {
         ]
     ),
     "-pw": frozenset(["plink", "pscp", "psftp", "putty"]),
+    "--session": frozenset({"op", "bw"}),
     "-xp": frozenset({"sendemail", "sendEmail"}),
     "-c": _SNMP,  # the community
     "-A": _SNMP,
@@ -121,6 +122,8 @@ _ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
 }
 _ATTACHED = re.compile(r"(?:--[a-z]{1,16}+=|/p:|..)(?=.)", re.DOTALL)
 """The option at the beginning of a word with its value in it."""
+_PUBLISHES = frozenset({"uv", "publish"})
+"""`uv publish -t x`, `-p x`; to other commands of uv these are a folder and a version of Python."""
 _LOGINS = frozenset({"wandb", "vault", "bao", "cargo"})
 """Commands that take the secret itself after `login`."""
 _SECRET_FOLLOWS = {
@@ -261,7 +264,8 @@ class Command:
             word.startswith("-") and len(word) > 1 and previous not in _PASSWORD_OPTIONS
         ):
             return False
-        if self._has(_PASSWORD_OPTIONS.get(previous)):
+        is_publishing = previous in ("-t", "-p") and self._words >= _PUBLISHES
+        if is_publishing or self._has(_PASSWORD_OPTIONS.get(previous)):
             return not is_ordinary("token", word)
         is_user_option = previous in _USER_OPTIONS or (
             "curl" in self._words and _JOINED_USER_OPTION.fullmatch(previous) is not None

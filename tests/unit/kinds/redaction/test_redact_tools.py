@@ -117,6 +117,10 @@ mount -t cifs //files/share /mnt -o username=ada,vers=3.0
 https://h.example.com/?username=ada%40example.com
 jwt.decode(token, options={"verify_signature": False})
 poetry run python t.py
+uv venv -p python3.12
+uv pip install -t /opt/lib numpy
+sky jobs queue --refresh
+terraform init -backend-config=bucket=tf-state
 echo don't wait; mysql -h db models; echo won't
 """.strip().splitlines()
 
