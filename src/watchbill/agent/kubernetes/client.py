@@ -27,6 +27,10 @@ from watchbill.agent.kubernetes.watch_stream import LineSplitter, WatchEvent, re
 from watchbill.client.proxies import connector_for, is_socks
 
 PAGE_OBJECTS = 500
+PAGE_BYTES = 16 * 1024 * 1024
+"""Where a page is larger, fewer objects are asked for at a time: whoever creates them chooses their size."""
+LEAST_PAGE_BYTES = 64 * 1024 * 1024
+"""A page of one object has room for any that an API server stores."""
 WATCH_SECONDS = (240, 300)
 SILENCE_SECONDS = 30.0
 """How long a watch may outlive its own timeoutSeconds before it counts as dead."""
@@ -186,20 +190,42 @@ class KubeClient:
         Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
         """
         accept = _METADATA_LIST if is_metadata else "application/json"
-        token = ""
+        token, objects = "", PAGE_OBJECTS
         while True:
-            query = {"limit": str(PAGE_OBJECTS)} | _selection(resource)
-            if token:
-                query["continue"] = token
-            body, _ = await self.get(
-                f"{resource.path()}?{urlencode(query)}", accept=accept, limits=_LIST_TIMEOUT
-            )
-            page = _decoded_page(body)
-            del body
+            page, objects = await self._page(resource, accept, objects, token)
             yield page
             token = page.metadata.continue_
             if not token:
                 return
+
+    async def _page(
+        self, resource: ServedResource, accept: str, objects: int, token: str = ""
+    ) -> tuple[ListPage, int]:
+        """A page of so many objects, or of as many as it has room for, and how many to ask for next."""
+        while True:
+            query = {"limit": str(objects)} | _selection(resource)
+            if token:
+                query["continue"] = token
+            most = PAGE_BYTES if objects > 1 else LEAST_PAGE_BYTES
+            try:
+                body = await self._list_body(f"{resource.path()}?{urlencode(query)}", accept, most)
+            except BodyTooLarge:
+                if objects == 1:
+                    raise
+                objects = max(1, objects // 8)
+                continue
+            if len(body) < PAGE_BYTES // 8:
+                objects = min(PAGE_OBJECTS, 2 * objects)
+            return _decoded_page(body), objects
+
+    async def _list_body(self, path: str, accept: str, max_bytes: int) -> bytes:
+        """Raises ApiFailure, BodyTooLarge before all of it is read."""
+        try:
+            response = await self._open(path, accept=accept, limits=_LIST_TIMEOUT)
+            async with response:
+                return await _read_bounded(response, max_bytes, uncounted)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
 
     async def newest_version(self, resource: ServedResource) -> str:
         """The resource version that a list has now. Raises ApiFailure."""
@@ -207,12 +233,9 @@ class KubeClient:
         return page.metadata.resource_version
 
     async def first_page(self, resource: ServedResource, *, objects: int) -> ListPage:
-        """The metadata of a list's first objects, at the newest version. Raises ApiFailure."""
-        query = {"limit": str(objects)} | _selection(resource)
-        body, _ = await self.get(
-            f"{resource.path()}?{urlencode(query)}", accept=_METADATA_LIST, limits=_LIST_TIMEOUT
-        )
-        return _decoded_page(body)
+        """The metadata of a list's first objects, or fewer, at the newest version. Raises ApiFailure."""
+        page, _ = await self._page(resource, _METADATA_LIST, objects)
+        return page
 
     @asynccontextmanager
     async def watch(
@@ -338,6 +361,12 @@ async def bounded_body(
     `count` is called with what has come, so that a body counts that never ends."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiFailure(ErrorKind.REFUSED, "the page is compressed although that was not accepted")
+    return await _read_bounded(response, max_bytes, count)
+
+
+async def _read_bounded(
+    response: aiohttp.ClientResponse, max_bytes: int, count: CountBytes
+) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
