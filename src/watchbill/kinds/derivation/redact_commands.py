@@ -136,6 +136,7 @@ _SECRET_FOLLOWS = {
     "masterauth": None,
     "reset-admin-password": None,
     "setapikey": None,
+    "use-auth-token": None,
     "unseal": None,
     "set-initial-password": None,
     "unlock": frozenset({"bw"}),
