@@ -167,3 +167,13 @@ def test_proxies_are_configured_as_the_drills_have_them(tmp_path: Path) -> None:
     assert len(directives) >= 6
     for directive in directives:
         assert directive in (tmp_path / "nginx.conf").read_text()
+
+
+def test_the_changelog_says_each_thing_once_and_whole() -> None:
+    """Merges of lines that were reworded leave both, or half of one."""
+    text = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^- .*?(?=^- |^#|^$|\Z)", text, re.MULTILINE | re.DOTALL)
+    beginnings = [entry[:60] for entry in entries]
+    assert len(entries) > 100
+    assert [start for start in set(beginnings) if beginnings.count(start) > 1] == []
+    assert [entry for entry in entries if entry.rstrip()[-1] not in '.`)"'] == []
