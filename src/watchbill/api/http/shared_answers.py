@@ -12,6 +12,8 @@ from watchbill.api.http.reply import Answer, Reply
 
 TURNS = 3
 """Of the event loop: what lies in the connections is read in one, its handlers begin in the next."""
+LONG_SECONDS = 0.001
+"""For these turns: of a loop that is busy, as in a flood, one is enough."""
 
 
 class SharedAnswers:
@@ -33,8 +35,7 @@ class SharedAnswers:
         shared = self._gathering[key] = asyncio.get_running_loop().create_future()
         try:
             try:
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
+                await _turns()
             finally:
                 del self._gathering[key]
             answer = await ask()
@@ -47,3 +48,12 @@ class SharedAnswers:
             raise
         shared.set_result(answer if isinstance(answer, Reply) else None)
         return answer
+
+
+async def _turns() -> None:
+    time = asyncio.get_running_loop().time
+    until = time() + LONG_SECONDS
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+        if time() > until:
+            return
