@@ -51,6 +51,7 @@ class SharedAnswers:
 
 
 async def _turns() -> None:
+    """Let those begin that have arrived."""
     time = asyncio.get_running_loop().time
     until = time() + LONG_SECONDS
     for _ in range(TURNS):
