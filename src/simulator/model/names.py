@@ -31,7 +31,7 @@ PROJECTS = (
     Project("search", "products", 0.42, 10),
     Project("recommender", "products", 0.03, 7),
     Project("evaluation", "platform", 0.60, 10),
-    Project("sandbox", "platform", 0.40, 8, limit_share=0.8),
+    Project("sandbox", "platform", 0.40, 8, limit_share=1.0),
 )
 
 USERS = tuple(

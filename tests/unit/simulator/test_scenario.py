@@ -119,6 +119,7 @@ def check_queues(world: World, allocated: Counter[str], fixed: Counter[str]) -> 
         assert queue.allocated_fixed == sum(fixed[name] for name in names)
         assert queue.allocated_fixed <= queue.quota
         assert queue.limit < 0 or queue.allocated <= queue.limit
+        assert queue.limit < 0 or queue.limit >= queue.quota
 
 
 def check_written(world: World) -> None:

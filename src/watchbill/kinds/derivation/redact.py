@@ -26,12 +26,14 @@ from watchbill.kinds.derivation.redact_names import (
     hide_mixed,
     hide_pem_blocks,
     hide_tokens,
+    is_image,
     is_ordinary,
     is_secret_name,
     is_wordy,
     names_a_credential,
 )
-from watchbill.kinds.derivation.redact_structures import HEREDOCS, block_end, bracket_end, leaves
+from watchbill.kinds.derivation.redact_places import BUNDLER_LOGIN, PLACES
+from watchbill.kinds.derivation.redact_structures import block_end, bracket_end, leaves
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import Variable
 
@@ -75,9 +77,12 @@ _PAIR = re.compile(
     r"""(?<![\w.$-])([\w.-]{1,128}+)(\\{0,15}+["']|)[\]}]?+([ \t]{0,64}+(?:[:+?]?=>?|:)[ \t]{0,64}+)"""
 )
 _ARGUMENT = re.compile(
-    r"""["'](-{1,2}[A-Za-z][\w-]{0,127}+|[A-Z][A-Z0-9_]{2,127}+)["'][ \t]{0,8}+,[ \t]{0,8}+(?=["'])"""
+    r"""["'](-{1,2}[A-Za-z][\w-]{0,127}+|[A-Z][A-Z0-9_]{2,127}+|[Xx]-[\w-]{1,126}+|[Aa]pi-?[Kk]ey"""
+    r"""|[Aa]uthorization|[Cc]ookie)["'][ \t]{0,8}+,[ \t]{0,8}+(?=["'])"""
+    r"""(?!["'][^"'\n]{0,128}+["'][ \t]{0,8}+:)"""
 )
-"""`["--token", "x"]` and `setdefault("HF_TOKEN", "x")`."""
+"""`["--token", "x"]`, `("x-api-key", "x")` and `setdefault("HF_TOKEN", "x")`, but not
+`"protocol": "SASL_SSL", "mechanism": "x"`."""
 _CALL = re.compile(r"""(?<![\w.$-])([A-Za-z_][\w.]{0,127}+)\([ \t]{0,8}+(?=b?["'])""")
 _VARIABLE = re.compile(r"""\$([A-Za-z_]\w{0,127}+)[ \t]{0,8}+=[ \t]{0,8}+(?=["'])""")
 """`$password = "x"`, as PowerShell, PHP and Perl write it."""
@@ -85,7 +90,9 @@ _INDEXED = re.compile(r"""\[\\?["']([\w.-]{1,128}+)\\?["']\]["']?[ \t]{1,8}+["']
 """`["db"]["password"] "x"`, as sops takes it."""
 _VALUE_ATTRIBUTE = re.compile(r"""<([A-Za-z][\w.-]{0,127}+)\s{1,8}+value=(?=["'])""")
 """`<apiKey value="x"/>`."""
-_PROPERTY = re.compile(r"(?:^|(?<=[\n\"']))(spark\.[\w.]{1,128}+)[ \t]{1,8}+(?=[^\s=])")
+_PROPERTY = re.compile(
+    r"(?:^|(?<=[\n\"']))((?:spark|ssl|sasl)\.[\w.]{1,128}+)[ \t]{1,8}+(?=[^\s=])"
+)
 """`spark.ssl.keyPassword x`, as spark-defaults.conf has it."""
 _HEADER_STATEMENT = re.compile(
     r"\b(?:(?:proxy|grpc|uwsgi)_set_header|(?:set|add)-header|RequestHeader[ \t]{1,8}+(?:set|add)|header_up)"
@@ -121,82 +128,12 @@ _OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]{0,127}+(?:=.*)?", re.DOT
 _USERINFO_CHARACTER = r"(?:[^\s\"'<>]|[\"'](?![\s,;:)\]}>]))"
 """A quote that ends a text is followed by a mark; in a password anything may follow."""
 _USERINFO = re.compile(
-    r"(://)(?:[^/\s\"'?#]{1,256}@"
+    r"(://)(?:(?!git@)[^/\s\"'?#]{1,256}@"
     rf"|[^/:@\s\"']{{0,128}}+:(?![0-9]{{1,5}}[/?#]){_USERINFO_CHARACTER}{{1,256}}@"
     r"|(?<!http://)(?<!https://)[^/:@\s\"'.]{0,128}+:[0-9]{1,5}[/?#][^\s\"'<>@]{1,256}@(?!sha))"
 )
-
-
-def _substitution(mark: str) -> str:
-    """`sed 's/{{password}}/x/g'` with such a mark, but not `s/x/$PASSWORD/`."""
-    mark = re.escape(mark)
-    other = rf"[^\n{mark}]"
-    names = (
-        r"passw|pwd|secret|token(?!i[sz])|credential|api[_-]?key|(?:access|private|auth|_)[_-]?key"
-    )
-    reference = rf"[\"']{{0,2}}\$\{{?\w{{1,128}}+\}}?[\"']{{0,2}}{mark}"
-    return (
-        rf"(\bs{mark}{other}{{0,128}}?(?:{names}){other}{{0,128}}+{mark})(?!{reference})"
-        rf"(?:\\.|[^\n\\{mark}]){{1,1024}}+"
-    )
-
-
-_REFERENCE_ALONE = r"\$(?:\w{1,128}+|\{\w{1,128}+\}|\(\w{1,128}+\))"
-_PLACES = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        # What a webhook's address consists of is its secret.
-        r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|hooks\.zapier\.com/"
-        r"|[\w-]{1,63}\.webhook\.office\.com/|chat\.googleapis\.com/v1/spaces/"
-        r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/|api\.telegram\.org/bot))[^\s\"'<>]++",
-        r"(://[\w.-]{0,64}conda[\w.-]{0,64}+/t/)[^\s/\"'<>]{1,256}+",
-        r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token"
-        r"|negotiate|ntlm|hawk|apikey|aws4-hmac-sha256)|cookie:)\s{1,4})"
-        rf"(?!\*\*\*|[a-z]{{1,32}}+(?:\s|$)|{_REFERENCE_ALONE}(?:[\s\"']|$))[^\s\"'][^\r\n\"']*+",
-        r"(\blogin\s{1,4}\S{1,128}+\s{1,4}(?:account\s{1,4}\S{1,128}+\s{1,4})?password\s{1,4})\S++",  # .netrc
-        # Oracle's ada/x@host:1521/service
-        r"((?<![^\s\"'=])[\w$]{1,64}+/)[^@\s/:\"']{1,256}+(?=@(?://)?[\w.-]{1,253}+:[0-9]{4,5}/\w)",
-        r"(\bjdbc:oracle:\w{1,10}:)[^/\s]{1,128}+/[^@\s]{1,256}+(?=@)",
-        r"(\bauthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?digest\s{1,4})[^\r\n]++",
-        r"(\bhttp-basic\.\S{1,64}+\s{1,4}\S{1,128}+\s{1,4})\S++",  # poetry config
-        r"(\bsqlplus\s{1,4}(?:-\w{1,8}\s{1,4}){0,2}[^/\s]{1,128}+/)[^@\s]{1,256}+",
-        rf"(\b(?:echo|printf|yes|cat\s{{1,4}}<<<)\s{{1,4}}(?:-[a-z]{{1,2}}\s{{1,4}})?)(?![\"']?{_REFERENCE_ALONE}[\"']?\s{{0,4}}\|)"
-        r"[^|;&\n]{1,256}+"
-        r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\b(?:ch|smb)?passwd\b|--stdin\b"
-        r"|\bsudo\s{1,4}-S|\bkinit\b|--passphrase-fd))",
-        r"(--(?:(?:password|token)-stdin|with-token)\s{0,4}<<<\s{0,4})\S++",
-        # echo x > /run/secrets/token, but not echo "$TOKEN" > …
-        r"(\b(?:echo|printf|cat\s{1,4}<<<)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)(?![\"']?\$\{?\w{1,128}+\}?[\"']?\s{0,4}>)"
-        r"[^|;&\n>]{1,256}+(?=(?:\|\s{0,4}base64\b[^|;&\n>]{0,32}+)?>{1,2}\s{0,4}[^\s|;&>]{0,128}"
-        r"(?:token|passw|secret|credential|api[_-]?key|netrc|pgpass|id_rsa))",
-        *HEREDOCS,
-        r"(-dsonar\.login=|\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
-        r"((?:(?:(?:auth|credentials)(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']"
-        r"|\bjwt\.(?:en|de)code\(\s{0,4}(?:\w{1,64}+|\{[^{}\n]{0,256}+\}))\s{0,4},\s{0,4})"
-        r"[\"'][^\"'\n]{1,256}+[\"']",  # requests' auth=("ada", "x") and HTTPBasicAuth
-        r"((?:token|passw|secret|credential|pwprompt|\blogin\b|\bkinit\b|\bpass\b|\bkeyring\b|\bconfig\s{1,4}set\b"
-        r"|\bsudo\s{1,4}-S|\bsu\s|\bcryptsetup\b)[^<>\n]{0,64}<<<\s{0,4})"
-        r"(?![\"']?\$)\S++",
-        r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+(?::[0-9]{1,5}\b|/[\w.-]))",
-        r"(\b(?:lftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?|open\s{1,4})-u\s{1,4}[^\s,]{1,64}+,)\S++",
-        r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
-        *map(_substitution, "/|#,@"),
-        # DuckDB's and Snowflake's options
-        r"([(,]\s{0,4}(?:secret|password|session_token|token|aws_secret_key)\s{1,4}\\?[\"'])[^\"'\n]{1,256}+",
-        r"(\b(?:identified\s{1,4}(?:with\s{1,4}\S{1,64}+\s{1,4})?by(?:\s{1,4}password)?"
-        r"|(?:with|encrypted|login|(?:user|role)\s{1,4}\S{1,128}+)\s{1,4}password)\s{1,4}\\?[\"'])"
-        r"[^\"'\n]{1,256}+",  # SQL
-        r"(\bconvertto-securestring\s{1,4}(?:-string\s{1,4})?)(?![$-])(?:\"[^\"\n]{1,256}+\"?|'[^'\n]{1,256}+'?|\S++)",
-        # expect "password:"; send "x\r"
-        r"((?:assw|token|secret)[^\n]{0,64};\s{0,4}send\s{1,4}(?:--\s{1,4})?\\?[\"'])"
-        r"[^\"'\n]{1,256}?(?=\\[rn])",
-        r"(\b(?:invalid\s{1,2}api[ _-]?key|api[ _-]?key\s{1,2}provided):\s{1,2})\S++",
-        # host:port:database:user:password of a .pgpass
-        r"((?<![^\s\"'])(?=[\w.-]{0,252}[A-Za-z*])[\w.*-]{1,253}+:(?:[0-9]{1,5}|\*):[^:\s]{1,64}+:[^:\s/]{1,64}+:)[^:\s\"']{1,256}+(?![:\w])",
-    )
-)
-"""Where a secret has a place of its own: all that follows the first group goes."""
 _IMAGE_USERINFO = re.compile(r"^[^/@\s]+:[^/@\s]*@(?![a-z0-9]+:[0-9a-fA-F]{32,})")
+_BUNDLER_LOGIN = re.compile(BUNDLER_LOGIN)
 _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE)
 
 
@@ -227,6 +164,8 @@ def redact_value(name: str, value: str, mode: Redaction) -> str:
     if is_secret_name(name) and not (
         is_ordinary(name, value) or _holds_nothing_secret(name, value)
     ):
+        return HIDDEN
+    if name.startswith("BUNDLE_") and _BUNDLER_LOGIN.match(f"{name}={value[:ORDINARY_LENGTH]}"):
         return HIDDEN
     return redact_text(value, mode)
 
@@ -331,7 +270,7 @@ def _redact_short(text: str) -> str:
 
 def _redact(text: str) -> str:
     text = _USERINFO.sub(rf"\g<1>{HIDDEN}@", hide_pem_blocks(text))
-    for pattern in _PLACES:
+    for pattern in PLACES:
         text = pattern.sub(rf"\g<1>{HIDDEN}", text)
     text = _hide_in_commands(text)
     for pattern in _NAMES:
@@ -449,7 +388,9 @@ def _secret_value(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> 
     quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")
     if value.end() - start <= ORDINARY_LENGTH:
         bare = value[0].strip("\\\"'")
-        if is_ordinary(name, bare) or (not quote and _is_prose(text, match, bare)):
+        if is_ordinary(name, bare) or (
+            not quote and (_is_prose(text, match, bare) or _is_image(match, bare))
+        ):
             return "", 0
     return quote, value.end()
 
@@ -487,6 +428,10 @@ def _is_prose(text: str, match: re.Match[str], value: str) -> bool:
     after = text[match.end() + len(value) :][:2]
     leads_words = len(after) == 2 and after[0] == " " and after[1].islower()
     return follows_word or (leads_words and not names_a_credential(match[1]))
+
+
+def _is_image(match: re.Match[str], value: str) -> bool:
+    return match.re is _PAIR and match[2] + match[3] == ":" and is_image(match[1], value)
 
 
 def _hide_element(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ command is bounded.
 
 import re
 
-from watchbill.kinds.derivation.redact_names import is_ordinary, is_secret_name
+from watchbill.kinds.derivation.redact_names import is_image, is_ordinary, is_secret_name
 
 WORD_LENGTH = 256
 """So much of a word is looked at to tell what it is."""
@@ -27,7 +27,7 @@ KEYED_CALL = re.compile(
 
 _USER_OPTIONS = ("--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "-u", "-U")
 _USER_AND_SECRET = re.compile(
-    r"(?![0-9]++:[0-9]++$)(?:[^\s:/%=]{1,128}+[:%]|[^\s:/%=]{1,64}+/[^\s:/%=]{1,64}+%)\S"
+    r"(?![0-9]++:[0-9]++$|\w{1,16}+://)(?:[^\s:/%=]{1,128}+[:%]|[^\s:/%=]{1,64}+/[^\s:/%=]{1,64}+%)\S"
 )
 _NO_USER_AND_SECRET = frozenset({"run", "exec", "chown", "python", "python3"})
 """Commands whose `-u` is no login: `docker run -u user:group`."""
@@ -321,7 +321,9 @@ class Command:
         if self._previous == "-u" and "lftp" in self._words and "," in word:
             return word.index(",") + 1
         is_certificate = self._previous in ("--cert", "-E") and "curl" in self._words
-        if ":" in word and (is_certificate or {"etcdctl", "user", "add"} <= self._words):
+        is_host = "." in self._previous and {"bundle", "config"} <= self._words
+        is_host = is_host and "://" not in word
+        if ":" in word and (is_certificate or is_host or {"etcdctl", "user", "add"} <= self._words):
             return word.index(":") + 1
         known = _LOGIN_AT_HOST.match(word) if self._words & {"sftp", "ftp"} else None
         known = known or (_MOUNTED_AS.search(word) if self._has(_MOUNT) else None)
@@ -396,6 +398,8 @@ def _header_start(word: str, previous: str) -> int | None:
     if match is None or not is_secret_name(match[2]):
         return None
     is_header = bool(match[1]) or previous in _HEADER_OPTIONS or match[2] == "Authorization"
-    if not is_header and not _COMPOUND.search(match[2]):
+    if not is_header and (
+        not _COMPOUND.search(match[2]) or is_image(match[2], word[match.end(2) + 1 :])
+    ):
         return None
     return None if is_ordinary(match[2], word[match.end() :]) else match.end()

@@ -154,7 +154,7 @@ ORDINARY_LENGTH = 256
 
 _SECRET = re.compile(
     "KEY|TOKEN|SECRET|PASS|PWD|CRED|AUTH|PRIVATE|SAS|DSN|CONN|SIGNATURE|JWT|BEARER|COOKIE|WEBHOOK|STRINGDATA"
-    "|^SIG$|^X-JFROG-ART-API$|^X-HONEYCOMB-TEAM$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PSK|PW)$",
+    r"|^BUNDLE_(?!(?:BUILD|DISABLE|GEM|LOCAL|MIRROR|PATH|PLUGINS)__)\w+__\w+$|^SIG$|^X-JFROG-ART-API$|^X-HONEYCOMB-TEAM$|(?:^|[_.:-])(?:PAT|PIN|OTP|SALT|PSK|PW)$",
     re.IGNORECASE,
 )
 _STRONG = re.compile("SECRET|PASS|PWD|CRED|PRIVATE", re.IGNORECASE)
@@ -165,7 +165,7 @@ _INNOCENT = re.compile(
     r"|(?:FOREIGN|SORT|PARTITION|PUBLIC|CACHE|GROUP)[_-]?KEYS?|KEY_?COLUMNS?|KEY[_-]?VALUES?|CONNECTORS?|CREDITS?|PASSES"
     r"|(?:INPUT|OUTPUT|PROMPT|LABEL|TEXT|REWARD|CHOSEN|REJECTED|MONITOR|METRIC|IMAGE|VIDEO|AUDIO|CAPTION|DATASET)"
     r"[_.-]?KEYS?|KEY_METRICS?"
-    r"|PASS[_-]?(?:RATES?|(?:AT[_-]?)?K$)|SASL_MECHANISM|IMAGE_?PULL_?SECRETS?|XAUTHORITY"
+    r"|PASS[_-]?(?:RATES?|(?:AT[_-]?)?K$)|SASL[_.](?:(?:ENABLED[_.])?MECHANISMS?|SSL|PLAINTEXT)|IMAGE_?PULL_?SECRETS?|XAUTHORITY"
     r"|SPECIAL[_-]TOKENS|INITIAL[_-]CLUSTER[_-]TOKEN|^-(?:NEWKEY|KEYOUT)$",
     re.IGNORECASE,
 )
@@ -180,6 +180,11 @@ _DESCRIBING = re.compile(
     re.IGNORECASE,
 )
 """The end of a name that is about a secret: `SECRET_NAME`, `AUTH_MODE`, `TOKEN_ENDPOINT`."""
+_DESCRIBING_CAMEL = re.compile(
+    r"(?<=[a-z])(?:Name|Type|Mode|Method|Provider|Policy|Format|Source|Issuer|Domain|Class|Endpoint|Version|Ref)$"
+    r"|(?:^|\.)existingSecret(?:[A-Z][A-Za-z]{0,30})?$|\.(?:username|user|database)$"
+)
+"""The same as charts and Kubernetes write it: `secretName`, `auth.existingSecret`, `auth.database`."""
 _COUNTING = re.compile(
     r"[_.-](?:DAYS|HOURS|MINUTES|SECONDS|LENGTH|SIZE|TTL|TIMEOUT|RETRIES|COUNT)$", re.IGNORECASE
 )
@@ -209,6 +214,21 @@ _NUMBER = re.compile(
     r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?(?:e[+-]?[0-9]{1,2})?(?:[kKmMgGbBtTsh%]|ms|min)?"
 )
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*+")
+_FILE_VALUE = re.compile(
+    r"(?:~|\.{0,2})/[\w./@+-]{0,200}\.(?:key|pem|crt|cer|p12|pfx|jks|json|ya?ml|toml|ini|conf|txt|env)"
+    r"|[\w./-]{1,200}\.tfstate"
+)
+"""A file, whatever it is the value of: `-backend-config=key=team/prod.tfstate`, `tls.key=/etc/tls/tls.key`."""
+_TAG = re.compile(
+    r"(?:v[0-9]{1,4}|[0-9]{1,4}(?=\.))(?:\.[0-9]{1,5}){0,3}"
+    r"(?:-(?:alpine|amd|arm|beta|alpha|bookworm|debian|distroless|fips|rc|rootless|slim|ubi|ubuntu|r)?[0-9.]{0,6}){0,3}:?"
+    r"|(?:latest|main|master|stable|edge|nightly|dev|release):?"
+)
+_ADDRESS = re.compile(
+    r"(?!https?:)[a-z][a-z0-9+.-]{1,32}+:/{2,4}[\w.-]{0,128}+(?::[0-9]{1,5})?(?:/[\w.-]{0,128}+)?"
+)
+_CONNECTING = re.compile("CONN|DSN", re.IGNORECASE)
+"""Where a database is, without who logs in, under names that may hold both."""
 _DESCRIPTION = re.compile(r"(?:https?://)?[\w.:/ -]{0,128}+")
 
 
@@ -239,13 +259,21 @@ def is_ordinary(name: str, value: str) -> bool:
         return not names_a_credential(name) or _COUNTING.search(name) is not None
     if _PRIMARY_KEY.fullmatch(name) and _COLUMNS.fullmatch(value):
         return True
-    if _FILE.search(name) and _PATH.fullmatch(value):
+    if _FILE_VALUE.fullmatch(value) or (_FILE.search(name) and _PATH.fullmatch(value)):
+        return True
+    if _CONNECTING.search(name) and _ADDRESS.fullmatch(value):
         return True
     return _describes(name) and _is_description(value)
 
 
+def is_image(name: str, value: str) -> bool:
+    """Whether they are an image and its tag when they are joined by a colon: `oauth2-proxy:v7.6.0`."""
+    return name.islower() and _TAG.fullmatch(value[:ORDINARY_LENGTH]) is not None
+
+
 def _describes(name: str) -> bool:
-    return _DESCRIBING.search(name) is not None and _NOT_DESCRIBING.search(name) is None
+    describes = _DESCRIBING.search(name) or _DESCRIBING_CAMEL.search(name)
+    return describes is not None and _NOT_DESCRIBING.search(name) is None
 
 
 def _is_description(value: str) -> bool:

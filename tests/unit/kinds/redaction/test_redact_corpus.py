@@ -46,6 +46,7 @@ NAMES = [
     "DbPassword",
     "AZURE_STORAGE_CONNECTION_STRING",
     "SENTRY_DSN",
+    "BUNDLE_GEMS__EXAMPLE__COM",
 ]
 TEXTS = """
 {"tokens":["@"]}
@@ -263,6 +264,7 @@ def _any_secrets() -> list[str]:
 def _samples() -> list[tuple[str, str, str]]:
     """Form (name of a variable, `text`, `arguments`), what holds the secret, and the secret."""
     samples = [(name, secret, secret) for name in NAMES for secret in _any_secrets()]
+    samples += [("BUNDLE_HOST", f"ada:{secret}", secret) for secret in _any_secrets()]
     for text in (*TEXTS, *BLOCKS):
         samples += [("text", text.replace("@", s, 1), s) for s in _any_secrets()]
     for line in ARGUMENTS:

@@ -3,6 +3,22 @@
 from tests.unit.kinds.redaction.test_redact_corpus import redacted
 
 HARMLESS_VARIABLES = """
+AUTH_IMAGE=oauth2-proxy:v7
+SIDECAR_IMAGE=quay.io/oauth2-proxy/oauth2-proxy:v7.6.0
+BUNDLE_WITHOUT=development:test
+BUNDLE_BUILD__NOKOGIRI=--use-system-libraries
+BUNDLE_SERVER=opa.example.com:8181
+BUNDLE_ID=com.example.app
+KAFKA_SASL_ENABLED_MECHANISMS=SCRAM-SHA-512,PLAIN
+SECURITY_PROTOCOL=SASL_SSL
+DSN=postgresql://db:5432/models
+TLS_SERVER_KEY=/etc/tls/tls.key
+NO_PROXY=localhost,127.0.0.1,.svc,.cluster.local,10.0.0.0/8
+OTEL_RESOURCE_ATTRIBUTES=service.name=trainer,service.version=1.4.2
+COMET_PROJECT_NAME=llama-sft
+WANDB_RUN_ID=3k9x2v7q
+CLEARML_TASK_ID=0f3a9c41d27be856aa11bb22cc33dd44
+PREFECT_API_URL=http://prefect-server:4200/api
 MAX_TOKENS=4096
 TOKENIZER=meta-llama/Llama-3.1-8B-Instruct
 TOKENIZER_MODE=mistral

@@ -122,6 +122,35 @@ uv pip install -t /opt/lib numpy
 sky jobs queue --refresh
 terraform init -backend-config=bucket=tf-state
 echo don't wait; mysql -h db models; echo won't
+terraform init -backend-config=key=team/prod.tfstate -backend-config=bucket=state
+helm install db bitnami/postgresql --set auth.existingSecret=db-credentials
+helm install x --set auth.existingSecretPasswordKey=password --set auth.database=models
+helm install x --set tls.secretName=web-tls --set auth.username=models --set auth.enabled=true
+docker pull auth-service:v7
+docker run --rm oauth2-proxy:v7 --help
+docker tag token-server:v2 r.example.com/token-server:v2
+crane copy r.example.com/auth:v1 r.example.com/auth:v2
+Back-off pulling image "quay.io/oauth2-proxy/oauth2-proxy:v7.6.0"
+Failed to pull image external-secrets:v0.10.4: not found
+Pulling image "docker.io/bitnami/kafka-credentials:3.9.0-debian-12-r1"
+git clone ssh://git@git.example.com:2222/team/auth.git
+kubectl create secret generic tls --from-file=tls.key=/etc/tls/tls.key
+kubectl get secret db-credentials -o jsonpath={.data.password}
+java -Djavax.net.ssl.keyStore=/etc/tls/keystore.jks -jar app.jar
+redis-cli -u redis://redis:6379 info
+{"security.protocol":"SASL_SSL","sasl.mechanism":"SCRAM-SHA-512","group.id":"trainer"}
+{"inputs":[{"type":"pickString","id":"region","options":["eu","us"],"default":"eu"}]}
+unsupported authorization: basic auth is disabled
+authorization: bearer token required
+OTEL_EXPORTER_OTLP_HEADERS=x-scope-orgid=team-a
+vllm serve m --kv-transfer-config {"kv_connector":"NixlConnector","kv_role":"kv_both"}
+vllm serve m --speculative-config {"method":"eagle3","num_speculative_tokens":3}
+vllm serve m --ssl-keyfile=/etc/tls/tls.key --tokenizer-pool-size 4
+text-generation-launcher --model-id m --max-input-tokens 4000 --max-total-tokens 8192
+mlflow server --backend-store-uri sqlite:///mlflow.db --default-artifact-root s3://b/mlflow
+spark-submit --conf spark.kubernetes.authenticate.driver.serviceAccountName=spark app.jar
+kafka-topics.sh --bootstrap-server k:9092 --create --topic tokens --partitions 12
+ssh -o IdentitiesOnly=yes -o PasswordAuthentication=no ada@h
 """.strip().splitlines()
 
 

@@ -41,6 +41,10 @@ PIECES = [
     "key('",
     "\\\n",
     "echo a|",
+    '"password":true,',
+    '"default":"x',
+    "BUNDLE_A",
+    "authorization: basic ",
 ]
 LENGTH = 600
 """Above every bound of a repetition, so that what is bounded has reached its bound."""
