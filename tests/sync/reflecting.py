@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
 from tests.fixtures.kubernetes.replay import kubeconfig
-from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.client import UNLIMITED, KubeClient, ListSlots, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.reflector import Reflector
@@ -89,8 +89,8 @@ async def keeping(
                 seen,
                 is_metadata=False,
                 resync_seconds=resync_seconds,
-                list_slots=asyncio.Semaphore(1),
-                retry_slots=asyncio.Semaphore(1),
+                list_slots=ListSlots(asyncio.Semaphore(1), UNLIMITED),
+                retry_slots=ListSlots(asyncio.Semaphore(1), UNLIMITED),
                 pauses=PauseDetector(),
                 on_change=lambda connection: states.append(connection.state.state),
             )

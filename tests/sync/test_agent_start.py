@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from simulator.apiserver.discovery import V1_20, V1_36, ServerVersion
 from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.agent_objects import deployment, made, pod, short_waits, uid
 from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
@@ -83,3 +84,41 @@ async def test_of_a_single_namespace_whatever_is_complete_is_reported_before_the
             await until(lambda: len(server.rows) == 2)
             assert server.rows[uid(roots["two"])].record.usage.pod_count == 3
             assert not any(row.deletions for row in server.rows.values())
+
+
+@pytest.mark.parametrize("version", [V1_36, V1_20])
+async def test_the_first_record_needs_three_answers_one_after_the_other_at_most(
+    tmp_path: Path, version: ServerVersion
+) -> None:
+    """Where each answer takes seconds, an agent that does not live long tells nothing with more."""
+    async with kube_api() as api, receiver() as server:
+        api.cluster.version = version
+        middle = made("ReplicaSet", "web-1", root := deployment("web"), group="apps", spec={})
+        for obj in (root, middle, pod("web-1-x", middle)):
+            api.put(obj)
+        kinds = {table.resource for table in api.cluster.store.tables()}
+        groups = {f"/apis/{each.group}/v1" for each in kinds if each.group} | {"/api/v1"}
+        turns = [
+            {"/version", "/api", "/apis", "/api/v1/namespaces/kube-system"},
+            *([] if version.has_aggregated_discovery else [groups]),
+            {
+                f"/{'apis/' + each.group if each.group else 'api'}/v1/{each.plural}"
+                for each in kinds
+            },
+        ]
+        released: set[str] = set()
+        asked: set[str] = set()
+
+        async def intercept(request: web.Request) -> web.StreamResponse | None:
+            asked.add(request.path)
+            while request.path not in released:
+                await asyncio.sleep(0.01)
+            return await api.intercept(request)
+
+        api.cluster.intercept = intercept
+        async with agent(tmp_path, api, server):
+            for paths in turns:
+                await until(lambda paths=paths: paths <= asked)
+                released |= paths
+            await until(lambda: server.rows)
+            assert server.rows.keys() == {uid(root)}

@@ -408,9 +408,9 @@ class SimulatedCluster:
         revision = check_watch(query)
         response = web.StreamResponse(headers={"Content-Type": errors.JSON})
         response.enable_chunked_encoding()
-        await response.prepare(request)
         watch = Watch(self.store, query, faults=self.faults, variation=self._variation)
         try:
+            await response.prepare(request)
             ending = await watch.run(response, revision)
         except ConnectionResetError:
             # The client has disconnected.

@@ -365,18 +365,14 @@ class Agent:
                 if self.watch_manager.are_others_listed:
                     reached = self.watch_manager.reached_namespace
                     await self.tracker.derive_known(expected.completeness(reached))
-                    if metadata is None and now() - began > LONG_LIST_SECONDS:
-                        metadata = asyncio.create_task(self._list_metadata(expected))
+                pods = self.watch_manager.discovery.resources.get(POD)
+                if metadata is None and pods and now() - began > LONG_LIST_SECONDS:
+                    metadata = asyncio.create_task(expected.list(self._kube, pods))
                 gc.freeze()
                 await asyncio.wait([listing], timeout=TRACK_SECONDS)
         finally:
             if metadata is not None:
                 metadata.cancel()
-
-    async def _list_metadata(self, expected: ExpectedPods) -> None:
-        resource = self.watch_manager.discovery.resources.get(POD)
-        if resource is not None:
-            await expected.list(self._kube, resource)
 
     def _on_list(self, kind: WatchedKind) -> None:
         self.owner_lookup.recheck_kind(kind.key)

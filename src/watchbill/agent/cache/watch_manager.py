@@ -14,7 +14,7 @@ import structlog
 from watchbill.agent.cache.cache import Cache, KindSink, ResourceSink, sink_for
 from watchbill.agent.cache.watched_kinds import DEVICE_ROLES, KIND, POD, WatchedKind
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.client import UNLIMITED, KubeClient, ListSlots, ServedResource
 from watchbill.agent.kubernetes.discovery import Discovery, discover
 from watchbill.agent.kubernetes.errors import ApiFailure
 from watchbill.agent.kubernetes.pauses import PauseDetector
@@ -24,8 +24,11 @@ from watchbill.protocol import Covered, KindState
 
 log = structlog.get_logger(__name__)
 
-LISTS_AT_ONCE = 3
-"""A page of pods has several megabytes: few concurrent lists keep memory small."""
+LISTS_AT_ONCE = 100
+"""More than there are kinds, and each is watched afterwards anyway: where an API server takes seconds for each
+answer, lists that wait for it one after the other take minutes."""
+PAGES_AT_ONCE = 3
+"""A page of pods has several megabytes: few that are read at once keep memory small."""
 RETRIES_AT_ONCE = 4
 REDISCOVER_SECONDS = 1.0
 UNKNOWN_GROUPS_SECONDS = 30.0
@@ -64,9 +67,12 @@ class WatchManager:
         self._watches: dict[GroupKind, _Watch] = {}
         self._absent_since: dict[GroupKind, datetime] = {}
         self._list_slots = {
-            is_workload_kind: asyncio.Semaphore(LISTS_AT_ONCE) for is_workload_kind in (True, False)
+            is_workload_kind: ListSlots(
+                asyncio.Semaphore(LISTS_AT_ONCE), asyncio.Semaphore(PAGES_AT_ONCE)
+            )
+            for is_workload_kind in (True, False)
         }
-        self._retry_slots = asyncio.Semaphore(RETRIES_AT_ONCE)
+        self._retry_slots = ListSlots(asyncio.Semaphore(RETRIES_AT_ONCE), UNLIMITED)
         self._pauses = PauseDetector()
         self._rediscover = asyncio.Event()
         self._lock = asyncio.Lock()

@@ -7,12 +7,13 @@ so DELETED means deleted only without them.
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -29,6 +30,9 @@ from watchbill.client.proxies import connector_for, is_socks
 PAGE_OBJECTS = 500
 PAGE_BYTES = 16 * 1024 * 1024
 """Where a page is larger, fewer objects are asked for at a time: whoever creates them chooses their size."""
+SLOW_ANSWER_SECONDS = 1.0
+MOST_PAGE_OBJECTS = 8 * PAGE_OBJECTS
+"""Where answers are slow: small pages one after the other would take their time."""
 LEAST_PAGE_BYTES = 64 * 1024 * 1024
 """A page of one object has room for any that an API server stores."""
 WATCH_SECONDS = (240, 300)
@@ -87,6 +91,20 @@ def request_path(*segments: str) -> str:
         if _SEGMENT.fullmatch(segment) is None:
             raise ApiFailure(ErrorKind.ABSENT, f"{segment[:60]!a} cannot be part of a path")
     return "".join(f"/{segment}" for segment in segments)
+
+
+Slots = AbstractAsyncContextManager[object]
+"""To be entered again and again: a semaphore, or what limits nothing."""
+UNLIMITED: Slots = nullcontext()
+
+
+class ListSlots(NamedTuple):
+    """Of kinds that are listed at once."""
+
+    asking: asyncio.Semaphore
+    """How many wait for an answer or read it."""
+    reading: Slots
+    """How many have a page in memory."""
 
 
 CountBytes = Callable[[int], None]
@@ -183,47 +201,59 @@ class KubeClient:
         return _decoded_object(body)
 
     async def list_pages(
-        self, resource: ServedResource, *, is_metadata: bool = False
-    ) -> AsyncIterator[ListPage]:
+        self, resource: ServedResource, *, is_metadata: bool = False, reading: Slots = UNLIMITED
+    ) -> AsyncGenerator[ListPage, None]:
         """All pages of one consistent list; the resource version is unset, so that it is the newest.
 
-        Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
+        `reading` is held from the moment at which a page begins to come until the next one is wanted: close the
+        iterator. Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
         """
         accept = _METADATA_LIST if is_metadata else "application/json"
         token, objects = "", PAGE_OBJECTS
         while True:
-            page, objects = await self._page(resource, accept, objects, token)
-            yield page
+            began = time.monotonic()
+            async with self._opened_page(resource, accept, objects, token) as response:
+                is_slow = time.monotonic() - began > SLOW_ANSWER_SECONDS
+                async with reading:
+                    try:
+                        body = await self._page_body(response, objects)
+                    except BodyTooLarge:
+                        if objects == 1:
+                            raise
+                        objects = max(1, objects // 8)
+                        continue
+                    page = _decoded_page(body)
+                    if len(body) < PAGE_BYTES // 8:
+                        most = MOST_PAGE_OBJECTS if is_slow else max(objects, PAGE_OBJECTS)
+                        objects = min(most, 2 * objects)
+                    del body
+                    yield page
             token = page.metadata.continue_
             if not token:
                 return
 
-    async def _page(
-        self, resource: ServedResource, accept: str, objects: int, token: str = ""
-    ) -> tuple[ListPage, int]:
-        """A page of so many objects, or of as many as it has room for, and how many to ask for next."""
-        while True:
-            query = {"limit": str(objects)} | _selection(resource)
-            if token:
-                query["continue"] = token
-            most = PAGE_BYTES if objects > 1 else LEAST_PAGE_BYTES
-            try:
-                body = await self._list_body(f"{resource.path()}?{urlencode(query)}", accept, most)
-            except BodyTooLarge:
-                if objects == 1:
-                    raise
-                objects = max(1, objects // 8)
-                continue
-            if len(body) < PAGE_BYTES // 8:
-                objects = min(PAGE_OBJECTS, 2 * objects)
-            return _decoded_page(body), objects
-
-    async def _list_body(self, path: str, accept: str, max_bytes: int) -> bytes:
-        """Raises ApiFailure, BodyTooLarge before all of it is read."""
+    @asynccontextmanager
+    async def _opened_page(
+        self, resource: ServedResource, accept: str, objects: int, token: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Entered once the page begins to come. Raises ApiFailure."""
+        query = {"limit": str(objects)} | _selection(resource)
+        if token:
+            query["continue"] = token
         try:
-            response = await self._open(path, accept=accept, limits=_LIST_TIMEOUT)
-            async with response:
-                return await _read_bounded(response, max_bytes, uncounted)
+            response = await self._open(
+                f"{resource.path()}?{urlencode(query)}", accept=accept, limits=_LIST_TIMEOUT
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
+        async with response:
+            yield response
+
+    async def _page_body(self, response: aiohttp.ClientResponse, objects: int) -> bytes:
+        """Raises ApiFailure, BodyTooLarge before all of it is read."""
+        most = PAGE_BYTES if objects > 1 else LEAST_PAGE_BYTES
+        try:
+            return await _read_bounded(response, most, uncounted)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
@@ -234,8 +264,14 @@ class KubeClient:
 
     async def first_page(self, resource: ServedResource, *, objects: int) -> ListPage:
         """The metadata of a list's first objects, or fewer, at the newest version. Raises ApiFailure."""
-        page, _ = await self._page(resource, _METADATA_LIST, objects)
-        return page
+        while True:
+            async with self._opened_page(resource, _METADATA_LIST, objects, "") as response:
+                try:
+                    return _decoded_page(await self._page_body(response, objects))
+                except BodyTooLarge:
+                    if objects == 1:
+                        raise
+                    objects = max(1, objects // 8)
 
     @asynccontextmanager
     async def watch(

@@ -3,7 +3,8 @@
 A group that cannot be discovered now is kept as unknown: unknown is not absent.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ _ACCEPT = (
     "application/json"
 )
 _AGGREGATED = "APIGroupDiscoveryList"
+GROUPS_AT_ONCE = 16
 _NEEDED_VERBS = frozenset({"list"})
 """Kinds that cannot be watched are polled."""
+_T = TypeVar("_T")
 
 
 class _Served(msgspec.Struct, frozen=True, rename="camel"):
@@ -106,19 +109,31 @@ async def discover(client: KubeClient, groups: frozenset[str]) -> Discovery:
 
     Raises ApiFailure where the server as a whole cannot be asked.
     """
-    discovery = Discovery(kubernetes_version=await _version(client), requested_groups=groups)
-    for root in ("/api", "/apis"):
-        body, content_type = await client.get(root, accept=_ACCEPT)
+    version, *answers = await _all(
+        client.get("/version"), *(client.get(root, accept=_ACCEPT) for root in ("/api", "/apis"))
+    )
+    discovery = Discovery(kubernetes_version=_version(version[0]), requested_groups=groups)
+    served: list[tuple[str, list[str]]] = []
+    for body, content_type in answers:
         discovery.is_aggregated = _AGGREGATED in content_type
         if discovery.is_aggregated:
             _read_aggregated(discovery, body)
         else:
-            await _discover_groups(discovery, client, _plain(body), groups)
+            served += _plain(body)
+    await _discover_groups(discovery, client, served, groups)
     return discovery
 
 
-async def _version(client: KubeClient) -> str:
-    body, _ = await client.get("/version")
+async def _all(*asked: Coroutine[Any, Any, _T]) -> list[_T]:
+    """The answers, asked for at once. Raises the first failure."""
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+
+def _version(body: bytes) -> str:
     return str(_decode(body, dict[str, Any]).get("gitVersion", ""))
 
 
@@ -149,28 +164,29 @@ async def _discover_groups(
     served: list[tuple[str, list[str]]],
     groups: frozenset[str],
 ) -> None:
-    for name, versions in served:
-        if name not in groups:
-            continue
-        for version in versions:
-            await _discover_version(discovery, client, name, version)
+    slots = asyncio.Semaphore(GROUPS_AT_ONCE)
+    wanted = [(name, version) for name, names in served if name in groups for version in names]
+    answers = await _all(*(_resources(client, slots, *each) for each in wanted))
+    for (name, version), resources in zip(wanted, answers, strict=True):
+        if resources is None:
+            discovery.unknown_groups.add(name)
+        else:
+            discovery.add(name, version, resources)
 
 
-async def _discover_version(
-    discovery: Discovery, client: KubeClient, group: str, version: str
-) -> None:
+async def _resources(
+    client: KubeClient, slots: asyncio.Semaphore, group: str, version: str
+) -> tuple[_Served, ...] | None:
+    """None where they cannot be read now."""
     segments = ("apis", group, version) if group else ("api", version)
     try:
-        body, _ = await client.get(request_path(*segments))
+        async with slots:
+            body, _ = await client.get(request_path(*segments))
     except ApiFailure as failure:
         if failure.kind in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
             raise
-        discovery.unknown_groups.add(group)
-        return
-    discovery.add(group, version, _decode(body, _ResourceList).resources)
-
-
-_T = TypeVar("_T")
+        return None
+    return _decode(body, _ResourceList).resources
 
 
 def _decode(body: bytes, kind: type[_T]) -> _T:

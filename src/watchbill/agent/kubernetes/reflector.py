@@ -9,6 +9,7 @@ again, metadata only, even if the watch looks healthy: etcd has lost delete even
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from datetime import UTC, datetime
 from math import inf
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,11 +18,11 @@ import msgspec
 import structlog
 
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.client import KubeClient, ListSlots, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.pauses import PAUSE_SECONDS, Backlog, PauseDetector
 from watchbill.agent.kubernetes.watch_check import ListCount, WatchChecks
-from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head_or_none
 from watchbill.background import TimeSlice
 from watchbill.protocol import MAX_UNOBSERVED, KindState
 
@@ -71,8 +72,8 @@ class Reflector:
         *,
         is_metadata: bool,
         resync_seconds: float,
-        list_slots: asyncio.Semaphore,
-        retry_slots: asyncio.Semaphore,
+        list_slots: ListSlots,
+        retry_slots: ListSlots,
         pauses: PauseDetector,
         on_change: Callable[["Reflector"], None],
     ) -> None:
@@ -202,13 +203,16 @@ class Reflector:
     async def _list(self) -> None:
         slots = self._retry_slots if self._has_list_failed else self._list_slots
         self._has_list_failed = True
-        async with slots:
+        pages = self._client.list_pages(
+            self.resource, is_metadata=self._is_metadata, reading=slots.reading
+        )
+        async with slots.asking, aclosing(pages):
             began = datetime.now(UTC)
             listed: set[str] = set()
             unreadable: set[str] = set()
             resource_version = ""
             work, count, self._reached = TimeSlice(), ListCount(), _Key("", "")
-            async for page in self._client.list_pages(self.resource, is_metadata=self._is_metadata):
+            async for page in pages:
                 resource_version = resource_version or page.metadata.resource_version
                 count.add(page)
                 for number, body in enumerate(page.items or ()):
@@ -345,7 +349,9 @@ class Reflector:
             began = datetime.now(UTC)
             try:
                 missed = await self._checks.find_missed(
-                    self.resource, self._retry_slots, grace_seconds=MISSED_EVENT_GRACE_SECONDS
+                    self.resource,
+                    self._retry_slots.asking,
+                    grace_seconds=MISSED_EVENT_GRACE_SECONDS,
                 )
             except ApiFailure as failure:
                 log.warning("resync list failed", **self._log_fields(), error=failure.message)
@@ -477,14 +483,6 @@ class _WatchRefused(Exception):
 
 def _is_refusal(failure: ApiFailure) -> bool:
     return failure.kind in (ErrorKind.FORBIDDEN, ErrorKind.REFUSED) or failure.status == 405
-
-
-def read_head_or_none(body: msgspec.Raw) -> ObjectMeta | None:
-    """An object's metadata, None if it cannot be decoded."""
-    try:
-        return read_head(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 async def _first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:

@@ -96,3 +96,11 @@ def read_event(line: bytes) -> WatchEvent:
 def read_head(body: bytes | msgspec.Raw) -> ObjectMeta:
     """An object's metadata. Raises msgspec.DecodeError where there is none to read."""
     return _HEAD.decode(body).metadata
+
+
+def read_head_or_none(body: msgspec.Raw) -> ObjectMeta | None:
+    """An object's metadata, None if it cannot be decoded."""
+    try:
+        return read_head(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
