@@ -3,8 +3,8 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,46 +86,6 @@ async def test_all_pages_of_one_list(tmp_path: Path, version: str, count: int) -
         assert len(uids) == len(set(uids)) == count
         assert len(script.requests) == 5
         assert script.requests[0].headers["Authorization"] == "Bearer t0ken"
-
-
-def few_at_a_time(objects: int) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(request: web.Request) -> web.Response:
-        first, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
-        more = {"continue": str(first + limit)} if first + limit < objects else {}
-        items = [{"metadata": {"uid": str(n)}} for n in range(objects)][first : first + limit]
-        return web.json_response({"metadata": more, "items": items})
-
-    return answer
-
-
-@pytest.mark.parametrize(
-    ("slow_seconds", "limits"), [(60.0, [2, 2, 2, 2, 2, 2, 2]), (0.0, [2, 4, 5, 5])]
-)
-async def test_small_pages_hold_more_where_answers_are_slow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_seconds: float, limits: list[int]
-) -> None:
-    monkeypatch.setattr(kube, "PAGE_OBJECTS", 2)
-    monkeypatch.setattr(kube, "MOST_PAGE_OBJECTS", 5)
-    monkeypatch.setattr(kube, "SLOW_ANSWER_SECONDS", slow_seconds)
-    async with serving(few_at_a_time(14)) as script, client(tmp_path, script.url) as kubernetes:
-        assert await listed(kubernetes) == [str(number) for number in range(14)]
-        assert [int(request.query["limit"]) for request in script.requests] == limits
-
-
-async def test_lists_that_wait_for_an_answer_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    """Only few pages are read and kept at a time; the next list's has come meanwhile."""
-    reading = asyncio.Semaphore(1)
-    async with serving(few_at_a_time(1)) as script, client(tmp_path, script.url) as kubernetes:
-        first, second = (kubernetes.list_pages(PODS, reading=reading) for _ in range(2))
-        async with aclosing(second):
-            async with aclosing(first):
-                assert (await anext(first)).items
-                waiting = asyncio.ensure_future(anext(second))
-                while len(script.requests) < 2:
-                    await asyncio.sleep(0.01)
-                assert not waiting.done()
-            assert (await waiting).items
-        assert not reading.locked(), "also where somebody has enough of a list"
 
 
 async def test_a_token_that_expires_between_pages_is_a_failure_not_an_end(tmp_path: Path) -> None:

@@ -316,3 +316,19 @@ async def test_a_server_that_knows_no_pages_is_not_asked_for_all_each_minute(
     assert not checks.is_possible
     checks.begin("12", is_count_exact=False)
     assert checks.is_possible, "another server may answer by now"
+
+
+@pytest.mark.parametrize(
+    ("objects", "page_objects", "seconds"),
+    [(500, 500, 900), (501, 500, 300), (5_000, 500, 600), (50_000, 500, 900), (40, 1, 300)],
+)
+async def test_changes_of_many_objects_are_looked_for_a_page_a_minute(
+    objects: int, page_objects: int, seconds: float
+) -> None:
+    """Of more than the minute's page the rest waits for a list of all, which takes as long as it is long."""
+    versions = {f"o{number}": "1" for number in range(objects)}
+    checks = WatchChecks(cast("KubeClient", None), versions)
+    checks.begin("9", is_count_exact=True)
+    checks._objects = page_objects
+    assert checks.resync_seconds(900.0) == seconds
+    assert checks.resync_seconds(60.0) == 60.0, "as it is set"

@@ -8,7 +8,7 @@ again, metadata only, even if the watch looks healthy: etcd has lost delete even
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from datetime import UTC, datetime
 from math import inf
@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.kubernetes.client import KubeClient, ListSlots, ServedResource
+from watchbill.agent.kubernetes.client import KubeClient, ListPage, ListSlots, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.pauses import PAUSE_SECONDS, Backlog, PauseDetector
 from watchbill.agent.kubernetes.watch_check import ListCount, WatchChecks
@@ -203,10 +203,7 @@ class Reflector:
     async def _list(self) -> None:
         slots = self._retry_slots if self._has_list_failed else self._list_slots
         self._has_list_failed = True
-        pages = self._client.list_pages(
-            self.resource, is_metadata=self._is_metadata, reading=slots.reading
-        )
-        async with slots.asking, aclosing(pages):
+        async with slots.asking, aclosing(self._pages(slots)) as pages:
             began = datetime.now(UTC)
             listed: set[str] = set()
             unreadable: set[str] = set()
@@ -244,6 +241,11 @@ class Reflector:
         self._set_healthy()
         self.ready.set()
         log.info("listed", **self._log_fields(), objects=len(listed), times=self.lists)
+
+    def _pages(self, slots: ListSlots) -> AsyncGenerator[ListPage, None]:
+        return self._client.list_pages(
+            self.resource, is_metadata=self._is_metadata, reading=slots.reading
+        )
 
     def _note_unobserved(self, listed_at: datetime) -> None:
         since = self._current_at
@@ -345,7 +347,7 @@ class Reflector:
     async def _resync_periodically(self) -> None:
         """List again periodically; returns when the watch has missed an event."""
         while True:
-            await asyncio.sleep(jittered(self._resync_seconds))
+            await asyncio.sleep(jittered(self._checks.resync_seconds(self._resync_seconds)))
             began = datetime.now(UTC)
             try:
                 missed = await self._checks.find_missed(

@@ -22,6 +22,7 @@ PAGE_BYTES = 1024 * 1024
 """Where a page of metadata is larger, only one object and the number of all are asked for."""
 BOOKMARKS_BEHIND_SECONDS = 300.0
 """A bookmark comes about once a minute."""
+LEAST_RESYNC_SECONDS = 300.0
 FOLLOWING_BOOKMARKS = 3
 """In a row, each in time, before they count as following: those of a kind that rests get on when etcd tells of
 its progress, every ten minutes unless an API server asks for more, and one may come soon by chance."""
@@ -244,6 +245,13 @@ class WatchChecks:
             self._check.note_event(uid)
         if self._mentioned is not None:
             self._mentioned.add(uid)
+
+    def resync_seconds(self, most: float) -> float:
+        """Until all of a list is compared: sooner where a minute's page does not show all objects, and so
+        that no more of them are listed than a page a minute."""
+        if not self.is_possible or len(self._versions) <= self._objects:
+            return most
+        return min(most, max(LEAST_RESYNC_SECONDS, 60 * len(self._versions) / PAGE_OBJECTS))
 
     async def find_missed(
         self, resource: ServedResource, slots: asyncio.Semaphore, *, grace_seconds: float
