@@ -14,10 +14,12 @@ from uuid import UUID, uuid4
 
 from bench.objects import Object, recorded_pod, workload
 from simulator.apiserver.protocol import SimulatedCluster
-from simulator.resources import PODS
+from simulator.apiserver.store import Store
+from simulator.resources import PODS, PYTORCH_JOBS
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 
 TOKEN = "t0ken"
+
 AT_ONCE = 400
 """Pods that change in turn, nearly all of different workloads, so that no change comes soon after another."""
 
@@ -63,36 +65,84 @@ async def serve(options: argparse.Namespace) -> None:
     async with receiver() as server:
         server.heartbeat_seconds = 15
         _send(api=cluster.url, server=server.url, credential=CREDENTIAL)
-        reporting = asyncio.create_task(_report(server, options.workloads))
+        absence = Absence(server, cluster.store, options)
+        reporting = asyncio.create_task(_report(server, options.workloads, absence))
         while line := await asyncio.to_thread(sys.stdin.readline):
-            await change(cluster, **json.loads(line))
+            match json.loads(line):
+                case {"unseen": int(each)}:
+                    absence.change(each)
+                case order:
+                    await change(cluster, **order)
             _send(changed=True)
         reporting.cancel()
     await cluster.stop()
 
 
-async def _report(server: Receiver, workloads: int) -> None:
-    reported = (-1, -1)
+class Absence:
+    """What changes, and what goes, while no agent is there; and how much of it the server does not know yet."""
+
+    def __init__(self, server: Receiver, store: Store, options: argparse.Namespace) -> None:
+        self._server, self._store, self._options = server, store, options
+        self._changed: dict[UUID, int] = {}
+        """How often each was reported before."""
+        self._gone: list[UUID] = []
+
+    def change(self, each: int) -> None:
+        """So many workloads lose a pod's readiness, and as many are deleted with all of their pods."""
+        numbers = random.Random(1).sample(range(self._options.workloads), 2 * each)
+        for number in numbers[:each]:
+            uid = UUID(int=10**9 + number)
+            self._changed[uid] = self._server.rows[uid].changes
+            stored = self._store.get(PODS, self._namespace(number), f"train-{number}-0")
+            assert stored is not None
+            self._store.put(PODS, _with_readiness(stored.decode(), "False"))
+        for number in numbers[each:]:
+            self._gone.append(UUID(int=10**9 + number))
+            for index in range(self._options.pods_each):
+                self._store.delete(PODS, self._namespace(number), f"train-{number}-{index}")
+            self._store.delete(PYTORCH_JOBS, self._namespace(number), f"train-{number}")
+
+    def _namespace(self, number: int) -> str:
+        return f"project-{number % self._options.namespaces}"
+
+    def unknown(self) -> int:
+        rows = self._server.rows
+        changed = sum(rows[uid].changes == before for uid, before in self._changed.items())
+        return changed + sum(rows[uid].deleted_at is None for uid in self._gone)
+
+
+async def _report(server: Receiver, workloads: int, absence: Absence) -> None:
+    reported = (-1, -1, -1)
     while True:
-        now = (len(server.rows), server.commits)
+        now = (len(server.rows), server.commits, absence.unknown())
         if now != reported:
             reported = now
-            _send(reported=now[0], of=workloads, inventories=now[1])
+            _send(reported=now[0], of=workloads, inventories=now[1], unknown=now[2])
         await asyncio.sleep(0.05)
 
 
-async def change(cluster: SimulatedCluster, *, rate: float, seconds: float) -> None:
+async def change(
+    cluster: SimulatedCluster, *, rate: float, seconds: float, together: bool = False
+) -> None:
     """So many a second: some hundred pods of as many workloads become unready one after the other, then ready
-    again, then go, then others come in their places; then the next hundred."""
+    again, then go, then others come in their places; then the next hundred.
+
+    `together`: some forty workloads end with all of their pods, which are made anew, bound and, each when its
+    image is there, started; then the next forty.
+    """
     table = cluster.store.table(PODS.group, PODS.plural)
     assert table is not None
-    paths = sorted(table.objects)
-    random.Random(0).shuffle(paths)
+    paths, chance = sorted(table.objects), random.Random(0)
+    if not together:
+        chance.shuffle(paths)
     began, number = time.monotonic(), count()
     for first in range(0, len(paths), AT_ONCE):
         few = paths[first : first + AT_ONCE]
-        lives = [_life(table.objects[path].decode()) for path in few]
-        for moments in zip(*lives, strict=True):
+        life = _started_anew if together else _life
+        *others, last = zip(*(life(table.objects[path].decode()) for path in few), strict=True)
+        if together:
+            last = tuple(chance.sample(last, len(last)))
+        for moments in (*others, last):
             for new in moments:
                 if (made := next(number)) >= rate * seconds:
                     return
@@ -106,13 +156,36 @@ async def change(cluster: SimulatedCluster, *, rate: float, seconds: float) -> N
 
 def _life(pod: Object) -> Iterator[Object]:
     for status in ("False", "True"):
-        pod = copy.deepcopy(pod)
-        for condition in pod["status"]["conditions"]:
-            if condition["type"] in ("Ready", "ContainersReady"):
-                condition |= {"status": status, "lastTransitionTime": _now()}
+        pod = _with_readiness(pod, status)
         yield pod
-    yield pod | {"metadata": pod["metadata"] | {"deletionTimestamp": _now()}}
-    yield pod | {"metadata": pod["metadata"] | {"uid": str(uuid4()), "creationTimestamp": _now()}}
+    yield _leaving(pod)
+    yield _anew(pod)
+
+
+def _started_anew(pod: Object) -> Iterator[Object]:
+    yield _leaving(pod)
+    pod = _anew(pod)
+    unbound = {name: value for name, value in pod["spec"].items() if name != "nodeName"}
+    yield pod | {"spec": unbound, "status": {"phase": "Pending"}}
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": _now()}
+    yield pod | {"status": {"phase": "Pending", "conditions": [scheduled]}}
+    yield pod
+
+
+def _with_readiness(pod: Object, status: str) -> Object:
+    pod = copy.deepcopy(pod)
+    for condition in pod["status"]["conditions"]:
+        if condition["type"] in ("Ready", "ContainersReady"):
+            condition |= {"status": status, "lastTransitionTime": _now()}
+    return pod
+
+
+def _leaving(pod: Object) -> Object:
+    return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": _now()}}
+
+
+def _anew(pod: Object) -> Object:
+    return pod | {"metadata": pod["metadata"] | {"uid": str(uuid4()), "creationTimestamp": _now()}}
 
 
 def _now() -> str:

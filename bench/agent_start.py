@@ -30,6 +30,9 @@ from watchbill.settings.agent import AgentSettings
 
 STEP_SECONDS = 0.1
 LONGEST_STEPS = 5
+UNSEEN = 100
+"""Workloads that change while no agent is there, and as many that go."""
+REST_SECONDS = 2.0
 SETTLE_SECONDS = 10.0
 """From the inventory until changes begin."""
 
@@ -83,10 +86,10 @@ class OtherProcess:
         self.inventories = report.get("inventories", self.inventories)
         return report
 
-    async def change(self, *, rate: float, seconds: float) -> None:
-        """Returns once so many changes a second were made for so long."""
+    async def order(self, **members: object) -> None:
+        """Returns once it was done."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"rate": rate, "seconds": seconds}).encode() + b"\n")
+        self._process.stdin.write(json.dumps(members).encode() + b"\n")
         while "changed" not in await self.next_report():
             pass
 
@@ -114,6 +117,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
                 steps.install()
             async with running(settings):
                 first = await _first_start(other)
+            await other.order(unseen=UNSEEN)
             async with running(settings):
                 again = await _start_again(other)
                 await asyncio.sleep(SETTLE_SECONDS)
@@ -162,24 +166,41 @@ async def _first_start(other: OtherProcess) -> dict[str, object]:
 
 
 async def _start_again(other: OtherProcess) -> dict[str, object]:
-    """The server holds all: it is right once an inventory agrees."""
+    """The server holds all but what changed and went meanwhile. An early inventory proves what went; everything
+    was looked at again once the agent rests."""
     began, began_cpu, before = time.monotonic(), time.process_time(), other.inventories
-    while other.inventories == before:
-        await other.next_report()
+    resting = asyncio.create_task(_rest())
+    unknown = 2 * UNSEEN
+    while unknown or other.inventories == before:
+        unknown = (await other.next_report()).get("unknown", unknown)
+    right = time.monotonic() - began
+    rested_at, rested_cpu = await resting
     return {
-        "resync_seconds": round(time.monotonic() - began, 1),
-        "resync_processor_seconds": round(time.process_time() - began_cpu, 1),
+        "right_again_seconds": round(right, 1),
+        "resync_seconds": round(max(right, rested_at - began), 1),
+        "resync_processor_seconds": round(rested_cpu - began_cpu, 1),
     }
 
 
-async def _changes(other: OtherProcess, options: argparse.Namespace) -> dict[str, object]:
-    began, began_cpu = time.monotonic(), time.process_time()
-    await other.change(rate=options.rate, seconds=options.seconds)
-    took = time.monotonic() - began
-    return {
-        "changes_per_second": round(options.rate * options.seconds / took, 1),
-        "share_of_a_core": round((time.process_time() - began_cpu) / took, 3),
-    }
+async def _rest() -> tuple[float, float]:
+    """Since when this process takes less than a fifth of a core, and its processor time then."""
+    while True:
+        at, cpu = time.monotonic(), time.process_time()
+        await asyncio.sleep(REST_SECONDS)
+        if time.process_time() - cpu < REST_SECONDS / 5:
+            return at, cpu
+
+
+async def _changes(other: OtherProcess, options: argparse.Namespace) -> dict[str, float]:
+    """Pods here and there first, each of another workload; then workloads with all of their pods."""
+    shares = {}
+    for name, together in (("pods_apart", False), ("whole_workloads", True)):
+        began, began_cpu = time.monotonic(), time.process_time()
+        await other.order(rate=options.rate, seconds=options.seconds, together=together)
+        took = time.monotonic() - began
+        shares[f"changes_per_second_of_{name}"] = round(options.rate * options.seconds / took, 1)
+        shares[f"share_of_a_core_of_{name}"] = round((time.process_time() - began_cpu) / took, 3)
+    return shares
 
 
 def _resident_mebibytes() -> int:

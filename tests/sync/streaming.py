@@ -53,6 +53,9 @@ class Cluster:
     def can_take_inventory(self) -> bool:
         return self.proves
 
+    def is_synced(self) -> bool:
+        return True
+
     def coverage(self) -> tuple[Covered, ...]:
         return tuple(Covered(group="", kind=kind) for kind in self.kinds)
 

@@ -11,6 +11,7 @@ from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.agent_objects import deployment, made, pod, short_waits, uid
 from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
 from tests.fixtures.receiver import receiver
+from watchbill.agent.stream.tracker import Tracker
 
 __all__ = ["short_waits"]
 
@@ -122,3 +123,43 @@ async def test_the_first_record_needs_three_answers_one_after_the_other_at_most(
                 released |= paths
             await until(lambda: server.rows)
             assert server.rows.keys() == {uid(root)}
+
+
+async def test_what_went_while_no_agent_was_there_is_proven_before_the_rest_is_derived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long twenty thousand derivations take: that something is not listed shows without any."""
+    async with kube_api() as api, receiver() as server:
+        root = deployment("changes")
+        middle = made("ReplicaSet", "changes-1", root, group="apps", spec={})
+        gone, *others = (pod(name) for name in "abcde")
+        for obj in (root, middle, pod("changes-1-x", middle), gone, *others):
+            api.put(obj)
+        async with agent(tmp_path, api, server):
+            await until(lambda: len(server.rows) == 6 and server.commits > 0)
+        api.delete(gone)
+        api.put(pod("changes-1-y", middle))
+        may_derive, derive_all, roots = asyncio.Event(), Tracker.derive_all, []
+
+        async def held(tracker: Tracker) -> None:
+            roots.extend(tracker._dirty)
+            await may_derive.wait()
+            await derive_all(tracker)
+
+        async def nothing(tracker: Tracker) -> None:
+            await may_derive.wait()
+
+        async def none_known(tracker: Tracker, is_known: object) -> None: ...
+
+        monkeypatch.setattr(Tracker, "derive_all", held)
+        monkeypatch.setattr(Tracker, "_derive_due", nothing)
+        monkeypatch.setattr(Tracker, "derive_known", none_known)
+        async with agent(tmp_path, api, server):
+            await until(lambda: server.rows[uid(gone)].deleted_at is not None)
+            assert roots[0] == str(uid(root)), "what changed last is looked at first"
+            assert server.rows[uid(root)].record.usage.pod_count == 1
+            assert [server.rows[uid(obj)].changes for obj in others] == [1] * 4
+            may_derive.set()
+            await until(lambda: server.rows[uid(root)].record.usage.pod_count == 2)
+            assert not any(server.rows[uid(obj)].deletions for obj in (root, *others))
+            assert [server.rows[uid(obj)].changes for obj in others] == [1] * 4

@@ -161,6 +161,8 @@ class Agent:
             tracker=self.tracker,
             samples=samples,
         )
+        self._are_lists_read = False
+        """The objects of the first lists have their places: what is not among them is gone."""
         self._is_synced = False
         """Every workload of the first lists has been derived; before that, all would count as changed."""
         self._owners_missing_since: float | None = None
@@ -197,7 +199,10 @@ class Agent:
                 raise _first_cause(error)
 
     def can_take_inventory(self) -> bool:
-        return self._is_synced and self.watch_manager.can_prove and self._are_owners_resolved()
+        return self._are_lists_read and self.watch_manager.can_prove and self._are_owners_resolved()
+
+    def is_synced(self) -> bool:
+        return self._is_synced
 
     def coverage(self) -> tuple[Covered, ...]:
         """Kinds whose lists prove absence.
@@ -344,10 +349,13 @@ class Agent:
             and asyncio.get_running_loop().time() - began < OWNER_WAIT_SECONDS
         ):
             await asyncio.sleep(0.1)
-        self.tracker.open()
+        self._are_lists_read = True
+        self.tracker.open(self.watch_manager.newest_versions())
+        self.tracker.changed.set()
         await self.tracker.derive_all()
         gc.freeze()
         self._is_synced = self.pending.is_synced = True
+        self.stream.request_inventory(after_seconds=0.0)
         log.info("synced with the cluster", workloads=len(self.pending.workloads))
         self.tracker.changed.set()
         await stop.wait()

@@ -72,6 +72,16 @@ async def test_a_change_is_derived_once_whoever_comes_first(
     assert sorted(source.derivations) == ROOTS
 
 
+async def test_what_changed_last_is_derived_first() -> None:
+    """What changed while no agent was there is right before what stayed as it was is looked at again."""
+    tracker, source = tracking()
+    tracker.open({ROOTS[7]: 9, ROOTS[20]: 1 << 60, ROOTS[3]: 8})
+    tracker.on_change(ROOTS[0])
+    await tracker.derive_all()
+    others = [root for root in ROOTS if root not in (ROOTS[20], ROOTS[7], ROOTS[3])]
+    assert source.derivations == [ROOTS[20], ROOTS[7], ROOTS[3], *others]
+
+
 async def test_an_owner_that_may_exist_stays_in_its_phase_when_its_pods_are_gone() -> None:
     """Of its kind nothing can be read: that nothing runs it is all that is known."""
     tracker, _ = tracking()

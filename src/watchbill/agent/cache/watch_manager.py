@@ -162,6 +162,17 @@ class WatchManager:
             and (self.is_complete(kind.key) or self.is_proven_absent(kind.key))
         )
 
+    def newest_versions(self) -> dict[str, int]:
+        """Of each workload the newest resource version among its objects: what changed last has the highest."""
+        newest: dict[str, int] = {}
+        entries = self._cache.owner_tree.entries
+        for watch in self._watches.values():
+            for uid, version in watch.reflector.versions.items():
+                entry = entries.get(uid)
+                if entry is not None and entry.root is not None and version.isdecimal():
+                    newest[entry.root] = max(newest.get(entry.root, 0), int(version[:20]))
+        return newest
+
     def seconds_behind(self, key: GroupKind) -> float | None:
         """Since when the kind's objects may have changed unseen; None where it was never listed."""
         watch = self._watches.get(key)

@@ -104,9 +104,9 @@ class Reflector:
         self._watch_error: str | None = None
         """Why the kind is polled instead of watched."""
         self._on_change = on_change
-        self._versions: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
         self._unreadable: set[str] = set()
-        self._checks = WatchChecks(client, self._versions)
+        self._checks = WatchChecks(client, self.versions)
         self._resource_version = ""
         self._reached: _Key | None = None
         self._current_at: datetime | None = None
@@ -197,7 +197,7 @@ class Reflector:
 
     def delete_all(self, at: datetime) -> None:
         """The kind itself is proven absent, so all of its objects are gone."""
-        for uid in list(self._versions):
+        for uid in list(self.versions):
             self._delete(uid, at, self._current_at)
 
     async def _list(self) -> None:
@@ -218,12 +218,12 @@ class Reflector:
                         unreadable.add(f"{resource_version}/{number}")
                         continue
                     listed.add(meta.uid)
-                    if self._versions.get(meta.uid) != meta.resource_version:
+                    if self.versions.get(meta.uid) != meta.resource_version:
                         self._store(meta, body)
                     self._reach(_Key(meta.namespace, meta.name))
                     await work.rest()
         self._backlog.end()
-        for uid in self._versions.keys() - listed:
+        for uid in self.versions.keys() - listed:
             self._delete(uid, datetime.now(UTC), self._current_at)
         self._note_unobserved(began)
         self._current_at = self._verified_at = began
@@ -324,7 +324,7 @@ class Reflector:
         except Exception as error:  # one unexpected object must not stop its kind
             # It exists but cannot be decoded: the kind is incomplete, so absence proves nothing.
             self._unreadable.add(meta.uid)
-            self._versions[meta.uid] = ""
+            self.versions[meta.uid] = ""
             log.error(
                 "object cannot be decoded",
                 **self._log_fields(),
@@ -334,13 +334,13 @@ class Reflector:
             )
             self._set_healthy()
             return
-        self._versions[meta.uid] = meta.resource_version
+        self.versions[meta.uid] = meta.resource_version
         if self._unreadable:
             self._unreadable.discard(meta.uid)
             self._set_healthy()
 
     def _delete(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
-        if self._versions.pop(uid, None) is not None:
+        if self.versions.pop(uid, None) is not None:
             self._sink.remove(uid, at, not_before)
         self._unreadable.discard(uid)
 

@@ -42,6 +42,9 @@ class ClusterState(Protocol):
     def can_take_inventory(self) -> bool:
         """Whether an inventory taken now would be correct and would prove anything."""
 
+    def is_synced(self) -> bool:
+        """Whether every workload has been derived, so that the server can be right in all of them."""
+
     def coverage(self) -> tuple[Covered, ...]: ...
 
     def live_workloads(self) -> list[str]:

@@ -270,7 +270,7 @@ class Stream:
         self._inventory = None
         self._last_inventory_at = self._now()
         self._covered_kinds = covered_kinds(inventory.coverage)
-        self._digest_due = self._now()
+        self._digest_due = self._now() if self._cluster.is_synced() else None
         self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
             "inventory taken",

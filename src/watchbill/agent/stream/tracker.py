@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -116,9 +117,13 @@ class Tracker:
         self.pending.withdraw(root, at)
         self.changed.set()
 
-    def open(self) -> None:
-        """The first lists are complete: from now on records may be derived."""
+    def open(self, newest: Mapping[str, int] = MappingProxyType({})) -> None:
+        """The first lists are complete: from now on records may be derived. What has the highest number in
+        `newest` comes first, so that what changed while no agent was there is right soon."""
         self.is_open = True
+        waiting, self._dirty = self._dirty, DueWorkloads()
+        for root in sorted(waiting, key=lambda root: -newest.get(root, 0)):
+            self._dirty.put(root, self._namespace_of(root), -inf)
         self._wake.set()
 
     def derive_now(self, root: str, *, is_last: bool = False) -> Derived | None:
