@@ -18,17 +18,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from bench import servers
 from bench.neighbours import server_process
 from drills.processes import Child, folder, until
 from drills.traffic import Cluster
-from simulator.resources import PODS
+from simulator.resources import JOBS, PODS
 from watchbill.client import Client, Selection
 from watchbill.store.postgres.database import Database
 
-READY_SECONDS = 300.0
+READY_SECONDS = 600.0
 LAST_SECONDS = 60.0
 """How long the last changes are waited for."""
 READS_AT_ONCE = 4
@@ -53,6 +53,16 @@ class Changes:
         uid = self.cluster.create_pod()
         self.names[uid] = name
         return uid
+
+    def create_job(self, number: int, pods: int) -> None:
+        """That rests, with so many pods."""
+        uid, name = uuid4(), f"job-{number}"
+        template = {"spec": {"containers": [{"name": "main", "image": "bench"}]}}
+        metadata = {"name": name, "namespace": "team", "uid": str(uid)}
+        job = {"metadata": metadata, "spec": {"template": template, "parallelism": pods}}
+        self.cluster.api.store.put(JOBS, job | {"status": {"active": pods, "ready": pods}})
+        for index in range(pods):
+            self.cluster.create_pod_of("batch/v1", "Job", name, uid, index)
 
     def end_oldest(self) -> UUID:
         uid = next(iter(self.names))
@@ -124,6 +134,8 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
                 changes = Changes(client)
                 for _ in range(options.pods):
                     changes.create()
+                for number in range(options.jobs):
+                    changes.create_job(number, options.pods_each)
                 created = await client.cluster_create("bench")
                 async with agent_process(changes, url, created.credential, root) as agent:
                     return await _measure(options, changes, {"agent": agent, "server": server})
@@ -133,7 +145,7 @@ async def _measure(
     options: argparse.Namespace, changes: Changes, pids: dict[str, int]
 ) -> dict[str, object]:
     async def are_all_shown() -> bool:
-        return await changes.client.workload_count(Selection()) == options.pods
+        return await changes.client.workload_count(Selection()) == options.pods + options.jobs
 
     await until(are_all_shown, seconds=READY_SECONDS, what="the first pods are shown")
     following = asyncio.create_task(changes.follow())
@@ -168,6 +180,8 @@ async def _measure(
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.freshness", description=__doc__)
     parser.add_argument("--pods", type=int, default=2_000, help="There before the first change.")
+    parser.add_argument("--jobs", type=int, default=0, help="That rest meanwhile, beside them.")
+    parser.add_argument("--pods-each", type=int, default=10, help="Of a job.")
     parser.add_argument("--rate", type=float, default=100.0, help="Changes a second.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--small", action="store_true", help="200 pods, 20 changes a second, 10 s.")

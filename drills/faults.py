@@ -378,6 +378,7 @@ FAULTS: dict[str, Fault] = {
     "half-open connection to the server for 75 s": on_the_way(Way.HALF_OPEN, 75),
     "requests cut for 20 s": on_the_way(Way.CUTS_REQUESTS, 20),
     "replies lost for 20 s, so that batches come twice": on_the_way(Way.LOSES_REPLIES, 20),
+    "200 ms each way, every tenth packet lost, for 60 s": on_the_way(Way.IS_LONG, 60),
     "batches come again, late and in another order, for 30 s": repeat_batches,
     "no right to pods for 75 s": lose_the_right_to_pods,
     "pods may be listed, not watched": list_pods_only,

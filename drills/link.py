@@ -11,6 +11,10 @@ CUT_BYTES = 400
 """Of a request: its head, and the beginning of its body at most."""
 
 
+DELAY_SECONDS = 0.2
+"""Each way."""
+RESENT_SECONDS = 1.0
+"""As long as TCP waits at first for what nobody confirms."""
 BATCH = b"POST /agent/v1/batch "
 REPEATED_AFTER = 3
 """So many batches later."""
@@ -23,6 +27,8 @@ class Way(Enum):
     CUTS_REQUESTS = "cuts requests"
     REPEATS = "repeats"
     """Every batch arrives once more, later than those that follow it, and whole."""
+    IS_LONG = "is long"
+    """What is sent arrives late, and of ten pieces one has to be sent again."""
     LOSES_REPLIES = "loses replies"
     """Requests arrive whole; the connection breaks before the reply."""
 
@@ -35,6 +41,7 @@ class Link:
         self._target_port = target_port
         self._connections: set[asyncio.Task[None]] = set()
         self.repeated = 0
+        self._pieces = 0
         self._batches: list[bytes] = []
         """Requests that arrived and will arrive once more, the oldest first."""
 
@@ -72,7 +79,7 @@ class Link:
     ) -> None:
         request = bytearray()
         while data := await reader.read(65_536):
-            await self._until_not_silent()
+            await self._travel()
             request += data
             await self._repeat(request)
             if self.way is Way.CUTS_REQUESTS:
@@ -92,7 +99,7 @@ class Link:
         back: asyncio.StreamWriter,
     ) -> None:
         while data := await there.read(65_536):
-            await self._until_not_silent()
+            await self._travel()
             if self.way is Way.LOSES_REPLIES:
                 self.broken += 1
                 _abort(writer, back)
@@ -120,9 +127,13 @@ class Link:
         self.repeated += 1
         writer.close()
 
-    async def _until_not_silent(self) -> None:
+    async def _travel(self) -> None:
         while self.way is Way.HALF_OPEN:
             await asyncio.sleep(0.05)
+        if self.way is Way.IS_LONG:
+            self._pieces += 1
+            is_lost = self._pieces % 10 == 0
+            await asyncio.sleep(DELAY_SECONDS + (RESENT_SECONDS if is_lost else 0.0))
 
 
 def _abort(*writers: asyncio.StreamWriter) -> None:

@@ -51,11 +51,12 @@ class Cluster:
             self._put_pod(name, uid, namespace=namespace)
         return names
 
-    def create_pod_of(self, version: str, kind: str, name: str, owner: UUID) -> str:
+    def create_pod_of(self, version: str, kind: str, name: str, owner: UUID, index: int = 0) -> str:
         """The name of a pod that this object owns."""
         reference = {"apiVersion": version, "kind": kind, "name": name, "uid": str(owner)}
-        self._put_pod(f"{name}-0", uuid4(), ownerReferences=[reference | {"controller": True}])
-        return f"{name}-0"
+        pod = f"{name}-{index}"
+        self._put_pod(pod, uuid4(), ownerReferences=[reference | {"controller": True}])
+        return pod
 
     def _put_pod(self, name: str, uid: UUID, **members: object) -> None:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
