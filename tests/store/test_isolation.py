@@ -172,6 +172,12 @@ _FILL_SEARCH = (
             11,  # 77, and 770 to 779
         ),
         (
+            "workload_search_live",
+            "generate_series(1, workload_search_count(false, $1, $2, '{Pending}'))",
+            (trigrams(["llama-sft-77"]), ["%llama-sft-77%"]),
+            11,
+        ),
+        (
             "workload_search_names_live",
             "workload_named_ids(false, $1, 10001)",
             (["label=team=vision"],),

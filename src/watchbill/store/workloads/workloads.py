@@ -86,22 +86,24 @@ def search_count_sql(
         return None
     rest = replace(query, search=None)
     statement = Statement(now)
-    parts = []
-    phases = phases_containing(text)
-    named = f"w.phase = ANY({statement.bind(phases, '::text[]')})" if phases else "false"
-    if phases:
-        parts.append(_part(statement, count_table(rest), named))
+    phases = statement.bind(phases_containing(text), "::text[]")
+    named, other = f"w.phase = ANY({phases})", f"w.phase <> ALL({phases})"
+    parts = [_part(statement, count_table(rest), named)] if phases_containing(text) else []
     arguments = text_arguments(statement, [text], is_deleted=query.is_deleted)
-    parts.append(_part(statement, f"workload_search_rows({arguments})", f"NOT {named}"))
+    is_counted = scope.is_whole_tenant and not query.predicates
+    if not is_counted:
+        parts.append(_part(statement, f"workload_search_rows({arguments})", other))
     if bounds := id_bounds(text):
         first, last = (statement.bind(bound, "::uuid") for bound in bounds)
         pattern = statement.bind(f"%{escape_like(text)}%", "::text")
         begins = f"w.id BETWEEN {first} AND {last} AND w.search NOT LIKE {pattern}"
-        parts.append(_part(statement, SEARCH, f"{begins} AND NOT {named}"))
+        parts.append(_part(statement, SEARCH, f"{begins} AND {other}"))
     for part in parts:
         add_conditions(part, scope, rest)
     counts = [f"(SELECT {part.count} FROM {part.source} WHERE {part.where})" for part in parts]
-    return f"SELECT {' + '.join(counts)}", statement.parameters
+    if is_counted:
+        counts.append(f"workload_search_count({arguments}, {phases})")
+    return f"SELECT {' + '.join(counts)} WHERE $1::timestamptz IS NOT NULL", statement.parameters
 
 
 def _part(statement: Statement, table: str, condition: str) -> Statement:
