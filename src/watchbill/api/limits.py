@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Literal, get_args
 
 from cachetools import LRUCache, TTLCache
 
@@ -61,6 +62,7 @@ REFUSED_CREDENTIAL_SECONDS = 5.0
 once they are stored, so nobody has tried one before. Only a database that is restored makes one valid again."""
 
 Clock = Callable[[], float]
+PacedLookup = Literal["revocation", "device login", "device poll"]
 
 
 class TokenBuckets:
@@ -166,6 +168,7 @@ class UnverifiedCredentialLimiter:
     def __init__(self, per_second: float, burst: float, clock: Clock = time.monotonic) -> None:
         self._rate = TokenBuckets(per_second, burst)
         self._delay = RefusalDelay()
+        self._paced = {kind: RefusalDelay() for kind in get_args(PacedLookup)}
         self._lookups = asyncio.Semaphore(CONCURRENT_LOOKUPS)
         self._verified: LRUCache[bytes, bool] = LRUCache(MAX_PRINCIPALS)
         self._refused: TTLCache[bytes, str, float] = TTLCache(
@@ -200,19 +203,22 @@ class UnverifiedCredentialLimiter:
             raise Unauthenticated(message)
 
     @asynccontextmanager
-    async def paced_lookup(self, address: str) -> AsyncIterator[None]:
-        """Around a lookup whose outcome says nothing about the credential, such as a revocation: every one
-        counts against the address's rate. Raises Unavailable, as `lookup` does."""
-        await self.count(address)
+    async def paced_lookup(self, address: str, kind: PacedLookup) -> AsyncIterator[None]:
+        """Around a lookup whose outcome says nothing about the credential: every one counts against the
+        address's rate, and waits for no others but of its kind. Raises Unavailable, as `lookup` does."""
+        await self._count(address, self._paced[kind])
         async with self._turn():
             yield
 
     async def count(self, address: str) -> None:
         """After a check that failed. Beyond the address's rate, not at once."""
+        await self._count(address, self._delay)
+
+    async def _count(self, address: str, delay: RefusalDelay) -> None:
         try:
             self._rate.take(address_unit(address))
         except TooMany:
-            await self._delay.wait()
+            await delay.wait()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import statistics
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from watchbill.api.limits import (
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
     DeviceLoginLimiter,
+    PacedLookup,
     RefusalDelay,
     UnverifiedCredentialLimiter,
 )
@@ -89,12 +90,36 @@ async def test_paced_lookups_count_whatever_they_find(monkeypatch: pytest.Monkey
     monkeypatch.setattr(RefusalDelay, "wait", wait)
     limiter = UnverifiedCredentialLimiter(1, 5)
     for _ in range(8):
-        async with limiter.paced_lookup("2001:db8::1"):
+        async with limiter.paced_lookup("2001:db8::1", "revocation"):
             pass
     assert len(delayed) == 3
-    async with limiter.paced_lookup("192.0.2.1"):
+    async with limiter.paced_lookup("192.0.2.1", "revocation"):
         pass
     assert len(delayed) == 3, "another address has a rate of its own"
+
+
+@pytest.mark.parametrize("kind", get_args(PacedLookup))
+async def test_who_logs_in_or_revokes_waits_for_no_flood_of_anything_else(
+    kind: PacedLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def wait(delay: RefusalDelay) -> None:
+        delays.append(delay.seconds())
+        delay._waiting += 1
+
+    monkeypatch.setattr(RefusalDelay, "wait", wait)
+    limiter = UnverifiedCredentialLimiter(HARDLY, 1)
+    for _ in range(300):
+        await limiter.count("192.0.2.1")
+        for other in set(get_args(PacedLookup)) - {kind}:
+            async with limiter.paced_lookup("192.0.2.1", other):
+                pass
+    assert max(delays) > 3, "of the flood's own, the later the more of them wait"
+    delays.clear()
+    async with limiter.paced_lookup("192.0.2.1", kind):
+        pass
+    assert 0.5 <= delays[0] <= 1.5
 
 
 async def test_one_network_cannot_take_every_open_device_login(embedded_engine: Engine) -> None:

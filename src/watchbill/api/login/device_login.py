@@ -27,7 +27,7 @@ async def create_device_login(call: Call) -> Answer:
     if "client_id" not in await call.form():
         raise Invalid("client_id is required.")
     call.services.device_login_limiter.take(call.client_address)
-    async with call.services.credential_limiter.paced_lookup(call.client_address):
+    async with call.services.credential_limiter.paced_lookup(call.client_address, "device login"):
         started = await call.services.device_logins.begin(call.client_address)
     base = call.services.settings.public_url or _request_url(call)
     page = f"{base.rstrip('/')}/device"

@@ -133,7 +133,7 @@ async def revoke_token(call: Call) -> Answer:
     if "token" not in fields:
         raise Invalid("token is required.")
     token = fields["token"][:MAX_SENT_CHARACTERS]
-    async with call.services.credential_limiter.paced_lookup(call.client_address):
+    async with call.services.credential_limiter.paced_lookup(call.client_address, "revocation"):
         await call.services.refresh_tokens.revoke(token)
     call.note()
     return json_reply({})
@@ -155,7 +155,9 @@ async def _by_device_code(call: Call, fields: Mapping[str, str]) -> tuple[str, s
     code = fields.get("device_code", "")[:MAX_SENT_CHARACTERS]
     result: Principal | PendingDeviceLogin = PendingDeviceLogin.SLOW_DOWN
     if call.services.device_logins.may_poll(code):
-        async with call.services.credential_limiter.paced_lookup(call.client_address):
+        async with call.services.credential_limiter.paced_lookup(
+            call.client_address, "device poll"
+        ):
             result = await call.services.device_logins.poll(code)
     if isinstance(result, PendingDeviceLogin):
         raise OAuthError(result.value, DEVICE_MESSAGES[result])
