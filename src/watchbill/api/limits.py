@@ -55,6 +55,7 @@ REFUSALS_AT_ONCE = 40
 """So many wait for as long as that; of more each waits longer, up to so many times as long:"""
 MOST_REFUSAL_DELAYS = 6
 MAX_DELAYED_REFUSALS = 512
+SPACING_SECONDS = 0.004
 CONCURRENT_LOOKUPS = 3
 MAX_REFUSED_CREDENTIALS = 10_000
 REFUSED_CREDENTIAL_SECONDS = 5.0
@@ -110,35 +111,33 @@ class _Bucket:
 
 class RefusalDelay:
     """Delays a refusal for exceeding a rate, so that a client that retries at once cannot spin: the more wait,
-    the longer, so that more connections get no more refusals. The delay varies, so that clients do not come
-    back together. Beyond `most` waiting, a refusal is immediate."""
+    the longer, so that more connections get no more refusals. The delay varies, and no two end together, so
+    that others' requests stand behind one at most. Beyond a number that wait, a refusal is immediate."""
 
-    def __init__(
-        self,
-        seconds: float = REFUSAL_DELAY_SECONDS,
-        most: int = MAX_DELAYED_REFUSALS,
-        *,
-        longest: float = MOST_REFUSAL_DELAYS,
-    ) -> None:
-        """`longest`: so many times as long as `seconds`, however many wait."""
-        self._seconds = seconds
-        self._most = most
+    def __init__(self, *, longest: float = MOST_REFUSAL_DELAYS) -> None:
+        """`longest`: so many times as long as the first, however many wait."""
         self._longest = longest
         self._waiting = 0
+        self._last = 0.0
 
     async def wait(self) -> None:
-        if self._waiting >= self._most:
+        if self._waiting >= MAX_DELAYED_REFUSALS:
             return
         self._waiting += 1
         try:
             await asyncio.sleep(self.seconds())
+            now = asyncio.get_running_loop().time()
+            self._last = max(
+                now, min(self._last, now + MAX_DELAYED_REFUSALS * SPACING_SECONDS) + SPACING_SECONDS
+            )
+            await asyncio.sleep(self._last - now)
         finally:
             self._waiting -= 1
 
     def seconds(self) -> float:
         """How late the next refusal is."""
         many = min(self._longest, self._waiting / REFUSALS_AT_ONCE)
-        return self._seconds * max(1.0, many) * random.uniform(0.5, 1.5)  # noqa: S311
+        return REFUSAL_DELAY_SECONDS * max(1.0, many) * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 class PacedRate:
@@ -206,19 +205,16 @@ class UnverifiedCredentialLimiter:
     async def paced_lookup(self, address: str, kind: PacedLookup) -> AsyncIterator[None]:
         """Around a lookup whose outcome says nothing about the credential: every one counts against the
         address's rate, and waits for no others but of its kind. Raises Unavailable, as `lookup` does."""
-        await self._count(address, self._paced[kind])
+        await self.count(address, self._paced[kind])
         async with self._turn():
             yield
 
-    async def count(self, address: str) -> None:
+    async def count(self, address: str, delay: RefusalDelay | None = None) -> None:
         """After a check that failed. Beyond the address's rate, not at once."""
-        await self._count(address, self._delay)
-
-    async def _count(self, address: str, delay: RefusalDelay) -> None:
         try:
             self._rate.take(address_unit(address))
         except TooMany:
-            await delay.wait()
+            await (delay or self._delay).wait()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

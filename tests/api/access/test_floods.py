@@ -5,6 +5,7 @@ import asyncio
 import logging
 import statistics
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, get_args
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -15,6 +16,7 @@ from tests.api.http.test_errors import assert_is_error
 from tests.api.http.test_http import raw
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import HARDLY, SETTINGS, Served, serving
+from tests.fixtures.virtual_time import VirtualLoop
 from watchbill.access import logins
 from watchbill.access.logins import DEVICE_LOGIN_LIFETIME
 from watchbill.access.tokens import tokens as access_tokens
@@ -24,6 +26,8 @@ from watchbill.api.limits import (
     CONCURRENT_LOOKUPS,
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
+    MAX_DELAYED_REFUSALS,
+    SPACING_SECONDS,
     DeviceLoginLimiter,
     PacedLookup,
     RefusalDelay,
@@ -288,6 +292,31 @@ def test_more_connections_get_no_more_refusals() -> None:
         assert min(delays) >= 0.5
         assert waiting / statistics.mean(delays) < 50
         assert max(delays) < 10
+
+
+def test_no_two_delayed_refusals_end_together() -> None:
+    """Also where some leave; all of those that may wait end soon enough for a kubelet."""
+    ended: list[float] = []
+
+    async def end_all(loop: VirtualLoop) -> None:
+        delay = RefusalDelay(longest=1)
+
+        async def refuse() -> None:
+            await delay.wait()
+            ended.append(loop.time())
+
+        refusals = [asyncio.create_task(refuse()) for _ in range(MAX_DELAYED_REFUSALS)]
+        await asyncio.sleep(1.0)
+        for refusal in refusals[::7]:
+            refusal.cancel()
+        await asyncio.gather(*refusals, return_exceptions=True)
+
+    loop = VirtualLoop()
+    loop.run_until_complete(end_all(loop))
+    loop.close()
+    assert len(ended) > MAX_DELAYED_REFUSALS / 2
+    assert min(after - before for before, after in pairwise(ended)) > 0.99 * SPACING_SECONDS
+    assert max(ended) < 4
 
 
 def test_connections_that_are_no_http_fill_no_log() -> None:

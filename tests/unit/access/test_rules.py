@@ -8,7 +8,13 @@ import pytest
 
 from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
-from watchbill.api.limits import MAX_PRINCIPALS, LoginLimiter, RefusalDelay, TokenBuckets
+from watchbill.api.limits import (
+    MAX_DELAYED_REFUSALS,
+    MAX_PRINCIPALS,
+    LoginLimiter,
+    RefusalDelay,
+    TokenBuckets,
+)
 from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.identity import ACCOUNT_PRINCIPAL, SERVICE_ACCOUNT, Principal, Rule, Subject
 from watchbill.query import Scope
@@ -206,10 +212,12 @@ def test_a_flood_is_forgiven_within_seconds() -> None:
 
 
 async def test_refusals_are_held_back_but_never_too_many() -> None:
-    pace = RefusalDelay(seconds=3600, most=3)
-    waiting = [asyncio.create_task(pace.wait()) for _ in range(3)]
+    pace = RefusalDelay()
+    waiting = [asyncio.create_task(pace.wait()) for _ in range(MAX_DELAYED_REFUSALS)]
     await asyncio.sleep(0)
-    await pace.wait()  # the fourth does not wait: else this would last an hour
+    beyond = asyncio.create_task(pace.wait())
+    await asyncio.sleep(0)
+    assert beyond.done(), "it does not wait"
     assert not any(task.done() for task in waiting)
     waiting[0].cancel()
     await asyncio.wait(waiting[:1])

@@ -9,8 +9,13 @@ import pytest
 from tests.fixtures.kubernetes.agent_objects import chain, made
 from tests.fixtures.work import Calls
 from tests.unit.agent.test_cache import WANTED, Filled, root_uid
+from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.cache import related
+from watchbill.agent.stream.pending_changes import PendingChanges
+from watchbill.agent.stream.tracker import Tracker
+from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects.objects import GroupKind
+from watchbill.workload import Phase
 
 Json = dict[str, Any]
 
@@ -191,6 +196,41 @@ def test_who_shares_a_claim_is_derived_anew_when_others_come_and_go(filled: Fill
     assert filled.listener.changed == {uid["c"]}
     filled.put(*(claiming(f"many-{n}", "shared") for n in range(300)), resource_claim("shared"))
     assert filled.cache.gather(uid["c"]).claim_lookup.users("shared") is None
+
+
+async def test_a_claim_deleted_and_made_again_takes_the_turns_of_its_own_namespace(
+    filled: Filled,
+) -> None:
+    """Each derivation of theirs takes a second, of a clock that nothing else moves."""
+    elsewhere, taken = made("Pod", "elsewhere", namespace="other"), [0.0]
+    order: list[str] = []
+    pods, claim = (
+        [claiming(f"p{number}", "shared") for number in range(256)],
+        resource_claim("shared"),
+    )
+    filled.put(*pods, elsewhere, claim)
+
+    def derive(gathered: Any) -> Derived:
+        order.append(str(gathered.root["metadata"]["namespace"]))
+        taken[0] += 0.001 if order[-1] == "other" else 1.0
+        return derived(Phase.RUNNING)
+
+    tracker = Tracker(
+        PendingChanges(), derive, debounce_seconds=0.0, processor_seconds=lambda: taken[0]
+    )
+    tracker.set_source(filled.cache)
+    tracker.open()
+    for number in range(5):
+        filled.listener.changed.clear()
+        filled.remove(claim)
+        filled.put(claim)
+        assert len(filled.listener.changed) == 256
+        for root in (*filled.listener.changed, root_uid(elsewhere)):
+            tracker.on_change(root)
+        for _ in range(2):
+            await tracker._derive_due()
+        assert order.count("other") == number + 1, "within a round, however many of them wait"
+    assert len(order) - order.count("other") <= 5, "a second's pause follows each of theirs"
 
 
 def test_a_claim_that_a_template_names_is_looked_up_and_tells_when_it_changes(
