@@ -31,6 +31,8 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account
 
 AT_ONCE = 4
+LEAST_LIVE = 500
+"""The longest list that is asked for has as many."""
 DRIVER = "bare driver"
 PEER = "FastAPI + SQLAlchemy + pydantic"
 
@@ -126,10 +128,10 @@ def peer_upsert(connection: Connection, documents: list[dict[str, object]]) -> W
     return work
 
 
-async def contests(database_url: str, total: int, live_share: float, rounds: int) -> None:
+async def contests(database_url: str, total: int, live_count: int, rounds: int) -> None:
     db = await Database.open(database_url, pool_size=4)
-    print(f"filling in {total} workloads, {live_share:.0%} live ...", file=sys.stderr)
-    agent, live = await fill(db, total=total, live=int(total * live_share))
+    print(f"filling in {total} workloads, {live_count} live ...", file=sys.stderr)
+    agent, live = await fill(db, total=total, live=live_count)
     client_id, secret = await servers.administrator(db)
     connection = await asyncpg.connect(database_url)
     await connection.execute(COPY_ROWS)
@@ -263,12 +265,14 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--workloads", type=int, default=100_000)
     parser.add_argument(
-        "--live-share", type=float, default=0.05, help="of the workloads; 500 live ones at least"
+        "--live-share", type=float, default=0.05, help="of the workloads; 500 are live at least"
     )
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
+    total = max(options.workloads, LEAST_LIVE)
+    live_count = max(LEAST_LIVE, int(total * options.live_share))
     async with servers.database() as url:
-        await contests(url, options.workloads, options.live_share, options.rounds)
+        await contests(url, total, live_count, options.rounds)
 
 
 asyncio.run(main())

@@ -88,7 +88,9 @@ class Absence:
         self._gone: list[UUID] = []
 
     def change(self, each: int) -> None:
-        """So many workloads lose a pod's readiness, and as many are deleted with all of their pods."""
+        """So many workloads lose a pod's readiness, and as many are deleted with all of their pods; half of all
+        at most."""
+        each = min(each, self._options.workloads // 2)
         numbers = random.Random(1).sample(range(self._options.workloads), 2 * each)
         for number in numbers[:each]:
             uid = UUID(int=10**9 + number)

@@ -71,12 +71,11 @@ async def fill(db: Database, *, total: int, live: int) -> tuple[Agent, list[Upse
             made = bench_workload(rng, rng.getrandbits(128))
             upserts.append(upsert(made, *random_transitions(rng, made)))
         await agent.send(*upserts, now=NOW)
-        gone = upserts if start < total - live else []
+        gone = upserts[: max(0, total - live - start)]
         if gone:
             deletes = [Delete(id=u.record.workload.id, deleted_at=NOW) for u in gone]
             await agent.send(*deletes, now=NOW)
-        else:
-            kept += upserts
+        kept += upserts[len(gone) :]
     return agent, kept
 
 

@@ -3,6 +3,7 @@
 import asyncpg
 import msgspec
 
+from bench.data import fill
 from bench.rows import fill_million
 from tests.fixtures.records import START
 from watchbill.query import Scope, WorkloadQuery
@@ -25,3 +26,10 @@ async def test_copies_are_rows_as_ingest_writes_them(database_url: str, db: Data
     page = await workload_list(db, DocumentCache(0), SCOPE, query, START)
     ids = {msgspec.json.decode(b"".join(document))["id"] for document in page.documents}
     assert len(ids) == 80, "every copy's document bears its own id"
+
+
+async def test_as_many_are_live_as_were_asked_for(db: Database) -> None:
+    _, live = await fill(db, total=10, live=3)
+    assert len(live) == 3
+    assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 3
+    assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 7
