@@ -46,6 +46,8 @@ class Changes:
     """Of pods that are there, the oldest first."""
     changed_at: dict[UUID, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    is_followed: bool = False
+    """Whether no change is missed any more."""
     _reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_AT_ONCE))
 
     def create(self) -> UUID:
@@ -78,11 +80,14 @@ class Changes:
             self.changed_at[uid] = time.monotonic()
 
     async def follow(self) -> None:
-        """Read what the stream names, until cancelled."""
+        """Read what the stream names, or all where too much changed for that, until cancelled."""
         async with asyncio.TaskGroup() as readings:
             async for event in self.client.stream(Selection()):
+                if event.name == "ready":
+                    self.is_followed = True
+                is_whole = event.name == "resync"
                 named = (*getattr(event.data, "changed", ()), *getattr(event.data, "gone", ()))
-                for uid in named:
+                for uid in tuple(self.changed_at) if is_whole else named:
                     if uid in self.changed_at:
                         readings.create_task(self._read(uid))
 
@@ -149,6 +154,11 @@ async def _measure(
 
     await until(are_all_shown, seconds=READY_SECONDS, what="the first pods are shown")
     following = asyncio.create_task(changes.follow())
+
+    async def is_followed() -> bool:
+        return following.done() or changes.is_followed
+
+    await until(is_followed, seconds=LAST_SECONDS, what="the stream is followed")
     before = {name: processor_seconds(pid) for name, pid in pids.items()}
     began = time.monotonic()
     await changes.make(options.rate, options.seconds)

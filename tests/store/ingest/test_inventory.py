@@ -1,5 +1,6 @@
 """Deletion is inferred from complete inventories alone, and never too much of it at once."""
 
+import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from watchbill.protocol import (
 )
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_list
-from watchbill.store.ingest import held_deletions, inventory
+from watchbill.store.ingest import held_deletions, inventory, problems
 from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
@@ -421,3 +422,23 @@ async def test_an_inventory_that_never_ends_fills_no_disk(
     assert (await take(db, agent, present[:2], JOBS))[1] == InventoryCommitted(
         deleted=0, held=False
     )
+
+
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        (inventory._UNLISTED, 3),
+        (held_deletions._HELD, 2),
+        (held_deletions._END_SEEN, 3),
+        (problems._FORGET_PROBLEMS, 3),
+    ],
+)
+async def test_without_statistics_no_workload_is_held_against_every_other(
+    db: Database, statement: str, parameters: int
+) -> None:
+    """As where a first cluster is new: autovacuum looks at tables a minute later."""
+    ids = (1, UUID(int=1), UUID(int=2))[:parameters]
+    async with db.transaction(1) as connection:
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {statement}", *ids))
+    assert re.search(r"Filter: .*\bid = \w+\.|Filter: .*\.workload_id = ", plan) is None, plan
+    assert re.search(r"Index Cond: .*\b(id|workload_id) = \w+\.", plan), plan

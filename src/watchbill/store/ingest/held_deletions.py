@@ -28,17 +28,19 @@ log = structlog.get_logger(__name__)
 
 _HELD = (
     "SELECT h.workload_id AS id, h.held_at, w.updated_at FROM held_deletion h "
-    "JOIN workload w ON w.tenant_id = h.tenant_id AND w.id = h.workload_id "
+    "CROSS JOIN LATERAL (SELECT updated_at, cluster_id, deleted_at FROM workload "
+    "WHERE tenant_id = h.tenant_id AND id = h.workload_id OFFSET 0) w "
     "WHERE h.tenant_id = $1 AND h.cluster_id = $2 AND w.cluster_id = $2 AND w.deleted_at IS NULL"
 )
+"""Each is looked up by its id, whatever is known of their number, as in an inventory's commit."""
 
 _END = "DELETE FROM held_deletion WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id = ANY($3::uuid[])"
 _END_SEEN = (
     "DELETE FROM held_deletion h WHERE tenant_id = $1 AND cluster_id = $2 AND ("
     "EXISTS (SELECT FROM inventory_entry e WHERE e.tenant_id = $1 AND e.inventory_id = $3 "
     "AND e.workload_id = h.workload_id) "
-    "OR NOT EXISTS (SELECT FROM workload w WHERE w.tenant_id = $1 AND w.id = h.workload_id "
-    "AND w.cluster_id = $2 AND w.deleted_at IS NULL))"
+    "OR (SELECT w.cluster_id = $2 AND w.deleted_at IS NULL FROM workload w "
+    "WHERE w.tenant_id = $1 AND w.id = h.workload_id) IS NOT TRUE)"
 )
 """Those that the inventory lists, or that are gone by another way."""
 

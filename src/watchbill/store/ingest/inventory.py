@@ -39,9 +39,10 @@ _UNLISTED = (
     "SELECT w.id, w.updated_at, w.witness_group, w.witness_kind, w.witness_namespace FROM workload w "
     "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.deleted_at IS NULL "
     "AND NOT EXISTS (SELECT 1 FROM inventory_entry e WHERE e.tenant_id = $1 "
-    "AND e.inventory_id = $3 AND e.workload_id = w.id)"
+    "AND e.inventory_id = $3 AND e.workload_id = w.id OFFSET 0)"
 )
-
+"""Each workload is looked up among the entries, whatever is known of their number: tables that just began to
+fill have no statistics, and a join would hold every workload against every entry (`OFFSET 0` makes it none)."""
 
 _INSERT_ENTRIES = (
     "INSERT INTO inventory_entry (tenant_id, inventory_id, workload_id) "

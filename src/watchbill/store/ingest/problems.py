@@ -16,11 +16,11 @@ _FORGET_PROBLEMS = (
     "DELETE FROM refused_item i USING inventory n WHERE i.tenant_id = $1 AND i.cluster_id = $2 "
     "AND n.tenant_id = $1 AND n.id = $3 AND i.at < n.started_at "
     "AND NOT EXISTS (SELECT 1 FROM inventory_entry e WHERE e.tenant_id = $1 "
-    "AND e.inventory_id = $3 AND e.workload_id = i.workload_id) "
-    "AND NOT EXISTS (SELECT 1 FROM workload w WHERE w.tenant_id = $1 AND w.id = i.workload_id "
-    "AND w.cluster_id = $2 AND w.deleted_at IS NULL)"
+    "AND e.inventory_id = $3 AND e.workload_id = i.workload_id OFFSET 0) "
+    "AND (SELECT w.cluster_id = $2 AND w.deleted_at IS NULL FROM workload w "
+    "WHERE w.tenant_id = $1 AND w.id = i.workload_id) IS NOT TRUE"
 )
-"""Of workloads that neither the agent nor the server has any more."""
+"""Of workloads that neither the agent nor the server has any more; looked up as in an inventory's commit."""
 
 
 async def problems_show(
