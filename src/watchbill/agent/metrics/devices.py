@@ -136,7 +136,9 @@ def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
         if not uuid or not 0 <= sample.value < _BLANK_FROM.get(sample.name, _INT32_BLANK):
             continue
         key = (uuid, labels.get("GPU_I_ID", ""))
-        device = devices.setdefault(key, Device(key))
+        device = devices.get(key)
+        if device is None:
+            device = devices[key] = Device(key)
         device.profile = device.profile or labels.get("GPU_I_PROFILE", "")
         device.index = device.index or labels.get("gpu", "")
         device.figures[sample.name] = max(sample.value, device.figures.get(sample.name, 0.0))

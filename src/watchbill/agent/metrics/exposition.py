@@ -71,9 +71,9 @@ class LimitExceeded(ApiFailure):
         self.limit = limit
 
 
-_LABELS = rb'(?:[ \t]*+\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?+'
+_LABELS = rb'(?:[ \t]*+\{((?:[^"}\n]++|"(?:[^"\\\n]++|\\.)*+")*+)\})?+'
 _LABEL = re.compile(
-    rb'(?<![a-zA-Z0-9_])([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"'
+    rb'(?<![a-zA-Z0-9_])([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]++|\\.)*+)"'
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _UNESCAPED = {"n": "\n"}
@@ -99,9 +99,9 @@ class ExpositionParser:
 
     def __init__(self, names: Iterable[str]) -> None:
         alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        # A line's end is looked for much faster than `^`.
         self._lines = re.compile(
-            rb"^[ \t]*+(" + alternatives.encode() + rb")" + _LABELS + rb"[ \t]++(\S++)",
-            re.MULTILINE,
+            rb"(?:\A|\n)[ \t]*+(" + alternatives.encode() + rb")" + _LABELS + rb"[ \t]++(\S++)"
         )
 
     def samples(self, body: bytes, limits: ScrapeLimits) -> list[ParsedSample]:

@@ -241,9 +241,9 @@ class Scraper:
             single.on(unmeasured),
         )
         node_of = {
-            device_id(sample.labels.get("UUID", "")): exporters[name].node
+            device_id(uuid): exporters[name].node
             for name, page in results.pages.items()
-            for sample in page
+            for uuid in {sample.labels.get("UUID", "") for sample in page}
         }
         by_node: dict[str, list[Device]] = {}
         for (uuid, _), device in devices.items():
