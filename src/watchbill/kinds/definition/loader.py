@@ -67,8 +67,11 @@ _STALE = PredicateSource(
 )
 
 
-def load_definition(path: Path) -> Definition:
-    """One file, checked; a Karta or ResourceInterface is read as the definition that it says."""
+def load_definition(path: Path, *, compiles: bool = True) -> Definition:
+    """One file, checked; a Karta or ResourceInterface is read as the definition that it says.
+
+    `compiles` false: its expressions are known to compile, and do so once an object is read with them.
+    """
     top = read_section(path)
     if top.has("apiVersion"):
         top = _imported(top, path)
@@ -76,6 +79,10 @@ def load_definition(path: Path) -> Definition:
         if top.has(old):
             raise top.error(old, f"this key is now called {new!r}")
     top.allow(_KEYS)
+    programs = dict(_programs(top, is_ours=path.parent == BUILT_IN))
+    if compiles:
+        for program in programs.values():
+            _compile(top, program)
     return Definition(
         key=_key(top),
         file=str(path),
@@ -87,7 +94,7 @@ def load_definition(path: Path) -> Definition:
         prefers_children=_prefers_children(top),
         hook=_hook(top),
         elements=tuple(_elements(top, level=1)),
-        programs=dict(_programs(top, is_ours=path.parent == BUILT_IN)),
+        programs=programs,
     )
 
 
@@ -137,7 +144,7 @@ def _group_kind(name: str) -> GroupKind:
 
 
 def _programs(top: Section, *, is_ours: bool) -> Iterator[tuple[str, Program]]:
-    yield ANY, _compiled(top, top, is_ours=is_ours)
+    yield ANY, _program(top, top, is_ours=is_ours)
     versions = top.section("versions")
     if versions is not None:
         for version in versions.names():
@@ -145,10 +152,10 @@ def _programs(top: Section, *, is_ours: bool) -> Iterator[tuple[str, Program]]:
             if override is None:
                 raise versions.error(version, "must be a map of the sections that it replaces")
             override.allow(_VERSIONED)
-            yield version, _compiled(top, override, is_ours=is_ours)
+            yield version, _program(top, override, is_ours=is_ours)
 
 
-def _compiled(top: Section, override: Section, *, is_ours: bool) -> Program:
+def _program(top: Section, override: Section, *, is_ours: bool) -> Program:
     """The kind's program; sections that `override` has stand in place of the whole kind's."""
 
     def holder(name: str) -> Section:
@@ -165,10 +172,14 @@ def _compiled(top: Section, override: Section, *, is_ours: bool) -> Program:
         ),
         **_status(holder("status").section("status")),
     )
+    return Program(source, sees_all=not is_ours)
+
+
+def _compile(top: Section, program: Program) -> None:
     try:
-        return Program(source, sees_all=not is_ours)
+        _ = program.compiled
     except ValueError as error:
-        raise compile_error(top, source.conditions, str(error)) from error
+        raise compile_error(top, program.source.conditions, str(error)) from error
 
 
 def _status(section: Section | None) -> dict[str, Any]:
@@ -265,8 +276,8 @@ def load_definitions(extra_dir: Path | None = None) -> Definitions:
 
 @cache
 def _built_in() -> tuple[Definition, ...]:
-    """Compiled once, however many agents this process runs."""
-    return tuple(_load_folder(BUILT_IN))
+    """Read once, however many agents this process runs. That all compile is tested, and takes half a second."""
+    return tuple(_load_folder(BUILT_IN, compiles=False))
 
 
 class KindHeader(NamedTuple):
@@ -288,10 +299,10 @@ def read_kind_headers() -> tuple[KindHeader, ...]:
     return tuple(sorted(header for header in headers if header.kind != ANY))
 
 
-def _load_folder(folder: Path) -> Iterator[Definition]:
+def _load_folder(folder: Path, *, compiles: bool = True) -> Iterator[Definition]:
     seen: dict[GroupKind, str] = {}
     for path in sorted((*folder.rglob("*.yaml"), *folder.rglob("*.yml"))):
-        definition = load_definition(path)
+        definition = load_definition(path, compiles=compiles)
         first = seen.setdefault(definition.key, definition.file)
         if first != definition.file:
             name = f"{definition.key.kind}.{definition.key.group}".rstrip(".")

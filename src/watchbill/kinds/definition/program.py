@@ -6,6 +6,7 @@ joined program, so they are located again at the line of the definition file. Wh
 agent reads as absent; authors of definitions are shown it (`failures`).
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -220,22 +221,26 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Program:
-    """A kind's expressions, compiled."""
+    """A kind's expressions, to be compiled."""
 
     def __init__(self, source: ProgramSource, *, sees_all: bool = False) -> None:
         """`sees_all`: nothing of an object is kept from it, whatever its expressions name."""
         self.source = source
-        program = program_text(source)
-        self._program = jq.compile(program)
-        self._unread = frozenset() if sees_all else unread_members(program)
+        self._text = program_text(source)
+        self._unread = frozenset() if sees_all else unread_members(self._text)
         self._template_paths = tuple(map(_template_path, source.roles))
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """For jq; made at its first use, since most clusters have objects of few kinds. Raises ValueError."""
+        return jq.compile(self._text)
 
     def facts(self, obj: Mapping[str, Any]) -> Facts:
         """What the object says; nothing where jq cannot take it (a number beyond its range, say)."""
-        bulk = Bulk(self._unread)
+        bulk, compiled = Bulk(self._unread), self.compiled
         try:
             text_of_it = _ENCODER.encode(bulk.taken_from(obj)).decode()
-            result = bulk.put_back(self._program.input_text(text_of_it).first())
+            result = bulk.put_back(compiled.input_text(text_of_it).first())
         except _UNREADABLE:
             return Facts()
         return self._read(mapping(result), obj)

@@ -10,7 +10,7 @@ import pytest
 from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.fixtures.makers import condition, gather, job, pod, root, template, uid
 from watchbill.kinds.definition.definition import Watched
-from watchbill.kinds.definition.loader import load_definitions
+from watchbill.kinds.definition.loader import BUILT_IN, load_definition, load_definitions
 from watchbill.kinds.definition.program import Program, ProgramSource, RoleSource
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import GroupKind
@@ -145,6 +145,12 @@ def test_categories(group: str, kind: str, category: str) -> None:
 
 def test_a_core_service_is_no_knative_service() -> None:
     assert load_definitions().for_kind(GroupKind("", "Service")) is None
+
+
+def test_every_built_in_file_compiles() -> None:
+    """At a start nobody waits for it."""
+    for path in BUILT_IN.rglob("*.yaml"):
+        load_definition(path)
 
 
 def test_a_folder_of_one_s_own_adds_and_wins(tmp_path: Path) -> None:
