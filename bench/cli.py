@@ -1,8 +1,9 @@
-"""How long the command line lets one wait before it does anything: `python -m bench.cli [ROUNDS]`.
+"""How long the command line lets one wait before it does anything: `python -m bench.cli`.
 
 Each command runs in turn with an empty Python program, round after round; it prints medians and their ratio.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -30,4 +31,6 @@ def run(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    parser = argparse.ArgumentParser(prog="python -m bench.cli", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    run(parser.parse_args().rounds)

@@ -198,7 +198,7 @@ async def measure(here: Place, there: Place, name: str, turns: int) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.neighbours", description=__doc__)
     parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--flood", choices=FLOODS, action="append", help="only these")
     arguments = parser.parse_args()

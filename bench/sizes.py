@@ -151,6 +151,6 @@ def _audit_event(number: int) -> AuditEvent:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="python -m bench.sizes", description=__doc__)
     parser.add_argument("--workloads", type=int, default=4_000)
     asyncio.run(main(parser.parse_args().workloads))
