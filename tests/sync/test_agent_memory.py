@@ -14,7 +14,8 @@ from tests.fixtures.kubernetes.replay import serving
 from tests.sync.test_kubernetes_client import PODS as POD_RESOURCE
 from tests.sync.test_kubernetes_client import client, listed
 from watchbill.agent.kubernetes import client as kube
-from watchbill.agent.kubernetes.errors import ApiFailure
+from watchbill.agent.kubernetes.client import ServedResource
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 
 PODS = 5_000
 BYTES_PER_POD = 2_500
@@ -123,6 +124,37 @@ async def test_small_pages_hold_more_where_answers_are_slow(
     async with serving(few_at_a_time(14)) as script, client(tmp_path, script.url) as kubernetes:
         assert await listed(kubernetes) == [str(number) for number in range(14)]
         assert [int(request.query["limit"]) for request in script.requests] == limits
+
+
+async def a_byte_and_no_more(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b'{"items":[')
+    await asyncio.Event().wait()
+    return response
+
+
+async def test_a_page_that_never_comes_takes_no_room_from_others_and_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs an aggregated API answers a byte a second for as long as the client lets them."""
+    monkeypatch.setattr(kube, "SLOW_BODY_SECONDS", 0.3)
+    reading = asyncio.Semaphore(1)
+    hung = ServedResource("mine.example", "v1", "Hung", "hung")
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        is_hung = request.path.endswith("/hung")
+        return await (a_byte_and_no_more if is_hung else few_at_a_time(1))(request)
+
+    async with serving(answer) as script, client(tmp_path, script.url) as kubernetes:
+        waiting = asyncio.ensure_future(anext(kubernetes.list_pages(hung, reading=reading)))
+        while not script.requests:
+            await asyncio.sleep(0.01)
+        async with aclosing(kubernetes.list_pages(POD_RESOURCE, reading=reading)) as pods:
+            assert (await anext(pods)).items
+            with pytest.raises(ApiFailure) as caught:
+                await waiting
+        assert caught.value.kind is ErrorKind.UNREACHABLE
 
 
 async def test_lists_that_wait_for_an_answer_do_not_wait_for_each_other(tmp_path: Path) -> None:

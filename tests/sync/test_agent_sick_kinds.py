@@ -26,15 +26,20 @@ from simulator.resources import (
     custom,
 )
 from tests.fixtures.agents import until
+from tests.fixtures.kubernetes.replay import serving
 from tests.fixtures.measured import pod, uid
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from tests.sync.test_kubernetes_client import client
 from tests.sync.test_reflector import keeping
 from tests.sync.test_reflector import pod as pod_named
 from watchbill.agent.cache import watch_manager
+from watchbill.agent.kubernetes import client as kube
 from watchbill.agent.kubernetes import reflector
 from watchbill.agent.kubernetes.backoff import Backoff
+from watchbill.agent.kubernetes.discovery import discover
 from watchbill.agent.run import run_agent
 from watchbill.agent.stream import stream
+from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import KindState
 from watchbill.settings.agent import AgentSettings
 from watchbill.workload import Phase
@@ -337,3 +342,46 @@ async def test_lists_that_expire_every_time_are_a_failure(
         kept.api.fault = lambda _: None
         await until(kept.holds("a"))
         assert kept.reflector.state.state == "complete"
+
+
+def served_kind(plural: str, kind: str) -> dict[str, object]:
+    return {"name": plural, "kind": kind, "namespaced": True, "verbs": ["get", "list", "watch"]}
+
+
+HOSTILE = {
+    "nothing": web.json_response([1, 2]),
+    "text": web.Response(text="{" * 100_000),
+    "levels": web.Response(text='{"resources":' + "[" * 100_000),
+    "unauthorized": web.json_response({}, status=401),
+    "endless": web.Response(body=b" " * 3_000),
+    "silent": None,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_group_that_answers_anything_keeps_no_other_from_being_discovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("watchbill.agent.kubernetes.discovery.GROUP_SECONDS", 0.3)
+    monkeypatch.setattr(kube, "PAGE_BYTES", 2_000 if name == "endless" else kube.PAGE_BYTES)
+    groups = [{"name": group, "versions": [{"version": "v1"}]} for group in ("batch", "ray.io")]
+    answers = {
+        "/version": {"gitVersion": "v1.20.2"},
+        "/api": {"versions": ["v1"]},
+        "/apis": {"groups": groups},
+        "/api/v1": {"resources": [served_kind("pods", "Pod")]},
+        "/apis/batch/v1": {"resources": [served_kind("jobs", "Job")]},
+    }
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path in answers:
+            return web.json_response(answers[request.path])
+        hostile = HOSTILE[name]
+        if hostile is None:
+            await asyncio.Event().wait()
+        return web.json_response({}) if hostile is None else hostile
+
+    async with serving(answer) as script, client(tmp_path, script.url) as kubernetes:
+        served = await discover(kubernetes, frozenset({"", "batch", "ray.io"}))
+    assert served.resources.keys() == {GroupKind("", "Pod"), GroupKind("batch", "Job")}
+    assert served.unknown_groups == {"ray.io"}, "unknown is not absent"

@@ -9,10 +9,16 @@ import random
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -49,6 +55,12 @@ _LIST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=ANSW
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
 _NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
 _ERROR_BYTES = 64 * 1024
+BEGINNING_BYTES = 64 * 1024
+"""Of a page: so much, or all of a smaller one, comes before it takes room from others."""
+SLOW_BODY_SECONDS = 30.0
+LEAST_BYTES_A_SECOND = 8 * 1024
+"""A page that takes longer has come at this rate, or it is given up: an aggregated API that sends a byte a
+second would keep others waiting for as long as it likes."""
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 
@@ -170,7 +182,9 @@ class KubeClient:
         try:
             response = await self._open(path, accept=accept, limits=limits)
             async with response:
-                return await response.read(), response.content_type + _profile(response)
+                body = bytearray()
+                await _read_bounded(response, body, PAGE_BYTES)
+                return bytes(body), response.content_type + _profile(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
@@ -205,8 +219,8 @@ class KubeClient:
     ) -> AsyncGenerator[ListPage, None]:
         """All pages of one consistent list; the resource version is unset, so that it is the newest.
 
-        `reading` is held from the moment at which a page begins to come until the next one is wanted: close the
-        iterator. Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
+        `reading` is held from when a page's beginning is here until the next is wanted: close the iterator.
+        Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
         """
         accept = _METADATA_LIST if is_metadata else "application/json"
         token, objects = "", PAGE_OBJECTS
@@ -214,19 +228,21 @@ class KubeClient:
             began = time.monotonic()
             async with self._opened_page(resource, accept, objects, token) as response:
                 is_slow = time.monotonic() - began > SLOW_ANSWER_SECONDS
-                async with reading:
+                body = bytearray()
+                async with AsyncExitStack() as held:
                     try:
-                        body = await self._page_body(response, objects)
+                        await self._read_page(response, body, objects, BEGINNING_BYTES)
+                        await held.enter_async_context(reading)
+                        await self._read_page(response, body, objects)
                     except BodyTooLarge:
                         if objects == 1:
                             raise
                         objects = max(1, objects // 8)
                         continue
-                    page = _decoded_page(body)
                     if len(body) < PAGE_BYTES // 8:
                         most = MOST_PAGE_OBJECTS if is_slow else max(objects, PAGE_OBJECTS)
                         objects = min(most, 2 * objects)
-                    del body
+                    page = _decoded_page(_taken(body))
                     yield page
             token = page.metadata.continue_
             if not token:
@@ -241,19 +257,38 @@ class KubeClient:
         if token:
             query["continue"] = token
         try:
-            response = await self._open(
-                f"{resource.path()}?{urlencode(query)}", accept=accept, limits=_LIST_TIMEOUT
-            )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._open(
+                    f"{resource.path()}?{urlencode(query)}", accept=accept, limits=_LIST_TIMEOUT
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
         async with response:
             yield response
 
-    async def _page_body(self, response: aiohttp.ClientResponse, objects: int) -> bytes:
-        """Raises ApiFailure, BodyTooLarge before all of it is read."""
+    async def _read_page(
+        self,
+        response: aiohttp.ClientResponse,
+        body: bytearray,
+        objects: int,
+        enough: float = inf,
+    ) -> None:
+        """Add to `body` what comes of it, up to `enough` bytes. Raises ApiFailure, BodyTooLarge before all
+        of it is read."""
         most = PAGE_BYTES if objects > 1 else LEAST_PAGE_BYTES
+        now = asyncio.get_running_loop().time
+        began, read_before = now(), len(body)
         try:
-            return await _read_bounded(response, most, uncounted)
+            async with asyncio.timeout(SLOW_BODY_SECONDS) as limit:
+                await _read_bounded(
+                    response,
+                    body,
+                    most,
+                    lambda _: limit.reschedule(
+                        began + SLOW_BODY_SECONDS + (len(body) - read_before) / LEAST_BYTES_A_SECOND
+                    ),
+                    enough,
+                )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
@@ -266,8 +301,10 @@ class KubeClient:
         """The metadata of a list's first objects, or fewer, at the newest version. Raises ApiFailure."""
         while True:
             async with self._opened_page(resource, _METADATA_LIST, objects, "") as response:
+                body = bytearray()
                 try:
-                    return _decoded_page(await self._page_body(response, objects))
+                    await self._read_page(response, body, objects)
+                    return _decoded_page(_taken(body))
                 except BodyTooLarge:
                     if objects == 1:
                         raise
@@ -397,23 +434,35 @@ async def bounded_body(
     `count` is called with what has come, so that a body counts that never ends."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiFailure(ErrorKind.REFUSED, "the page is compressed although that was not accepted")
-    return await _read_bounded(response, max_bytes, count)
+    body = bytearray()
+    await _read_bounded(response, body, max_bytes, count)
+    return bytes(body)
 
 
 async def _read_bounded(
-    response: aiohttp.ClientResponse, max_bytes: int, count: CountBytes
-) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
+    response: aiohttp.ClientResponse,
+    body: bytearray,
+    max_bytes: int,
+    count: CountBytes = uncounted,
+    enough: float = inf,
+) -> None:
+    """Add to `body` until it ends or has `enough` bytes."""
+    while len(body) < enough and (chunk := await response.content.readany()):
         body += chunk
         count(len(chunk))
         if len(body) > max_bytes:
             raise BodyTooLarge(ErrorKind.REFUSED, f"the page is larger than {max_bytes} bytes")
-    return bytes(body)
 
 
 def _selection(resource: ServedResource) -> dict[str, str]:
     return {"fieldSelector": resource.field_selector} if resource.field_selector else {}
+
+
+def _taken(body: bytearray) -> bytes:
+    """What is in it; it is empty then."""
+    text = bytes(body)
+    body.clear()
+    return text
 
 
 def _decoded_page(body: bytes) -> ListPage:

@@ -21,6 +21,8 @@ _ACCEPT = (
 )
 _AGGREGATED = "APIGroupDiscoveryList"
 GROUPS_AT_ONCE = 16
+GROUP_SECONDS = 30.0
+"""For a group's answer as a whole: all others wait for it."""
 _NEEDED_VERBS = frozenset({"list"})
 """Kinds that cannot be watched are polled."""
 _T = TypeVar("_T")
@@ -177,20 +179,24 @@ async def _discover_groups(
 async def _resources(
     client: KubeClient, slots: asyncio.Semaphore, group: str, version: str
 ) -> tuple[_Served, ...] | None:
-    """None where they cannot be read now."""
+    """None where they cannot be read now: a group may be served by a server of its own, and whatever that one
+    answers says nothing of the others. Raises ApiFailure where the API server's own group fails."""
     segments = ("apis", group, version) if group else ("api", version)
     try:
-        async with slots:
+        async with slots, asyncio.timeout(GROUP_SECONDS):
             body, _ = await client.get(request_path(*segments))
+        return _decode(body, _ResourceList).resources
+    except TimeoutError as error:
+        if not group:
+            raise ApiFailure(ErrorKind.UNREACHABLE, "discovery timed out") from error
     except ApiFailure as failure:
-        if failure.kind in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
+        if not group and failure.kind in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
             raise
-        return None
-    return _decode(body, _ResourceList).resources
+    return None
 
 
 def _decode(body: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiFailure(ErrorKind.BUSY, f"discovery cannot be decoded: {error}") from error
