@@ -324,3 +324,13 @@ def test_deletions_are_dropped_of_the_namespace_that_has_most(
     assert {str(UUID(int=number)) for number in range(1, 6)} <= set(kept)
     assert str(UUID(int=199)) in kept
     assert (pending.deleted_bytes <= 50_000, pending.dropped_deletions) == (True, 0)
+
+
+def test_what_is_derived_during_a_comparison_waits_for_the_next_one() -> None:
+    pending = PendingChanges()
+    roots = [str(UUID(int=number)) for number in (1, 2, 3)]
+    for number, root in enumerate(roots, start=1):
+        pending.update(root, Derived(record(workload(number)), ()), NOW)
+    entries = tuple(pending.inventory_entries(pending.uncompared(2)))
+    pending.apply_inventory(entries, [entries[1].id])
+    assert (list(pending.unsent), pending.compared_count(9)) == (roots[1:], 1)

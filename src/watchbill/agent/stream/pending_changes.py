@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from uuid import UUID
 
 import msgspec
@@ -270,6 +270,11 @@ class PendingChanges:
     def uncompared(self, limit: int) -> list[str]:
         """Roots with unsent changes of which this stream does not know what the server has."""
         return list(islice((r for r in self.unsent if not self.workloads[r].is_compared), limit))
+
+    def compared_count(self, most: int) -> int:
+        """How many of the oldest unsent changes, up to `most`, come before one of which this is not known."""
+        unsent = (self.workloads[root].is_compared for root in islice(self.unsent, most))
+        return sum(1 for _ in takewhile(bool, unsent))
 
     def acknowledge(self, prepared: PreparedBatch, refused: Iterable[RefusedItem]) -> None:
         """The server applied the batch, except for what it refused."""

@@ -214,7 +214,7 @@ class Stream:
                 await self._continue_inventory(self._inventory)
             elif self._can_begin_inventory():
                 await self._begin_inventory()
-            elif roots := self._pending.uncompared(INVENTORY_ENTRIES):
+            if roots := self._pending.uncompared(INVENTORY_ENTRIES):
                 await self._compare(roots)
             if len(self._pending) or self._additions.are_due:
                 await self._pace()
@@ -285,8 +285,9 @@ class Stream:
             self.request_inventory(after_seconds=HELD_SECONDS)
 
     async def _compare(self, roots: list[str]) -> None:
-        """Ask what the server has of these, rather than send all again. Proves and deletes nothing."""
-        inventory_id = await self._open_inventory(())
+        """Ask what the server has of these, rather than send all again. Proves and deletes nothing; an open
+        inventory hears of them twice."""
+        inventory_id = self._inventory.id if self._inventory else await self._open_inventory(())
         await self._send_entries(inventory_id, roots)
 
     async def _send_entries(self, inventory_id: UUID, roots: list[str]) -> tuple[int, int]:
@@ -305,9 +306,8 @@ class Stream:
         return (await self._call(lambda: self._client.inventory_entries(message))).missing
 
     async def _send_batch(self, *, only_deletions: bool = False) -> None:
-        limit = self._batch_workloads
-        if only_deletions:
-            limit = min(limit, len(self._pending.deleted))
+        compared = 0 if only_deletions else self._pending.compared_count(self._batch_workloads)
+        limit = min(self._batch_workloads, len(self._pending.deleted) + compared)
         prepared = PreparedBatch(max_workloads=limit, max_bytes=BATCH_BYTES)
         added = NO_ADDITIONS if only_deletions else self._additions.take()
         try:
