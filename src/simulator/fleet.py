@@ -43,8 +43,8 @@ SAVE_SHARE = 0.03
 """Most of the time that keeping the state may take."""
 COMPACT_SECONDS = 300.0
 """How often history older than this is forgotten, as an API server does with etcd's."""
-SCRAPE_SECONDS = 30.0
-"""As usual: asking 170 exporters and kubelets is most of what a demo does while nobody looks."""
+SCRAPE_SECONDS = 60.0
+"""Half as often as usual: asking 300 exporters and kubelets is half of what a demo does while nobody looks."""
 IDLE_WINDOW_SECONDS = 10.0
 """Nobody who looks at a demo waits the usual five minutes for the first idle GPU: the second scrape tells."""
 _WRITE_SECONDS = 60.0

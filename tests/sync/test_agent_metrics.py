@@ -94,6 +94,14 @@ async def test_a_silent_exporter_leaves_a_gap_for_its_machine_alone(tmp_path: Pa
         await until(lambda: ("GPU_UTILIZATION", "") in reported.last_of(1))
 
 
+async def test_the_second_round_comes_soon_however_rare_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrape, "SECOND_ROUND_SECONDS", ROUND_SECONDS)
+    async with measuring(tmp_path, scrape_seconds=60.0) as reported:
+        await until(lambda: len({sent.at for sent in reported.scrapes}) == 2)
+
+
 async def test_how_well_exporters_can_be_read_is_reported(tmp_path: Path) -> None:
     async with measuring(tmp_path) as reported:
         await until(lambda: reported.states().get("DCGM exporter") is not None)

@@ -64,6 +64,8 @@ log = structlog.get_logger(__name__)
 CONCURRENT_SCRAPES = 16
 """Of each kind: slow targets of one kind do not delay the others."""
 MIN_ROUND_SECONDS = 10.0
+SECOND_ROUND_SECONDS = 15.0
+"""After the first at the latest: rates, and what is idle, take two."""
 MEASURED_WORKLOADS = 1_000
 TOO_MANY = (
     "more workloads are measured than the database should keep samples of; "
@@ -160,15 +162,17 @@ class Scraper:
         return tuple(state for state in states if state is not None)
 
     async def run(self, ready: Callable[[], bool]) -> None:
-        """One round every interval, until cancelled; a slow round delays the next."""
+        """One round every interval, the second one soon, until cancelled; a slow round delays the next."""
         loop = asyncio.get_running_loop()
         while not ready():
             await asyncio.sleep(0.1)
         due = loop.time()
+        pause = min(SECOND_ROUND_SECONDS, self._settings.interval_seconds)
         while True:
             await self.round()
-            due = max(due + self._settings.interval_seconds, loop.time())
+            due = max(due + pause, loop.time())
             await asyncio.sleep(due - loop.time())
+            pause = self._settings.interval_seconds
 
     async def round(self) -> None:
         """Scrape every target once; what cannot be scraped within the round's time is omitted."""
