@@ -45,9 +45,8 @@ def before(folder: Path, point: str, function: Function) -> Function:
 def harm_agent(folder: Path) -> None:
     import aiohttp
 
-    from watchbill.agent.cache import cache, owner_lookup, watch_manager
-    from watchbill.agent.kubernetes import pauses, reflector
-    from watchbill.agent.stream import stream, tracker
+    from watchbill.agent.kubernetes import client, steady_clock
+    from watchbill.agent.stream import stream
     from watchbill.client import AgentClient
 
     class SkewedDatetime(datetime):
@@ -56,8 +55,7 @@ def harm_agent(folder: Path) -> None:
             ahead = float((folder / "clock").read_text() or 0)
             return datetime.now(tz) + timedelta(seconds=ahead)
 
-    clocked = (cache, owner_lookup, watch_manager, pauses, reflector, stream, tracker)
-    for module in clocked:
+    for module in (client, steady_clock, stream):
         module.datetime = SkewedDatetime  # type: ignore[attr-defined]
 
     read = aiohttp.ClientResponse.start

@@ -19,6 +19,7 @@ from tests.fixtures.model_server import ModelServer
 from tests.fixtures.model_world import Json, Life, World
 from tests.sync.validators import Validators
 from watchbill.agent.cache import watch_manager
+from watchbill.agent.kubernetes import steady_clock
 from watchbill.agent.run import Agent
 from watchbill.errors import Forbidden
 from watchbill.identity import AgentIdentity
@@ -389,6 +390,7 @@ class Histories(Validators):
 
     def _start(self) -> None:
         async def start() -> None:
+            steady_clock.CLOCK = steady_clock.SteadyClock()
             self.agent = Agent(
                 AgentSettings(
                     server_url="",

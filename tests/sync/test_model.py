@@ -31,16 +31,16 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.model_world import World
 from tests.sync.histories import NAMES, Histories
 from watchbill.agent import run as run_module
-from watchbill.agent.cache import cache, owner_lookup, watch_manager
-from watchbill.agent.kubernetes import pauses, reflector
+from watchbill.agent.cache import watch_manager
+from watchbill.agent.kubernetes import reflector, steady_clock
 from watchbill.agent.kubernetes.backoff import Backoff
-from watchbill.agent.stream import stream, tracker
+from watchbill.agent.stream import stream
 from watchbill.kinds import derive
 from watchbill.kinds.derivation.pods import pods_of
 from watchbill.store.ingest import held_deletions, inventory
 
 HISTORIES = Path(__file__).parents[1] / "fixtures" / "histories"
-CLOCKED = (cache, owner_lookup, watch_manager, pauses, reflector, stream, tracker)
+CLOCKED = (steady_clock, stream)
 
 
 SMALL = st.integers(0, 5)
@@ -108,6 +108,8 @@ def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
     result = World(database_url)
     for module in CLOCKED:
         patch.setattr(module, "datetime", result.loop.datetime_class())
+    patch.setattr(steady_clock, "boot_seconds", result.loop.time)
+    patch.setattr(steady_clock, "CLOCK", steady_clock.SteadyClock())
     patch.setattr(watch_manager, "discover", None)
     patch.setattr(derive, "pods_of", lambda view: pods_of(view) if result.reports_pods else ())
     patch.setattr(stream, "Backoff", lambda **_: Backoff(most_seconds=5.0, draw=lambda: 1.0))

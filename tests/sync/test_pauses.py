@@ -1,12 +1,13 @@
 """Pauses of this process, and what is read after a silence."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
 from tests.fixtures.agents import until
 from watchbill.agent.kubernetes import pauses as pauses_module
+from watchbill.agent.kubernetes import steady_clock
 from watchbill.agent.kubernetes.pauses import Backlog, PauseDetector
 
 
@@ -76,3 +77,33 @@ async def test_what_comes_while_a_long_backlog_is_read_is_late_too() -> None:
     assert backlog.unseen_since("22") == hour_ago, "versions that are no numbers tell nothing"
     backlog.end()
     assert backlog.unseen_since("23") is None
+
+
+async def test_a_clock_that_is_set_moves_no_observation_unless_the_api_server_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hour, ahead = timedelta(hours=1), timedelta()
+
+    class SetDatetime(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + ahead
+
+    monkeypatch.setattr(steady_clock, "datetime", SetDatetime)
+
+    def is_off_by(seconds: timedelta) -> bool:
+        return abs(clock.now() - datetime.now(UTC) - seconds) < timedelta(minutes=1)
+
+    clock = steady_clock.SteadyClock()
+    ahead = hour  # set wrong
+    assert is_off_by(timedelta())
+    clock.compare(datetime.now(UTC))
+    assert is_off_by(timedelta())
+    ahead = timedelta()  # and right again
+    assert is_off_by(timedelta())
+    ahead = -hour
+    wrong_at_its_start = steady_clock.SteadyClock()
+    clock, ahead = wrong_at_its_start, timedelta()  # set right
+    assert is_off_by(-hour)
+    clock.compare(datetime.now(UTC))
+    assert is_off_by(timedelta())

@@ -37,6 +37,7 @@ from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
 from watchbill.agent.kubernetes.bounded_json import Body, decode_object
 from watchbill.agent.kubernetes.client import ServedResource
+from watchbill.agent.kubernetes.steady_clock import observed_now
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
 from watchbill.kinds.objects.pod import OwnerReference, Pod, is_reservation, owners, read_pod
@@ -114,7 +115,7 @@ class Cache:
         pod = read_pod(obj, extra_annotations=self._settings.pod_annotations)
         parent = self.parent_of(pod.owners)
         if is_reservation(obj, self._settings.reservation_namespaces):
-            self.remove(meta.uid, datetime.now(UTC))
+            self.remove(meta.uid, observed_now())
             return
         if parent is None:
             self._put_bare(meta, prune(decode_object(body), api_version="v1", kind="Pod"))
@@ -144,7 +145,7 @@ class Cache:
             self._place_pod(pod, None)
         self._place_below(moved)
         for pod in gone:
-            self.owner_tree.remove(pod.uid, datetime.now(UTC))
+            self.owner_tree.remove(pod.uid, observed_now())
 
     def _place_below(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -155,7 +156,7 @@ class Cache:
 
     def _place_pod(self, pod: Pod, parent: OwnerReference | None) -> None:
         entry = TreeEntry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
-        self.owner_tree.put(entry, datetime.now(UTC))
+        self.owner_tree.put(entry, observed_now())
 
     def _put_bare(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         """Without room the pod is a root that is read from what is kept of any pod."""
@@ -191,7 +192,7 @@ class Cache:
             payload,
             is_looked_up=is_looked_up,
         )
-        self.owner_tree.put(entry, datetime.now(UTC))
+        self.owner_tree.put(entry, observed_now())
 
     def can_assume(self, key: GroupKind) -> bool:
         return key in self._settings.owner_kinds
@@ -213,7 +214,7 @@ class Cache:
             is_looked_up=True,
             is_assumed=True,
         )
-        self.owner_tree.assume(entry, datetime.now(UTC))
+        self.owner_tree.assume(entry, observed_now())
 
     def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self.related.put_event(meta, obj)
@@ -352,7 +353,7 @@ class Cache:
 
 
 def _is_young(pod: Pod) -> bool:
-    return pod.created_at is None or datetime.now(UTC) - pod.created_at < GROUPED_WITHIN
+    return pod.created_at is None or observed_now() - pod.created_at < GROUPED_WITHIN
 
 
 def _link(obj: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -14,6 +14,7 @@ from watchbill.agent.cache.cache import Cache
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
+from watchbill.agent.kubernetes.steady_clock import observed_now
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import OwnerReference
@@ -140,7 +141,7 @@ class OwnerLookup:
         if entry is None or entry.is_looked_up:
             self._cache.put_owner(resource, obj, is_looked_up=True)
         self._gone_since.pop(owner, None)
-        self._confirmed_at[owner] = datetime.now(UTC)
+        self._confirmed_at[owner] = observed_now()
         self._recheck_at[owner] = asyncio.get_running_loop().time() + RECHECK_SECONDS
 
     def _record_failure(self, owner: OwnerKey, search: _Search, failure: ApiFailure) -> None:
@@ -171,7 +172,7 @@ class OwnerLookup:
         self._recheck_at[owner] = now + GONE_RECHECK_SECONDS
 
     def _resolve(self, owner: OwnerKey, status: OwnerStatus) -> None:
-        self._cache.owner_tree.resolve(owner, status, datetime.now(UTC))
+        self._cache.owner_tree.resolve(owner, status, observed_now())
         self._recheck_at[owner] = asyncio.get_running_loop().time() + UNRESOLVED_RECHECK_SECONDS
 
     async def _recheck(self, owner: OwnerKey) -> None:
@@ -200,7 +201,7 @@ class OwnerLookup:
             return
         if obj is None:
             del self._recheck_at[owner]
-            self._cache.remove(entry.uid, datetime.now(UTC), self._confirmed_at.pop(owner, None))
+            self._cache.remove(entry.uid, observed_now(), self._confirmed_at.pop(owner, None))
         else:
             self._store(owner, resource, obj)
 

@@ -7,7 +7,7 @@ objects; one that no definition in a complete list names has none.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
@@ -19,6 +19,7 @@ from watchbill.agent.kubernetes.discovery import Discovery, discover
 from watchbill.agent.kubernetes.errors import ApiFailure
 from watchbill.agent.kubernetes.pauses import PauseDetector
 from watchbill.agent.kubernetes.reflector import Reflector
+from watchbill.agent.kubernetes.steady_clock import observed_now
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, KindState
 
@@ -237,7 +238,7 @@ class WatchManager:
             resource = self.discovery.resources.get(kind.key)
             watch = self._watches.get(kind.key)
             if resource is None:
-                self._absent_since.setdefault(kind.key, datetime.now(UTC))
+                self._absent_since.setdefault(kind.key, observed_now())
                 if watch is not None and kind.key.group not in self.discovery.unknown_groups:
                     self._stop(watch)
                 continue
@@ -276,7 +277,7 @@ class WatchManager:
         watch.reflector.note_absent()
         self._note_devices(watch)
         if self.is_proven_absent(watch.kind.key):
-            watch.reflector.delete_all(datetime.now(UTC))
+            watch.reflector.delete_all(observed_now())
 
     def _on_reflector_change(self, kind: WatchedKind, reflector: Reflector) -> None:
         """A reflector's state changed."""
@@ -308,6 +309,6 @@ class WatchManager:
             group=key.group,
             kind=key.kind,
             state="failing" if is_unknown else "absent",
-            since=self._absent_since.get(key, datetime.now(UTC)),
+            since=self._absent_since.get(key, observed_now()),
             message=self.failure,
         )

@@ -27,6 +27,7 @@ import msgspec
 from yarl import URL
 
 from watchbill import __version__
+from watchbill.agent.kubernetes import steady_clock
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, cause_of, failure_of_response
@@ -418,6 +419,7 @@ class KubeClient:
             return
         if cluster.tzinfo is None:
             return
+        steady_clock.CLOCK.compare(cluster)
         ahead = (cluster - datetime.now(UTC)).total_seconds()
         self.clock_ahead_seconds = ahead if abs(ahead) <= MAX_CLOCK_DIFFERENCE_SECONDS else None
 

@@ -1,14 +1,14 @@
 """Whether this process has run all the time; what is read after a silence happened at some time during it."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from math import inf
 
 import structlog
 
 from watchbill.agent.kubernetes.errors import ApiFailure
+from watchbill.agent.kubernetes.steady_clock import boot_seconds, observed_now
 
 log = structlog.get_logger(__name__)
 
@@ -22,18 +22,13 @@ MAX_BACKLOG_SECONDS = 120.0
 """What came in a silence is read within such a share of it, where nothing says what is of it."""
 
 
-def boot_seconds() -> float:
-    """Since the machine started, its sleep included, which the event loop's clock leaves out on Linux."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class PauseDetector:
     """Ticks while `run` runs; a tick that is long overdue is a pause."""
 
     def __init__(self) -> None:
         self._now = asyncio.get_running_loop().time
         self._ticked = boot_seconds()
-        self._ticked_at = datetime.now(UTC)
+        self._ticked_at = observed_now()
         self._paused_since: datetime | None = None
         self._resumed_at = self._now()
         self._caught_up = 0.0
@@ -64,7 +59,7 @@ class PauseDetector:
         if ticked - self._ticked > PAUSE_SECONDS:
             self._paused_since, self._caught_up = self._ticked_at, now + CATCH_UP_SECONDS
             self._resumed_at = now
-        self._ticked, self._ticked_at = ticked, datetime.now(UTC)
+        self._ticked, self._ticked_at = ticked, observed_now()
 
 
 class Backlog:
@@ -89,7 +84,7 @@ class Backlog:
 
     def expect(self, current_at: datetime | None, *, after_seconds: float) -> None:
         """Something is about to be read: of the time since all was current, where that is so long ago."""
-        now = datetime.now(UTC)
+        now = observed_now()
         if current_at is not None and (now - current_at).total_seconds() > after_seconds:
             is_inside = self._now() < max(self._until, self._read_at + MAX_BACKLOG_SECONDS)
             since = min(self._since, current_at) if self._since and is_inside else current_at
@@ -100,7 +95,7 @@ class Backlog:
         self._until = (
             self._began + CATCH_UP_SECONDS + min(seconds * BACKLOG_SHARE, MAX_BACKLOG_SECONDS)
         )
-        self._newest, self._asked_at = None, datetime.now(UTC)
+        self._newest, self._asked_at = None, observed_now()
         self.close()
         self._asking = asyncio.create_task(self._ask())
 

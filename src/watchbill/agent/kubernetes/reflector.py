@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from math import inf
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ListPage, ListSlots, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.pauses import PAUSE_SECONDS, Backlog, PauseDetector
+from watchbill.agent.kubernetes.steady_clock import observed_now
 from watchbill.agent.kubernetes.watch_check import ListCount, WatchChecks
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head_or_none
 from watchbill.background import TimeSlice
@@ -121,7 +122,7 @@ class Reflector:
         succeed meanwhile is no progress."""
         self._forbidden_attempts = 0
         self._state: State = "listing"
-        self._since = datetime.now(UTC)
+        self._since = observed_now()
         self._message: str | None = None
 
     @property
@@ -204,7 +205,7 @@ class Reflector:
         slots = self._retry_slots if self._has_list_failed else self._list_slots
         self._has_list_failed = True
         async with slots.asking, aclosing(self._pages(slots)) as pages:
-            began = datetime.now(UTC)
+            began = observed_now()
             listed: set[str] = set()
             unreadable: set[str] = set()
             resource_version = ""
@@ -224,7 +225,7 @@ class Reflector:
                     await work.rest()
         self._backlog.end()
         for uid in self.versions.keys() - listed:
-            self._delete(uid, datetime.now(UTC), self._current_at)
+            self._delete(uid, observed_now(), self._current_at)
         self._note_unobserved(began)
         self._current_at = self._verified_at = began
         self._unreadable = (self._unreadable & listed) | unreadable
@@ -249,12 +250,11 @@ class Reflector:
 
     def _note_unobserved(self, listed_at: datetime) -> None:
         since = self._current_at
-        if since is None or self._watch_error is not None:
+        if since is None or self._watch_error is not None or listed_at <= since:
             return
-        if listed_at > since:
-            self.unobserved.append((since, listed_at))
-            if len(self.unobserved) > MAX_UNOBSERVED:
-                self.unobserved.remove(min(self.unobserved, key=lambda span: span[1] - span[0]))
+        self.unobserved.append((since, listed_at))
+        if len(self.unobserved) > MAX_UNOBSERVED:
+            self.unobserved.remove(min(self.unobserved, key=lambda span: span[1] - span[0]))
 
     def _reach(self, key: "_Key") -> None:
         if self._reached is not None:
@@ -278,7 +278,7 @@ class Reflector:
                     async for event in events:
                         self._apply(event)
                         self._watch_backoff.reset()
-                    self._current_at = self._backlog.unread_since(opened_at) or datetime.now(UTC)
+                    self._current_at = self._backlog.unread_since(opened_at) or observed_now()
             except ApiFailure as failure:
                 self._current_at = self._backlog.unread_since(opened_at) or self._current_at
                 if opened_at == inf and _is_refusal(failure):
@@ -303,7 +303,7 @@ class Reflector:
         was_paused = self._pauses.resumed_at > self._read_at
         silence = PAUSE_SECONDS if was_paused else BOOKMARK_OVERDUE_SECONDS
         self._backlog.expect(self._current_at, after_seconds=silence)
-        self._current_at, self._read_at = datetime.now(UTC), asyncio.get_running_loop().time()
+        self._current_at, self._read_at = observed_now(), asyncio.get_running_loop().time()
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):
             return
@@ -311,7 +311,7 @@ class Reflector:
         self._checks.reach(meta.resource_version, is_bookmark=event.type == "BOOKMARK")
         if event.type != "BOOKMARK" and meta.uid:
             if event.type == "DELETED":
-                self._delete(meta.uid, datetime.now(UTC), unseen_since)
+                self._delete(meta.uid, observed_now(), unseen_since)
             else:
                 self._store(meta, event.body)
             self._checks.note_event(meta.uid)
@@ -348,7 +348,7 @@ class Reflector:
         """List again periodically; returns when the watch has missed an event."""
         while True:
             await asyncio.sleep(jittered(self._checks.resync_seconds(self._resync_seconds)))
-            began = datetime.now(UTC)
+            began = observed_now()
             try:
                 missed = await self._checks.find_missed(
                     self.resource,
@@ -457,7 +457,7 @@ class Reflector:
     def _set_state(self, state: State, message: str | None) -> None:
         self._message = message
         if state != self._state:
-            self._state, self._since = state, datetime.now(UTC)
+            self._state, self._since = state, observed_now()
         self._on_change(self)
 
     def _log_fields(self) -> dict[str, str]:

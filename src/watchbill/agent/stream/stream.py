@@ -18,6 +18,7 @@ import structlog
 from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
+from watchbill.agent.kubernetes.steady_clock import observed_now
 from watchbill.agent.stream.additions import NO_ADDITIONS, Added, Additions, SampleQueue
 from watchbill.agent.stream.cluster_state import (
     ClusterState,
@@ -285,8 +286,7 @@ class Stream:
             self.request_inventory(after_seconds=HELD_SECONDS)
 
     async def _compare(self, roots: list[str]) -> None:
-        """Ask what the server has of these, rather than send all again. Proves and deletes nothing; an open
-        inventory hears of them twice."""
+        """Ask what the server has of these before they are sent. An open inventory hears of them twice."""
         inventory_id = self._inventory.id if self._inventory else await self._open_inventory(())
         await self._send_entries(inventory_id, roots)
 
@@ -410,7 +410,7 @@ class Stream:
         self._heartbeat_due = self._now() + self._heartbeat_seconds
         nodes, queues = await self._cluster.nodes(), self._cluster.queues()
         digest = self._digest_if_due()
-        now, unobserved = datetime.now(UTC), self._cluster.unobserved()
+        now, unobserved = observed_now(), self._cluster.unobserved()
         reported = frozenset(unobserved)
         beat = Heartbeat(
             stream_id=self._stream_id,
@@ -420,7 +420,7 @@ class Stream:
             observed_seconds_ago=self._observed_seconds_ago(),
             backlog=min(len(self._pending), MAX_COUNT),
             digest=digest,
-            sent_at=now,
+            sent_at=datetime.now(UTC),
             unobserved=tuple(unobserved_before(now, *span) for span in unobserved),
             cluster_clock_ahead_seconds=self._cluster.cluster_clock_ahead_seconds(),
             nodes=None if nodes is None else self._nodes.changes(nodes),

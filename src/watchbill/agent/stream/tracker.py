@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from math import inf
 from types import MappingProxyType
 from typing import Protocol
@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from watchbill.agent.kubernetes.steady_clock import observed_now
 from watchbill.agent.stream.derive_turns import DeriveTurns, DueWorkloads
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.background import TimeSlice
@@ -56,7 +57,7 @@ class Tracker:
         derive: Callable[[WorkloadObjects], Derived],
         *,
         debounce_seconds: float,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = observed_now,
         processor_seconds: Callable[[], float] = time.thread_time,
     ) -> None:
         self.pending = pending
