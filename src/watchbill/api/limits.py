@@ -117,13 +117,13 @@ class RefusalDelay:
     def __init__(self, *, longest: float = MOST_REFUSAL_DELAYS) -> None:
         """`longest`: so many times as long as the first, however many wait."""
         self._longest = longest
-        self._waiting = 0
+        self.waiting = 0
         self._last = 0.0
 
     async def wait(self) -> None:
-        if self._waiting >= MAX_DELAYED_REFUSALS:
+        if self.waiting >= MAX_DELAYED_REFUSALS:
             return
-        self._waiting += 1
+        self.waiting += 1
         try:
             await asyncio.sleep(self.seconds())
             now = asyncio.get_running_loop().time()
@@ -132,11 +132,11 @@ class RefusalDelay:
             )
             await asyncio.sleep(self._last - now)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def seconds(self) -> float:
         """How late the next refusal is."""
-        many = min(self._longest, self._waiting / REFUSALS_AT_ONCE)
+        many = min(self._longest, self.waiting / REFUSALS_AT_ONCE)
         return REFUSAL_DELAY_SECONDS * max(1.0, many) * random.uniform(0.5, 1.5)  # noqa: S311
 
 
@@ -204,7 +204,8 @@ class UnverifiedCredentialLimiter:
     @asynccontextmanager
     async def paced_lookup(self, address: str, kind: PacedLookup) -> AsyncIterator[None]:
         """Around a lookup whose outcome says nothing about the credential: every one counts against the
-        address's rate, and waits for no others but of its kind. Raises Unavailable, as `lookup` does."""
+        address's rate, and waits for no others but of its kind. Raises Unavailable, as `lookup` does, and at
+        once beyond the rate where no more can wait."""
         await self.count(address, self._paced[kind])
         async with self._turn():
             yield
@@ -214,6 +215,8 @@ class UnverifiedCredentialLimiter:
         try:
             self._rate.take(address_unit(address))
         except TooMany:
+            if delay and delay.waiting >= MAX_DELAYED_REFUSALS:
+                raise Unavailable("Try again in a moment.", retry_after_seconds=1) from None
             await (delay or self._delay).wait()
 
     @asynccontextmanager

@@ -33,7 +33,7 @@ from watchbill.api.limits import (
     RefusalDelay,
     UnverifiedCredentialLimiter,
 )
-from watchbill.errors import TooMany
+from watchbill.errors import TooMany, Unavailable
 from watchbill.store.identity.sessions import MAX_OPEN
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -110,7 +110,7 @@ async def test_who_logs_in_or_revokes_waits_for_no_flood_of_anything_else(
 
     async def wait(delay: RefusalDelay) -> None:
         delays.append(delay.seconds())
-        delay._waiting += 1
+        delay.waiting += 1
 
     monkeypatch.setattr(RefusalDelay, "wait", wait)
     limiter = UnverifiedCredentialLimiter(HARDLY, 1)
@@ -124,6 +124,20 @@ async def test_who_logs_in_or_revokes_waits_for_no_flood_of_anything_else(
     async with limiter.paced_lookup("192.0.2.1", kind):
         pass
     assert 0.5 <= delays[0] <= 1.5
+
+
+@pytest.mark.parametrize("kind", get_args(PacedLookup))
+async def test_more_connections_than_can_wait_get_no_lookup(kind: PacedLookup) -> None:
+    """They went to the database at once, and nothing held them back."""
+    limiter = UnverifiedCredentialLimiter(HARDLY, 1)
+    limiter._paced[kind].waiting = MAX_DELAYED_REFUSALS
+    async with limiter.paced_lookup("192.0.2.1", kind):
+        pass
+    with pytest.raises(Unavailable):
+        async with limiter.paced_lookup("192.0.2.1", kind):
+            pass
+    async with limiter.paced_lookup("192.0.2.2", kind):
+        """Who keeps its own rate is looked up."""
 
 
 async def test_one_network_cannot_take_every_open_device_login(embedded_engine: Engine) -> None:
@@ -212,7 +226,7 @@ async def test_anonymous_requests_have_a_rate_per_address(
     delays: list[float] = []
 
     async def wait(delay: RefusalDelay) -> None:
-        delay._waiting = 500
+        delay.waiting = 500
         delays.append(delay.seconds())
 
     settings = replace(SETTINGS, requests_per_second=HARDLY, requests_burst=2)
@@ -287,7 +301,7 @@ def test_more_connections_get_no_more_refusals() -> None:
     """As many a second, however many wait at the same time, up to those that a server holds."""
     delay = RefusalDelay()
     for waiting in (0, 10, 40, 128, 240):
-        delay._waiting = waiting
+        delay.waiting = waiting
         delays = [delay.seconds() for _ in range(200)]
         assert min(delays) >= 0.5
         assert waiting / statistics.mean(delays) < 50
