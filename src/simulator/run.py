@@ -156,6 +156,7 @@ _MISSING = 3
 _FLEET_STOP_SECONDS = 8.0
 _MOST_PROCESSES = 4
 _DAY = timedelta(days=1)
+_START_AGAIN = "Start the demo again; with fewer workloads (`--workloads`) it takes less memory."
 _SERIES_DAYS = 7
 """Days of the fleet's series that a new demo has."""
 
@@ -371,7 +372,7 @@ class _Fleet:
         reading = [asyncio.create_task(self._read(process)) for process in self._processes]
         try:
             ended, _ = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
-            raise Unavailable(ended.pop().result())
+            raise Unavailable(ended.pop().result(), details=_START_AGAIN)
         finally:
             for task in reading:
                 task.cancel()

@@ -204,7 +204,10 @@ def test_a_killed_fleet_ends_the_demo_with_an_error(folder: Path) -> None:
         os.kill(fleet[-1], signal.SIGKILL)
         assert running.process.wait(20) not in (0, -signal.SIGKILL)
         assert not alive(family)
-        assert "ended unexpectedly" in running.output.read_text()
+        said = running.output.read_text()
+        assert "ended unexpectedly" in said
+        assert "`--workloads`" in said
+        assert "doctor" not in said, "no server is left that it could ask"
 
 
 def command_of(pid: int) -> str:
