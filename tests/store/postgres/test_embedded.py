@@ -53,6 +53,7 @@ async def test_data_survive_a_stop(private_dir: Path) -> None:
     for expected in (None, "kept"):
         server = EmbeddedPostgres(private_dir)
         connection = await asyncpg.connect(await server.start())
+        assert await connection.fetchval("SHOW autovacuum_naptime") == "15s", "statistics come soon"
         await connection.execute("CREATE TABLE IF NOT EXISTS note (text text)")
         assert await connection.fetchval("SELECT text FROM note") == expected
         await connection.execute("INSERT INTO note VALUES ('kept')")
