@@ -204,10 +204,10 @@ def test_a_killed_fleet_ends_the_demo_with_an_error(folder: Path) -> None:
         os.kill(fleet[-1], signal.SIGKILL)
         assert running.process.wait(20) not in (0, -signal.SIGKILL)
         assert not alive(family)
-        said = running.output.read_text()
-        assert "ended unexpectedly" in said
-        assert "`--workloads`" in said
-        assert "doctor" not in said, "no server is left that it could ask"
+        output = running.output.read_text()
+        assert "ended unexpectedly" in output
+        assert "`--workloads`" in output
+        assert "doctor" not in output, "no server is left that it could ask"
 
 
 def command_of(pid: int) -> str:
