@@ -334,3 +334,19 @@ def test_what_is_derived_during_a_comparison_waits_for_the_next_one() -> None:
     entries = tuple(pending.inventory_entries(pending.uncompared(2)))
     pending.apply_inventory(entries, [entries[1].id])
     assert (list(pending.unsent), pending.compared_count(9)) == (roots[1:], 1)
+
+
+def test_what_nobody_can_compare_holds_up_nothing() -> None:
+    """An aggregated API may call its objects what it likes; inventories know UUIDs alone."""
+    pending = PendingChanges()
+    roots = ["made-up", str(UUID(int=2))]
+    for number, root in enumerate(roots, start=1):
+        pending.update(root, Derived(record(workload(number)), ()), NOW)
+    assert pending.uncompared(9) == roots[1:]
+    entries = tuple(pending.inventory_entries(roots))
+    pending.apply_inventory(entries, [entry.id for entry in entries])
+    assert pending.uncompared(9) == []
+    assert pending.compared_count(9) == 2
+    pending.delete(roots[0], NOW)
+    pending.withdraw(roots[1], NOW)
+    assert [root for root, _ in pending.deleted.values()] == roots[1:]

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
+    aclosing,
     asynccontextmanager,
     nullcontext,
 )
@@ -216,15 +217,21 @@ class KubeClient:
         return _decoded_object(body)
 
     async def list_pages(
-        self, resource: ServedResource, *, is_metadata: bool = False, reading: Slots = UNLIMITED
+        self,
+        resource: ServedResource,
+        *,
+        is_metadata: bool = False,
+        objects: int | None = None,
+        reading: Slots = UNLIMITED,
     ) -> AsyncGenerator[ListPage, None]:
-        """All pages of one consistent list; the resource version is unset, so that it is the newest.
+        """All pages of one consistent list; the resource version is unset, so that it is the newest. `objects`:
+        as many in the first page, or fewer.
 
         `reading` is held from when a page's beginning is here until the next is wanted: close the iterator.
         Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
         """
         accept = _METADATA_LIST if is_metadata else "application/json"
-        token, objects = "", PAGE_OBJECTS
+        token, objects = "", objects or PAGE_OBJECTS
         while True:
             began = time.monotonic()
             async with self._opened_page(resource, accept, objects, token) as response:
@@ -300,16 +307,8 @@ class KubeClient:
 
     async def first_page(self, resource: ServedResource, *, objects: int) -> ListPage:
         """The metadata of a list's first objects, or fewer, at the newest version. Raises ApiFailure."""
-        while True:
-            async with self._opened_page(resource, _METADATA_LIST, objects, "") as response:
-                body = bytearray()
-                try:
-                    await self._read_page(response, body, objects)
-                    return _decoded_page(_taken(body))
-                except BodyTooLarge:
-                    if objects == 1:
-                        raise
-                    objects = max(1, objects // 8)
+        async with aclosing(self.list_pages(resource, is_metadata=True, objects=objects)) as pages:
+            return await anext(pages)
 
     @asynccontextmanager
     async def watch(

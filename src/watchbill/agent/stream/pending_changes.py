@@ -214,8 +214,10 @@ class PendingChanges:
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
         self._keep(state, None)
         self._forget_steps(state, state.steps)
+        if (workload_id := _uuid(root)) is None:
+            return  # an inventory, which cannot have it, ends it
         delete = Delete(
-            id=UUID(root),
+            id=workload_id,
             deleted_at=at,
             transitions=tuple(state.pending),
             not_before=not_before,
@@ -230,8 +232,11 @@ class PendingChanges:
         if state is not None:
             self._keep(state, None)
             self._forget_steps(state, state.steps)
-            delete = Delete(id=UUID(root), deleted_at=at, never_existed=True)
-            self._queue_deleted(root, Deleted(state.namespace, None, delete, state.may_be_known))
+            if (workload_id := _uuid(root)) is not None:
+                delete = Delete(id=workload_id, deleted_at=at, never_existed=True)
+                self._queue_deleted(
+                    root, Deleted(state.namespace, None, delete, state.may_be_known)
+                )
 
     def next_batch(self, *, max_workloads: int, max_bytes: int, derive: Derive) -> PreparedBatch:
         """The oldest changes first, deletions before updates. `derive` makes records that were not kept."""
@@ -269,12 +274,15 @@ class PendingChanges:
 
     def uncompared(self, limit: int) -> list[str]:
         """Roots with unsent changes of which this stream does not know what the server has."""
-        return list(islice((r for r in self.unsent if not self.workloads[r].is_compared), limit))
+        return list(islice((r for r in self.unsent if not self._is_compared(r)), limit))
 
     def compared_count(self, most: int) -> int:
         """How many of the oldest unsent changes, up to `most`, come before one of which this is not known."""
-        unsent = (self.workloads[root].is_compared for root in islice(self.unsent, most))
-        return sum(1 for _ in takewhile(bool, unsent))
+        return sum(1 for _ in takewhile(self._is_compared, islice(self.unsent, most)))
+
+    def _is_compared(self, root: str) -> bool:
+        """What is no UUID has no entry in an inventory: nobody can compare it, and it holds up nothing."""
+        return self.workloads[root].is_compared or _uuid(root) is None
 
     def acknowledge(self, prepared: PreparedBatch, refused: Iterable[RefusedItem]) -> None:
         """The server applied the batch, except for what it refused."""
