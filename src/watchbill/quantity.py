@@ -56,6 +56,14 @@ def exact(amount: Amount) -> Amount:
     return amount
 
 
+def plus(total: Amount | None, amount: Amount, times: int) -> Amount:
+    """The total (None = nothing yet) and so many times the amount. Sums of fractions take longest of all that
+    adds up a workload, and mostly there is one pod, or nothing to add it to."""
+    added = amount if times == 1 else amount * times
+    return exact(total + added if total else added)
+
+
+@lru_cache(maxsize=4096)
 def format_bytes(amount: Amount) -> str:
     """Bytes in the exact form with the fewest digits; binary units where both are equally short.
 

@@ -342,17 +342,21 @@ def _view(
         pods = [read_pod(objects.root, extra_annotations=settings.pod_annotations)]
     settings = _with_classes(settings, device_classes(objects.cluster))
     pods = with_backing_claims(pods, objects.cluster, objects.claims, settings)
+    own = definitions.facts(objects.root)
     view = WorkloadView(
         objects=objects,
         definition=definition,
         definitions=definitions,
-        facts=definitions.facts(objects.root),
+        own=own,
+        facts=own,
         pods=PodCounts(pods),
         **scheduler_objects(objects)._asdict(),
         settings=settings,
     )
     for complete in _completions(view):
-        view = replace(view, facts=complete(view))
+        facts = complete(view)
+        if facts is not view.facts:
+            view = replace(view, facts=facts)
     return view
 
 

@@ -13,9 +13,11 @@ _LISTS = frozenset(
     {
         "args",
         "command",
+        "containers",
         "env",
         "envFrom",
         "imagePullSecrets",
+        "initContainers",
         "ports",
         "tolerations",
         "topologySpreadConstraints",

@@ -276,18 +276,21 @@ class Program:
         ).with_roles(roles)
 
     def _roles(self, result: Mapping[str, Any], obj: Mapping[str, Any]) -> Iterator[RoleFacts]:
+        template, read = None, None
         for item in list(objects(result.get("roles")))[:MAX_ROLES]:
             source = self.source.roles[item["source"]]
             name = source.name or text(item.get("name"))
             path = self._template_paths[item["source"]]
-            template = item.get("template") if path is None else at(obj, *path)
+            written = item.get("template") if path is None else at(obj, *path)
+            if read is None or written != template:  # roles often differ in their numbers alone
+                template, read = written, read_template(written)
             yield RoleFacts(
                 name=name,
                 replicas=count(item.get("replicas")) or 0,
                 left=count(item.get("left")),
                 min=count(item.get("min")),
                 max=_highest(item.get("max")),
-                template=read_template(template),
+                template=read,
                 pods=tuple((key, value.replace("{name}", name)) for key, value in source.pods),
                 is_optional=source.optional,
             )
@@ -307,7 +310,7 @@ def _highest(value: Any) -> int | None:
 def program_text(source: ProgramSource) -> str:
     parts = {
         "roles": _list(_role(position, role) for position, role in enumerate(source.roles)),
-        "embedded": _list(iter([f"limit({MAX_EMBEDDED}; try ({source.embeds}\n) catch empty)"])),
+        "embedded": _list(iter([f"limit({MAX_EMBEDDED}; ({source.embeds}\n)?)"])),
         "scale": _object({name: _first_result(text) for name, text in source.scale.items()}),
         "predicates": _object(
             {name: _any_of(sources) for name, sources in source.predicates.items()}
@@ -336,16 +339,16 @@ def _first_result(expression: str) -> str:
     """
     if _CONSTANT.fullmatch(expression):
         return expression
-    return f"first((try ({expression}\n) catch null), null)"
+    return f"[({expression}\n)?][0]"
 
 
 def _any_of(predicates: tuple[PredicateSource, ...]) -> str:
     """The message of the first predicate that is true ("" where it has none), else null."""
-    tries = (
-        f"(if {_first_result(predicate.when)} == true then {_message(predicate.message)} else empty end)"
+    tries = " el".join(
+        f"if {_first_result(predicate.when)} == true then {_message(predicate.message)}"
         for predicate in predicates
     )
-    return f"first({', '.join((*tries, 'null'))})"
+    return f"({tries} else null end)" if tries else "null"
 
 
 def _message(expression: str) -> str:
@@ -375,13 +378,13 @@ def _role(position: int, role: RoleSource) -> str:
         "min": _first_result(role.min),
         "max": _first_result(role.max),
     }
-    return f"(limit({MAX_ROLES}; try ({role.each}\n) catch empty) | {_object(fields)})"
+    return f"(limit({MAX_ROLES}; ({role.each}\n)?) | {_object(fields)})"
 
 
 def _endpoint_rule(rule: Mapping[str, str]) -> str:
     each = rule.get("each", ".")
     fields = {name: _first_result(text) for name, text in rule.items() if name != "each"}
-    return f"(limit({MAX_ENDPOINTS}; try ({each}\n) catch empty) | {_object(fields)})"
+    return f"(limit({MAX_ENDPOINTS}; ({each}\n)?) | {_object(fields)})"
 
 
 def _object(fields: Mapping[str, str]) -> str:

@@ -14,11 +14,12 @@ from watchbill.kinds.objects.settings import DeriveSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadView:
-    """`facts`: what the root states, completed by its children and autoscalers."""
+    """`own`: what the root states. `facts`: the same, completed by its children and autoscalers."""
 
     objects: WorkloadObjects
     definition: Definition
     definitions: Definitions
+    own: Facts
     facts: Facts
     pods: PodCounts
     kai_groups: tuple[Object, ...]

@@ -46,13 +46,15 @@ def with_rollouts(view: WorkloadView) -> Facts:
     rolling = [
         view.definitions.facts(child) for child in view.objects.children if _rolls(child, view)
     ]
+    if not rolling:
+        return view.facts
     stated = {
         name: child.predicates[name]
         for name in ("updating", "degraded")
         for child in reversed(rolling)
         if child.holds(name)
     }
-    if rolling and all(child.holds("ran") for child in rolling):
+    if all(child.holds("ran") for child in rolling):
         stated["ran"] = ""
     return msgspec.structs.replace(view.facts, predicates={**stated, **view.facts.predicates})
 

@@ -99,7 +99,8 @@ def known_sum(parts: Iterable[Fraction | None]) -> Fraction | None:
     for part in parts:
         if part is None:
             return None
-        total += part
+        if part:
+            total += part
     return total
 
 

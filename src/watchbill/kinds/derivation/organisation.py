@@ -132,7 +132,7 @@ def _root_labels(view: WorkloadView, key: str) -> Iterator[str]:
 
 def _own_roles(view: WorkloadView) -> tuple[RoleFacts, ...]:
     """Without those that its children have added."""
-    return view.definitions.facts(view.root).roles
+    return view.own.roles
 
 
 def _values(key: str, *maps: Mapping[str, Any]) -> Iterator[str]:

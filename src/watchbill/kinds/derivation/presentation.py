@@ -83,6 +83,8 @@ def _printable(value: str) -> str:
 
 def printable(value: str, length: int = NAME_LENGTH) -> str:
     """A name as it is stored."""
+    if len(value) <= length and value.isascii() and "\0" not in value:
+        return value
     return bounded(_printable(value), length)
 
 

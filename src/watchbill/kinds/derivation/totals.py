@@ -41,7 +41,7 @@ from watchbill.kinds.objects.resources import (
 )
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import MAX_MILLICORES, MAX_POOL_BYTES, HostResources
-from watchbill.quantity import Amount, as_float, exact, format_bytes, format_count
+from watchbill.quantity import Amount, as_float, format_bytes, format_count, plus
 from watchbill.workload import (
     AllocatedResources,
     Cores,
@@ -102,13 +102,13 @@ class ResourceSum:
         for name in ("cpu_request", "cpu_limit", "memory_request", "memory_limit"):
             amount = getattr(resources, name)
             if amount is not None:
-                setattr(self, name, exact((getattr(self, name) or 0) + amount * times))
+                setattr(self, name, plus(getattr(self, name), amount, times))
         for resource, amount in resources.extended:
             known = self.extended.get(resource, 0)
-            self.extended[resource] = None if known is None else exact(known + amount * times)
+            self.extended[resource] = None if known is None else plus(known, amount, times)
         if self.gpus is None or gpus.portion is None:
             self.gpus = None
-        else:
+        elif gpus.portion:
             self.gpus += gpus.portion * times
         self.gpu_memory_bytes += (gpus.memory_bytes or 0) * times
 

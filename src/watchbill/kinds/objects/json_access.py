@@ -17,7 +17,7 @@ _NOTHING: Mapping[str, Any] = {}
 def at(value: Any, *path: str) -> Any:
     """The value under `path`, or None where the path leaves the maps."""
     for name in path:
-        if not _is_map(value):
+        if type(value) is not dict and not _is_map(value):  # nearly all are: without a call
             return None
         value = value.get(name)
     return value
