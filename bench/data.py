@@ -54,10 +54,23 @@ def bench_workload(rng: random.Random, number: int) -> Workload:
         current_node_pools=pools,
         requested_node_pools=pools if project % 2 else (),
         conditions=conditions,
+        additional_fields=made.additional_fields | idle_fields(made, number),
         environment_variables={f"SETTING_{word[:6].upper()}": word for word in words[:32]},
         command=" ".join(words[:10]),
         arguments=" ".join(f"--{word[:5]}={word}" for word in words[10:25]),
     )
+
+
+def idle_fields(made: Workload, number: int) -> dict[str, str | float]:
+    """What an agent tells of GPUs that idle now: the hours before, and since when these do on average."""
+    if not made.idle_allocated_gpus:
+        return {}
+    since = START + timedelta(seconds=number % 170_000)
+    return {
+        "idleGpuHours": number % 4_000 / 100,
+        "idleMeasuredSince": START.isoformat(),
+        "idleMeanSince": since.isoformat(),
+    }
 
 
 async def fill(db: Database, *, total: int, live: int) -> tuple[Agent, list[Upsert]]:

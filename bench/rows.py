@@ -27,8 +27,9 @@ _OWN = {
     "created_at": "s.created_at - n * interval '4 hours 97 seconds'",
     "phase_updated_at": "s.phase_updated_at - n * interval '4 hours 89 seconds'",
     "updated_at": "s.updated_at - n * interval '4 hours 83 seconds'",
-    "pending_since": "CASE WHEN {gone} THEN NULL ELSE s.pending_since END",
-    "running_since": "CASE WHEN {gone} THEN NULL ELSE s.running_since END",
+    "pending_since": "CASE WHEN {gone} THEN NULL ELSE s.pending_since - n * interval '4 hours 89 seconds' END",
+    "running_since": "CASE WHEN {gone} THEN NULL ELSE s.running_since - n * interval '4 hours 89 seconds' END",
+    "idle_mean_since": "s.idle_mean_since - n * interval '4 hours 89 seconds'",
     "deleted_at": "CASE WHEN {gone} THEN s.updated_at - n * interval '4 hours 61 seconds' END",
     "revision": "decode(md5(s.id::text || n), 'hex')",
     "document": "convert_to(replace(convert_from(s.document, 'UTF8'), s.id::text, "
