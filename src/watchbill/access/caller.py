@@ -109,9 +109,12 @@ class CallerCache:
 
     async def resolve(self, principal: Principal) -> Caller:
         """Raises Unauthenticated where the principal is gone or disabled."""
-        caller = self._callers.get(principal)
-        if caller is not None:
-            return caller
+        try:
+            return self._callers[principal]  # `get` would look twice
+        except KeyError:
+            return await self._find(principal)
+
+    async def _find(self, principal: Principal) -> Caller:
         now = self._clock()
         subject = await subject_get(
             self._db, principal, now=now, groups_since=now - self._groups_lifetime

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.serving import Served
@@ -239,3 +242,57 @@ async def test_a_request_keeps_the_id_that_it_came_with(shared: Served, path: st
 async def test_an_id_that_is_unfit_for_a_log_is_replaced(shared: Served, sent: str) -> None:
     answer = await shared.get("/livez", token=None, headers={"X-Request-Id": sent})
     assert answer.headers["X-Request-Id"] not in ("", sent)
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written, call by call: one that takes several pieces is one system call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.closed = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += [bytes(data)] if data else []
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def read_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    length = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.mark.parametrize(
+    ("request_line", "fields", "ends"),
+    [
+        (b"GET", b"", [b"\r\n\r\nok"]),
+        (b"HEAD", b"", [b"\r\n\r\n"]),
+        (b"POST", b"Expect: 100-continue\r\n", [b" 100 Continue\r\n\r\n", b"\r\n\r\nok"]),
+    ],
+)
+async def test_an_answer_leaves_as_a_whole(
+    request_line: bytes, fields: bytes, ends: list[bytes]
+) -> None:
+    config, wire = listen.listening_on(read_and_answer), Wire()
+    config.load()
+    protocol = listen.LimitedProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    protocol.connection_made(wire)
+    protocol.data_received(
+        request_line + b" / HTTP/1.1\r\n" + HOST + fields + b"Connection: close\r\n\r\n"
+    )
+    await wire.closed.wait()
+    assert len(wire.written) == len(ends)
+    for written, end in zip(wire.written, ends, strict=True):
+        assert written.startswith(b"HTTP/1.1 ")
+        assert written.endswith(end)
+    protocol.connection_lost(None)

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,7 +47,7 @@ _NOT_STANDARD_BASE64 = str.maketrans(
 )
 
 
-class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """What a token says, once its signature was checked."""
 
     iss: str
@@ -61,7 +62,7 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The kind of principal."""
     family: UUID | None = None
 
-    @property
+    @cached_property
     def principal(self) -> Principal:
         return Principal(
             tenant_id=self.tenant_id, kind=self.holder, id=self.sub, family=self.family

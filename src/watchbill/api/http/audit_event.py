@@ -6,9 +6,9 @@ refusals that nobody stands behind, noted by where they came from: a flood of th
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import Scope
@@ -62,6 +62,9 @@ class AuditAnnotation:
     details: str = ""
 
 
+_NO_ANNOTATION = AuditAnnotation()
+
+
 def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
     admitted: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
     noted: AuditAnnotation | None = scope.get(ANNOTATION)
@@ -72,7 +75,7 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
     is_unauthenticated = caller is None and status in REFUSED
     is_read = is_unauthenticated or (noted is None and scope["method"] in ("GET", "HEAD"))
     now = datetime.now(UTC)
-    annotation = noted or AuditAnnotation()
+    annotation = noted or _NO_ANNOTATION
     audit.note(
         AuditEvent(
             tenant_id=caller.tenant_id if caller else annotation.tenant_id or FIRST_TENANT_ID,
@@ -89,7 +92,7 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
             else client_address(scope),
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
-            details=(annotation.details or describe_query(scope.get(VALUES, {})))[
+            details=(annotation.details or describe_query(tuple(scope.get(VALUES, {}).items())))[
                 :DETAILS_CHARACTERS
             ],
         ),
@@ -98,8 +101,11 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
     )
 
 
-def describe_query(values: Mapping[str, Any]) -> str:
-    """What a read was narrowed by: `clusterId==… name=@* search=*`."""
+@lru_cache(maxsize=512)
+def describe_query(parameters: tuple[tuple[str, Any], ...]) -> str:
+    """What a read was narrowed by: `clusterId==… name=@* search=*`. Whoever watches something asks the same
+    again and again."""
+    values = dict(parameters)
     try:
         predicates = parse_filters(list(values.get("filterBy") or ()))
     except Invalid:

@@ -183,7 +183,7 @@ class Gate:
         self._proxies.apply(scope)
         strip_base_path(scope, self._base_path)
         response = _ResponseRecorder(send, scope[REQUEST_ID])
-        self._meters.in_progress.inc()
+        self._meters.in_progress += 1
         try:
             check_head(scope)
             check_host(scope, self._allowed_hosts)
@@ -196,7 +196,7 @@ class Gate:
                 error = await self._pace(scope, error)
             await answer_error(error, scope, receive, response)
         finally:
-            self._meters.in_progress.dec()
+            self._meters.in_progress -= 1
             begin_span(scope, is_caller_trusted=False)
             self._record(scope, response, time.perf_counter() - started_at)
         return response.status or CLIENT_LEFT
@@ -309,15 +309,18 @@ def check_head(scope: Scope) -> None:
     raw_path = scope.get("raw_path") or b""
     if len(raw_path) + len(scope["query_string"]) > URL_BYTES:
         raise HTTPException(414, "The URL is longer than 8 KiB.")
-    if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES:
+    size, hosts, is_other_coding = 0, 0, False
+    for name, value in scope["headers"]:
+        size += len(name) + len(value) + 4
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            is_other_coding |= value.strip().lower() != b"chunked"
+    if size > HEADER_BYTES:
         raise HTTPException(431, "The request header is larger than 16 KiB.")
-    hosts = sum(name == b"host" for name, _ in scope["headers"])
     if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
         raise HTTPException(400, f"The request has {hosts} Host fields instead of one.")
-    if any(
-        name == b"transfer-encoding" and value.strip().lower() != b"chunked"
-        for name, value in scope["headers"]
-    ):
+    if is_other_coding:
         raise HTTPException(501, "The only Transfer-Encoding here is chunked.")
     if _ESCAPED_SYNTAX.search(raw_path):
         raise HTTPException(404)

@@ -105,14 +105,12 @@ class Guard:
             await self._agents.take(agent)
             return Admitted(agent=agent)
         caller = await self._caller(scope, headers, operation)
-        scope[ADMITTED] = (
-            Admitted(caller=caller),
-            operation,
-        )  # also of what is refused from here on
+        admitted = Admitted(caller=caller)
+        scope[ADMITTED] = (admitted, operation)  # also of what is refused from here on
         await self._callers.take(caller.principal.id)
         await self._tenants.take(caller.tenant_id)
         check_permission(caller, operation.permission)
-        return Admitted(caller=caller)
+        return admitted
 
     async def _take_anonymous(self, scope: Scope) -> None:
         """Raises TooMany, but not for health probes: these are answered late. Where addresses are translated a

@@ -17,7 +17,7 @@ import ssl
 import stat
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -220,6 +220,37 @@ def _remove_stale(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
+class _ResponseWriter:
+    """What a response is written to. Its head waits for what follows, and both leave in one system call."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head: bytes | None = None
+        """Empty once it was written."""
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and self._cycle.response_started:  # before that, "100 Continue"
+            self._head = data
+        elif self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write the head of a response that has no body."""
+        if self._head:
+            self.write(b"")
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Allows a request header ten seconds and 32 KiB, a body a number of pieces that fits its size, and a
     connection a few pipelined requests."""
@@ -237,6 +268,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._begin_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -251,12 +283,18 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = _ResponseWriter(cycle)  # type: ignore[assignment]
 
         async def answer(scope: Any, receive: Any, send: Any) -> None:
             if not cycle.disconnected:  # it may have been left before its turn came
                 await app(scope, receive, send)
 
         super()._start_asgi_task(cycle, answer)
+
+    def on_response_complete(self) -> None:
+        assert self._running is not None
+        cast("_ResponseWriter", self._running.transport).flush()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -283,6 +321,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(431, "The request header is larger than 16 KiB.")
+            elif self._head_timer is None:
+                self._start_timer()
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) > MAX_PIPELINED:
@@ -320,6 +360,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._is_head_open, self._head_bytes = True, 0
         self._stop_timer()
+
+    def _start_timer(self) -> None:
+        """For a head that did not come in one piece, as most do."""
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _give_up(self) -> None:

@@ -108,9 +108,11 @@ class ServerMetrics:
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
             registry=self.registry,
         )
-        self.in_progress = Gauge(
+        self.in_progress = 0
+        in_progress = Gauge(
             "watchbill_requests_in_progress", "HTTP requests in progress.", registry=self.registry
         )
+        in_progress.set_function(lambda: self.in_progress)
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def note(self, operation: str, method: str, status: int, seconds: float) -> None:

@@ -20,34 +20,43 @@ class SharedAnswers:
     """Answers that are about to be asked for, by all that they depend on."""
 
     def __init__(self) -> None:
-        self._gathering: dict[Hashable, asyncio.Future[Reply | None]] = {}
+        self._gathering: dict[Hashable, list[asyncio.Future[Reply | None]]] = {}
+        """Who waits for each answer, beside the one that asks."""
 
     async def answer(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """What `ask` answers, or what it answers to whoever asks the same just now; so with what it raises."""
-        shared = self._gathering.get(key)
-        if shared is None:
+        waiting = self._gathering.get(key)
+        if waiting is None:
             return await self._ask_for_all(key, ask)
-        answer = await asyncio.shield(shared)
+        turn: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        answer = await turn
         return await ask() if answer is None else answer
 
     async def _ask_for_all(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """One that cannot be shared, or never came, is None for the others: each asks alone."""
-        shared = self._gathering[key] = asyncio.get_running_loop().create_future()
+        waiting = self._gathering[key] = []
+        shared: Reply | None = None
+        failure: Exception | None = None
         try:
             try:
                 await _turns()
             finally:
                 del self._gathering[key]
             answer = await ask()
+            shared = answer if isinstance(answer, Reply) else None
+            return answer
         except Exception as error:
-            shared.set_exception(error)
-            shared.exception()  # nobody else may have waited for it
+            failure = error
             raise
-        except BaseException:
-            shared.set_result(None)
-            raise
-        shared.set_result(answer if isinstance(answer, Reply) else None)
-        return answer
+        finally:
+            for turn in waiting:
+                if turn.done():  # whoever waited has left
+                    continue
+                if failure is not None:
+                    turn.set_exception(failure)
+                else:
+                    turn.set_result(shared)
 
 
 async def _turns() -> None:

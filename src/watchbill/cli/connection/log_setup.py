@@ -22,8 +22,8 @@ def log_to_stderr(level: str) -> None:
         raise Invalid(f"There is no log level '{level}'.", details=f"Levels: {', '.join(LEVELS)}.")
     number = logging.getLevelNamesMapping()[level.upper()]
     stream = cast("TextIO", _Patient(sys.stderr))
+    logger = structlog.WriteLogger(stream)
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -31,7 +31,7 @@ def log_to_stderr(level: str) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: logger,
         cache_logger_on_first_use=False,
     )
     _log_libraries(stream, max(number, logging.WARNING), [*shared, _name_logger], rendering)
