@@ -18,6 +18,7 @@ from watchbill.agent.cache.admission_order import AdmissionOrders
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.expected_pods import ExpectedPods
+from watchbill.agent.cache.facts_ahead import read_ahead
 from watchbill.agent.cache.node_pools import NodePools
 from watchbill.agent.cache.nodes import NodeReports, PresentedNode
 from watchbill.agent.cache.owner_lookup import OwnerLookup
@@ -109,6 +110,8 @@ class Agent:
         kube: KubeClient,
         server: AgentClient,
     ) -> None:
+        self._definitions = definitions
+        self._kinds_dir = settings.kinds_dir
         self._derive_settings = read_settings(settings.settings_file, cluster_id)
         self.pending = PendingChanges()
         self.tracker = Tracker(
@@ -337,6 +340,20 @@ class Agent:
     async def _start_tracking(self, stop: asyncio.Event) -> None:
         """Derive of itself once the first lists are complete and owners are resolved; before, what is known."""
         await self._is_identified.wait()
+        reading = asyncio.create_task(read_ahead(self.cache, self._definitions, self._kinds_dir))
+        try:
+            await self._derive_first()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        gc.freeze()
+        self._is_synced = self.pending.is_synced = True
+        self.stream.request_inventory(after_seconds=0.0)
+        log.info("synced with the cluster", workloads=len(self.pending.workloads))
+        self.tracker.changed.set()
+        await stop.wait()
+
+    async def _derive_first(self) -> None:
         listing = asyncio.create_task(self.watch_manager.ready())
         try:
             await self._track_known(listing)
@@ -353,12 +370,6 @@ class Agent:
         self.tracker.open(self.watch_manager.newest_versions())
         self.tracker.changed.set()
         await self.tracker.derive_all()
-        gc.freeze()
-        self._is_synced = self.pending.is_synced = True
-        self.stream.request_inventory(after_seconds=0.0)
-        log.info("synced with the cluster", workloads=len(self.pending.workloads))
-        self.tracker.changed.set()
-        await stop.wait()
 
     async def _track_known(self, listing: "asyncio.Task[None]") -> None:
         """While the pods are listed: derive the workloads whose pods are all there.

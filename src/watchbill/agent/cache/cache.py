@@ -4,6 +4,7 @@ Objects come in through sinks, one per watched kind; everything is indexed by UI
 pods by which KAI reserves devices never come in. A new role of a watched kind is a row of `sink_for`'s tables.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -86,6 +87,8 @@ class Cache:
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.events: EventLog | None = None
         """What Kubernetes says of workloads; None where nobody asks for it."""
+        self.unread_owners: deque[bytes] | None = None
+        """What a process of its own is to read, while there is one."""
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as measured by exporters."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
@@ -183,15 +186,10 @@ class Cache:
         payload = compress(obj)
         if not self.budgets.compressed.admit(meta.uid, meta.namespace, len(payload)):
             payload = compress(_bounded_link(obj))
-        entry = TreeEntry(
-            meta.uid,
-            key,
-            meta.namespace,
-            meta.name,
-            parent,
-            payload,
-            is_looked_up=is_looked_up,
-        )
+        elif self.unread_owners is not None:
+            self.unread_owners.append(payload)
+        entry = TreeEntry(meta.uid, key, meta.namespace, meta.name, parent, payload)
+        entry.is_looked_up = is_looked_up
         self.owner_tree.put(entry, observed_now())
 
     def can_assume(self, key: GroupKind) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from watchbill.kinds.definition.facts import NO_FACTS, Facts, FactsCache
+from watchbill.kinds.definition.facts import NO_FACTS, Facts, FactsCache, Key, PackedFacts, pack
 from watchbill.kinds.definition.program import Program
 from watchbill.kinds.objects.json_access import group_version, metadata, text
 from watchbill.kinds.objects.objects import GroupKind
@@ -91,19 +91,31 @@ class Definitions:
 
     def facts(self, obj: Mapping[str, Any]) -> Facts:
         """The object's facts. One uid at one resourceVersion is read once."""
-        meta = metadata(obj)
-        uid, version = text(meta.get("uid")), text(meta.get("resourceVersion"))
-        definition = self.for_object(obj)
-        if "spec" not in obj and "status" not in obj:
-            return NO_FACTS  # metadata alone
+        if _is_metadata_alone(obj):
+            return NO_FACTS
+        (uid, kind), version = self._place(obj)
         if not uid or not version:
             return self.facts_of_part(obj)
-        key = (uid, definition.key.kind)
-        facts = self._facts_cache.get(key, version)
+        facts = self._facts_cache.get((uid, kind), version)
         if facts is None:
             facts = self.facts_of_part(obj)
-            self._facts_cache.put(key, version, facts)
+            self._facts_cache.put((uid, kind), version, facts)
         return facts
+
+    def read_packed(self, obj: Mapping[str, Any]) -> PackedFacts | None:
+        """The object's facts for another process to keep; None where it would not look for them."""
+        key, version = self._place(obj)
+        if _is_metadata_alone(obj) or not key[0] or not version:
+            return None
+        return PackedFacts(key, version, pack(self.facts_of_part(obj)))
+
+    def keep_packed(self, read: PackedFacts) -> None:
+        self._facts_cache.put_packed(read.key, read.version, read.packed)
+
+    def _place(self, obj: Mapping[str, Any]) -> tuple[Key, str]:
+        meta = metadata(obj)
+        key = (text(meta.get("uid")), self.for_object(obj).key.kind)
+        return key, text(meta.get("resourceVersion"))
 
     def facts_of_part(self, obj: Mapping[str, Any]) -> Facts:
         """Afresh. What is embedded is never kept: whoever writes it may put any uid into it."""
@@ -129,3 +141,7 @@ class Definitions:
                 (between | whole).items(), key=lambda item: (item[0].group, item[0].kind)
             )
         )
+
+
+def _is_metadata_alone(obj: Mapping[str, Any]) -> bool:
+    return "spec" not in obj and "status" not in obj

@@ -119,6 +119,19 @@ Key = tuple[str, str]
 """uid and kind."""
 
 
+class PackedFacts(msgspec.Struct, frozen=True, array_like=True):
+    """Facts as they are kept, for another process to keep."""
+
+    key: Key
+    version: str
+    packed: bytes
+
+
+def pack(facts: Facts) -> bytes:
+    """As they are kept."""
+    return zlib.compress(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL), 1)
+
+
 class FactsCache:
     """By object, each with the resourceVersion that it was read at. What was used longest ago goes first."""
 
@@ -139,7 +152,7 @@ class FactsCache:
         if packed is None or packed[0] != version:
             return None
         self._packed.move_to_end(key)
-        # Made by `_pack`, in this process.
+        # Made by `pack`, in this process or in a child of it.
         facts: Facts = pickle.loads(zlib.decompress(packed[1]))  # noqa: S301
         self._put_recent(key, version, facts)
         return facts
@@ -153,12 +166,16 @@ class FactsCache:
         self._recent.move_to_end(key)
         if len(self._recent) > self._max_recent:
             oldest, (its_version, its_facts) = self._recent.popitem(last=False)
-            self._pack(oldest, its_version, its_facts)
+            if oldest not in self._packed:  # `put` drops what is of another version
+                self._put_packed(oldest, its_version, pack(its_facts))
 
-    def _pack(self, key: Key, version: str, facts: Facts) -> None:
-        if key in self._packed:
-            return  # `put` drops what is of another version
-        packed = zlib.compress(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL), 1)
+    def put_packed(self, key: Key, version: str, packed: bytes) -> None:
+        """What was read elsewhere, unless it was read here meanwhile, or others would have to go for it."""
+        has_room = self._packed_bytes + len(packed) <= self._max_bytes
+        if has_room and key not in self._recent and key not in self._packed:
+            self._put_packed(key, version, packed)
+
+    def _put_packed(self, key: Key, version: str, packed: bytes) -> None:
         self._packed[key] = (version, packed)
         self._packed_bytes += len(packed)
         while self._packed_bytes > self._max_bytes:

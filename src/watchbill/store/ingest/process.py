@@ -2,26 +2,23 @@
 
 Python lets one thread of a process work at a time: a message of megabytes that is inflated, decoded and made
 into rows would keep everybody else waiting, however well it was cut. The server hands each message as it was
-sent to a child and gets back the bytes of the answer. They speak in frames, a length and MessagePack, over the
-child's standard input and output; end of input is its end. A child that dies, say of memory, takes with it only
-messages that agents send again, and the next message starts another.
+sent to a child and gets back the bytes of the answer. End of input is the child's end. One that dies, say of
+memory, takes with it only messages that agents send again, and the next message starts another.
 """
 
 import asyncio
 import contextlib
 import itertools
-import os
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from struct import Struct
 
 import msgspec
 import structlog
 
 from watchbill import errors
 from watchbill.errors import Unavailable, WatchbillError
+from watchbill.frames import BUFFER_BYTES, put_frame, read_frame, standard_streams, write_frame
 from watchbill.store.ingest.messages import AgentMessage, Ingest, MessageSize
 from watchbill.store.postgres.database import Database
 
@@ -33,8 +30,6 @@ CHECK_SECONDS = 10.0
 """Between two looks at the child."""
 HANGING_SECONDS = 30.0
 """In which a child says that it is there, or leaves a message that nobody waits for; else it hangs."""
-_BUFFER_BYTES = 1024 * 1024
-_LENGTH = Struct(">I")
 
 log = structlog.get_logger(__name__)
 
@@ -139,7 +134,7 @@ class _Child:
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                limit=_BUFFER_BYTES,
+                limit=BUFFER_BYTES,
             )
         except OSError as error:
             log.error("cannot start the process of agents' messages", exc_info=error)
@@ -258,7 +253,7 @@ def _error_of(failure: _Failure) -> Exception:
 
 async def serve_messages() -> None:
     """The child: applies what arrives on standard input, several at a time, until that ends."""
-    reader, writer = await _standard_streams()
+    reader, writer = await standard_streams()
     first = await read_frame(reader)
     if first is None:
         return
@@ -333,37 +328,3 @@ def _failure_of(error: Exception) -> _Failure:
         return _Failure(kind, error.message, error.details, error.retry_after_seconds)
     log.error("a message of an agent failed", exc_info=error)
     return _Failure(kind, str(error), None, None)
-
-
-async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
-    """None where the other side is gone."""
-    try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        return await reader.readexactly(length)
-    except (asyncio.IncompleteReadError, OSError):
-        return None
-
-
-async def write_frame(writer: asyncio.StreamWriter, value: object) -> None:
-    """Raises OSError."""
-    put_frame(writer, value)
-    await writer.drain()
-
-
-def put_frame(writer: asyncio.StreamWriter, value: object) -> None:
-    """Without waiting until it may be sent. Raises OSError."""
-    frame = msgspec.msgpack.encode(value)
-    writer.writelines((_LENGTH.pack(len(frame)), frame))
-
-
-async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Standard input and output; whatever else prints goes to standard error."""
-    loop = asyncio.get_running_loop()
-    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    reader = asyncio.StreamReader(limit=_BUFFER_BYTES)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
-    transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.streams.FlowControlMixin(loop=loop), output
-    )
-    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
