@@ -54,7 +54,8 @@ async def read_ahead(cache: OwnerSource, definitions: Definitions, kinds_dir: Pa
         while len(unread) < WORTH_A_PROCESS:
             await asyncio.sleep(PAUSE_SECONDS)
         async with _child(kinds_dir) as child:
-            await _exchange(child, unread, definitions)
+            with suppress(OSError):  # it has ended
+                await _exchange(child, unread, definitions)
         log.warning(
             "the process that reads owners ahead ended; they are read as workloads are derived"
         )

@@ -13,7 +13,7 @@ from watchbill.protocol import Record
 from watchbill.workload import Wire
 from watchbill.workload_pod import WorkloadPod
 
-MAX_LOOSE_BYTES = 1024 * 1024
+MAX_LOOSE_BYTES = 4 * 1024 * 1024
 """Of records that are kept as they are, by their encoded size; in memory they take several times as much."""
 _POD_BYTES = 1_000
 """About what a pod takes, encoded."""
