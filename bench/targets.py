@@ -98,7 +98,14 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
         )
     return [
         *result,
-        Question("far page", 400, (f"{WORKLOADS}?limit=50&offset={int(0.8 * live)}",)),
+        Question(
+            "far page",
+            400,
+            tuple(
+                f"{WORKLOADS}?limit=50&offset={int(0.8 * live)}{order}"
+                for order in ("", "&sortBy=projectId")
+            ),
+        ),
         Question("facets", 150, (f"{WORKLOADS}/facets?fields=phase,type,projectName",)),
         Question("idle GPUs and owners", 150, (f"{WORKLOADS}/idle?limit=20",)),
         Question("fleet", 150, ("/api/v1/fleet",)),
@@ -107,7 +114,7 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
             150,
             tuple(
                 f"{TELEMETRY}PENDING_TIME_DISTRIBUTION{group}"
-                for group in ("", "&groupBy=ProjectId", "&groupBy=Type")
+                for group in ("", *(f"&groupBy={group}" for group in TELEMETRY_GROUPS))
             ),
         ),
         Question(

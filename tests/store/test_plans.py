@@ -89,6 +89,22 @@ async def test_a_first_page_reads_no_whole_table(
     assert "Bitmap" not in text, text
 
 
+@pytest.mark.parametrize("is_deleted", [False, True])
+@pytest.mark.parametrize("field", ["projectId", "departmentId"])
+async def test_rows_before_a_far_page_are_not_read(
+    connection: asyncpg.Connection, field: str, is_deleted: bool
+) -> None:
+    """By the number of an organisation's unit, which is sorted by as text."""
+    query = WorkloadQuery(sort_by=field, is_deleted=is_deleted, offset=5_000, limit=20)
+    page = page_statement(SCOPE, query, START)
+    async with connection.transaction():
+        await connection.execute(
+            "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off"
+        )
+        plan = await explained(connection, page.select("w.id"), page.statement.parameters)
+    assert re.search(rf"Index Only Scan using workload_\w*by_{field[:-2]}_id on", plan), plan
+
+
 @pytest.mark.parametrize("is_descending", [False, True])
 @pytest.mark.parametrize(("field", "is_deleted"), POD_ORDERS)
 async def test_a_first_page_of_pods_is_read_from_an_index(
@@ -203,7 +219,12 @@ def statement_of(question: str) -> tuple[str, list[Any]]:
     ("index", "questions", "times"),
     [
         ("workload_live", ["count", *sorted(RUNNING_ON)], 1),
-        ("workload_pending", ["median", "", "ProjectId", "DepartmentId", "ClusterId", "Type"], 1),
+        (
+            r"workload_pending\w*",
+            ["median", "", "ProjectId", "DepartmentId", "ClusterId", "Type"],
+            1,
+        ),
+        ("workload_pending_category", ["Category"], 1),
         ("workload_idle", ["idle"], 2),
     ],
 )
@@ -227,7 +248,14 @@ async def test_the_longest_texts_fit_into_every_index(connection: asyncpg.Connec
     """600 characters of four bytes, which nothing compresses."""
     rng = random.Random(7)
     longest = "".join(chr(rng.randrange(0x20000, 0x2A6D0)) for _ in range(MAX_TEXT_LENGTH))
-    texts = ("type", "submitted_by", "project_name", "department_name", "priority_class_name")
+    texts = (
+        "type",
+        "category",
+        "submitted_by",
+        "project_name",
+        "department_name",
+        "priority_class_name",
+    )
     transaction = connection.transaction()
     await transaction.start()
     for phase in Phase:

@@ -10,12 +10,16 @@ from uuid import UUID
 from watchbill.query import Predicate, Scope, WorkloadQuery, ascii_lower
 from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads.select import (
+    SEARCH,
+    WORKLOAD,
     Statement,
+    add_conditions,
     alternatives_key,
     escape_like,
     search_beyond_column,
     state_condition,
 )
+from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 MAX_CANDIDATES = 10_000
 """With more, a page is sooner found among the first rows of the wanted order."""
@@ -86,6 +90,23 @@ def _in_names(statement: Statement, query: WorkloadQuery) -> str | None:
     )
 
 
+def _read_alone(statement: Statement, scope: Scope, query: WorkloadQuery) -> str | None:
+    """Rows for which one predicate on a part of a text is true, by the narrow rows of the search or the index
+    of its field's order; None where neither can tell."""
+    wanted = next((p for p in query.predicates if _is_read_alone(p)), None)
+    if wanted is None:
+        return None
+    part = statement.shared()
+    part.table = SEARCH if wanted.field in INDEXED_NAMES else WORKLOAD
+    add_conditions(part, scope, WorkloadQuery(is_deleted=query.is_deleted, predicates=(wanted,)))
+    return f"SELECT w.id FROM {part.source} WHERE {part.where}"
+
+
+def _is_read_alone(predicate: Predicate) -> bool:
+    is_text = QUERY_FIELDS[predicate.field].kind is FieldKind.TEXT
+    return predicate.operator in _CONTAINING and (predicate.field in INDEXED_NAMES or is_text)
+
+
 async def candidate_ids(
     connection: Connection, scope: Scope, query: WorkloadQuery, now: datetime
 ) -> list[UUID] | None:
@@ -102,6 +123,8 @@ async def candidate_ids(
         parts = [_in_search_column(statement, texts, is_deleted=query.is_deleted)]
     elif named := _in_names(statement, query):
         parts = [named]
+    elif alone := _read_alone(statement, scope, query):
+        parts = [alone]
     else:
         return None
     if beyond:
