@@ -65,7 +65,8 @@ def _name_logger(
 
 
 class _Patient(io.TextIOBase):
-    """A stream that never raises: a full disk or a reader that left must not end what is logged about."""
+    """A stream that never raises: a full disk or a reader that left must not end what is logged about. What is
+    written is flushed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -73,11 +74,8 @@ class _Patient(io.TextIOBase):
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
+        return len(text)
 
 
 def _rendering(*, is_terminal: bool) -> list[structlog.typing.Processor]:
