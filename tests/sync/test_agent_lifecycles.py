@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def expected(play: Play, moment: str) -> dict[UUID, Record]:
         }
         newest = {event["involvedObject"]["uid"]: event for event in play.events}
         events = [event for uid, event in newest.items() if uid in chain]
-        objects = replace(objects, scheduling_events=events)
+        objects = msgspec.structs.replace(objects, scheduling_events=events)
         is_rooted = all(owner.uid in uids for owner in owners(objects.root))
         defined = definitions().for_object(objects.root).key.kind != "*"
         if is_rooted and (objects.pods or defined):

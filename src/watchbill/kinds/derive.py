@@ -356,7 +356,7 @@ def _view(
     for complete in _completions(view):
         facts = complete(view)
         if facts is not view.facts:
-            view = replace(view, facts=facts)
+            view = msgspec.structs.replace(view, facts=facts)
     return view
 
 
@@ -389,7 +389,7 @@ def _phase(view: WorkloadView) -> DerivedPhase:
     message = phase_message(phase, view, reasons)
     if phase in _WITHDRAWN:
         undeleted = PodCounts(view.pods.all, ignores_deletion=True)
-        observed = observed_phase(replace(view, pods=undeleted))
+        observed = observed_phase(msgspec.structs.replace(view, pods=undeleted))
     return DerivedPhase(
         phase=phase,
         k8s_phase=observed,

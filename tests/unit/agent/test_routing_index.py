@@ -3,7 +3,6 @@ concerns those alone that it is about."""
 
 import random
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -139,7 +138,7 @@ def _records(filled: Filled, *, sees_all: bool = False) -> dict[str, bytes]:
             if sees_all:
                 placed = filled.cache.related._routing._placed.values()
                 concerning = [each.obj for each in placed if namespace in each.namespaces]
-                gathered = replace(gathered, services=concerning)
+                gathered = msgspec.structs.replace(gathered, services=concerning)
             records[root] = canonical_bytes(derive(gathered, DEFINITIONS, SETTINGS).record)
     return records
 

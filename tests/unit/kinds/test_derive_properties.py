@@ -2,7 +2,6 @@
 
 import random
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -115,7 +114,7 @@ def test_mutated_objects_still_give_a_record(seed: int) -> None:
     def some(value: Any) -> list[Any]:
         return [mutated(item, chance) if chance.random() < 0.5 else item for item in value]
 
-    hostile = replace(
+    hostile = msgspec.structs.replace(
         objects,
         root=keeps_uid(mutated(objects.root, chance), dict(objects.root)),
         pods=[
@@ -153,7 +152,7 @@ def shuffled(objects: WorkloadObjects, chance: random.Random) -> WorkloadObjects
         chance.shuffle(result)
         return result
 
-    return replace(
+    return msgspec.structs.replace(
         objects,
         pods=mixed(objects.pods),
         children=mixed(objects.children),
@@ -190,7 +189,7 @@ def poisoned(value: Any, poison: str, key: str = "") -> Any:
 def test_texts_that_a_database_refuses_are_not_kept(poison: str) -> None:
     for objects, _ in EVERY[::7]:
         root = keeps_uid(poisoned(objects.root, poison), dict(objects.root))
-        hostile = replace(
+        hostile = msgspec.structs.replace(
             objects,
             root=root,
             children=poisoned(list(objects.children), poison),

@@ -1,9 +1,9 @@
 """Lives of every kind, in the form of the frameworks' own types, come out as they are meant."""
 
 import copy
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fixtures.kubernetes.lives import SETTINGS, definitions
@@ -54,7 +54,9 @@ def test_ray_s_autoscaler_asks_too(options: dict[str, Any], cores: float) -> Non
     case = next(case for case in cases() if case.folder == "raycluster")
     obj = copy.deepcopy(dict(case.objects.root))
     obj["spec"] |= {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
-    derived = derive(replace(case.objects, root=obj), definitions(), SETTINGS).record.workload
+    derived = derive(
+        msgspec.structs.replace(case.objects, root=obj), definitions(), SETTINGS
+    ).record.workload
     assert derived.workload_requested_resources.cpu is not None
     assert derived.workload_requested_resources.cpu.request == cores
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid5
 
+import msgspec
 import pytest
 
 from tests.fixtures.kubernetes.lives import CLUSTER_ID, SETTINGS
@@ -223,7 +224,7 @@ def test_a_label_of_volcano_counts_where_that_queue_exists(name: str) -> None:
     submitted["metadata"]["labels"] = {"volcano.sh/queue-name": name}
     record = derived(submitted, cluster=OTHERS_CLUSTER, settings=MAPPED).record
     assert record.project_key == "vision"
-    with_queue = replace(OTHERS_CLUSTER, volcano_queues={name: {}})
+    with_queue = msgspec.structs.replace(OTHERS_CLUSTER, volcano_queues={name: {}})
     assert derived(submitted, cluster=with_queue, settings=MAPPED).record.project_key == name
 
 

@@ -1,8 +1,8 @@
 """Where a workload answers: services, gateways and routes of every kind, and values that are none."""
 
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,7 +101,9 @@ def granted(where: str = "vision", *, to: JSON | None = None, **source: str) -> 
         "namespace": "infra",
     } | source
     spec = {"from": [source], "to": [{"group": "", "kind": "Service"} | (to or {})]}
-    return replace(gateway(HTTPS), reference_grants={where: {"routes": {"spec": spec}}})
+    return msgspec.structs.replace(
+        gateway(HTTPS), reference_grants={where: {"routes": {"spec": spec}}}
+    )
 
 
 def test_a_route_of_another_namespace_counts_where_the_service_s_namespace_permits_it() -> None:

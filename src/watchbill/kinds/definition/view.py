@@ -3,7 +3,7 @@
 Every question about a workload is a function of one `WorkloadView`.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from watchbill.kinds.definition.definition import Definition, Definitions
 from watchbill.kinds.definition.facts import Facts
@@ -12,8 +12,7 @@ from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, W
 from watchbill.kinds.objects.settings import DeriveSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadView:
+class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):
     """`own`: what the root states. `facts`: the same, completed by its children and autoscalers."""
 
     objects: WorkloadObjects

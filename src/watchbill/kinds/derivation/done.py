@@ -4,8 +4,9 @@ A pod that ended may be gone before the workload has: with its node, or because 
 """
 
 from collections.abc import Container
-from dataclasses import replace
 from functools import cached_property
+
+from msgspec.structs import replace
 
 from watchbill.kinds.definition.facts import Facts, RoleFacts
 from watchbill.kinds.definition.hooks import runs_of

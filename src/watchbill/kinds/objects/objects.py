@@ -6,9 +6,11 @@ nothing else.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from watchbill.kinds.objects.pod import Pod
 
@@ -16,8 +18,7 @@ Object = Mapping[str, Any]
 """A Kubernetes object as JSON, `kind` and `apiVersion` present, `metadata.managedFields` absent."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupKind:
+class GroupKind(NamedTuple):
     group: str
     kind: str
 
@@ -59,8 +60,7 @@ class _NoClaimLookup:
 NO_CLAIM_LOOKUP: ClaimLookup = _NoClaimLookup()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadObjects:
+class WorkloadObjects(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the cluster holds about one workload at one moment."""
 
     root: Object
@@ -95,39 +95,40 @@ class WorkloadObjects:
     """None where nothing measures the workload's GPUs."""
     is_root_gone: bool = False
     """The root was deleted and only its pods remain: the phase is Terminating."""
-    cluster: "ClusterObjects" = field(default_factory=lambda: ClusterObjects())
+    cluster: "ClusterObjects" = msgspec.field(default_factory=lambda: ClusterObjects())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterObjects:
+class ClusterObjects(msgspec.Struct, frozen=True, kw_only=True):
     """What all workloads share, by name. Of a node its labels and one address are kept."""
 
-    queues: Mapping[str, Object] = field(default_factory=dict)
+    queues: Mapping[str, Object] = msgspec.field(default_factory=dict)
     """KAI Queue objects."""
-    shards: Mapping[str, Object] = field(default_factory=dict)
+    shards: Mapping[str, Object] = msgspec.field(default_factory=dict)
     """KAI SchedulingShards: a scheduler for each node pool, with its defaults."""
-    local_queues: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    local_queues: Mapping[tuple[str, str], Object] = msgspec.field(default_factory=dict)
     """Kueue LocalQueues by (namespace, name)."""
-    cluster_queues: Mapping[str, Object] = field(default_factory=dict)
-    volcano_queues: Mapping[str, Object] = field(default_factory=dict)
-    gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    cluster_queues: Mapping[str, Object] = msgspec.field(default_factory=dict)
+    volcano_queues: Mapping[str, Object] = msgspec.field(default_factory=dict)
+    gateways: Mapping[tuple[str, str], Object] = msgspec.field(default_factory=dict)
     """Gateways (gateway.networking.k8s.io) by (namespace, name)."""
-    istio_gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
-    reference_grants: Mapping[str, Mapping[str, Object]] = field(default_factory=dict)
+    istio_gateways: Mapping[tuple[str, str], Object] = msgspec.field(default_factory=dict)
+    reference_grants: Mapping[str, Mapping[str, Object]] = msgspec.field(default_factory=dict)
     """ReferenceGrants (gateway.networking.k8s.io) by namespace, then by name."""
-    claim_templates: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    claim_templates: Mapping[tuple[str, str], Object] = msgspec.field(default_factory=dict)
     """ResourceClaimTemplates by (namespace, name)."""
-    priority_classes: Mapping[str, Object] = field(default_factory=dict)
-    topologies: Mapping[str, Object] = field(default_factory=dict)
-    node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    node_addresses: Mapping[str, str] = field(default_factory=dict)
+    priority_classes: Mapping[str, Object] = msgspec.field(default_factory=dict)
+    topologies: Mapping[str, Object] = msgspec.field(default_factory=dict)
+    node_labels: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
+    node_addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Where a node is reached: its external address, else its internal one."""
-    namespaces: Mapping[str, Object] = field(default_factory=dict)
-    device_classes: Mapping[str, Object] = field(default_factory=dict)
+    namespaces: Mapping[str, Object] = msgspec.field(default_factory=dict)
+    device_classes: Mapping[str, Object] = msgspec.field(default_factory=dict)
     """DeviceClasses (resource.k8s.io)."""
     are_device_classes_read: bool = True
     """Whether they were listed: before that, or without the right to, there may be others."""
-    device_profiles: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
+    device_profiles: Mapping[tuple[str, str], Mapping[str, str]] = msgspec.field(
+        default_factory=dict
+    )
     """Profiles of MIG slices whose names do not tell them, by driver and pool, then by the device's name."""
 
 

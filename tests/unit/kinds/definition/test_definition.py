@@ -1,10 +1,10 @@
 """Definitions are found by group and kind, checked at the start, and wrong ones named by line."""
 
 import re
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.fixtures.kubernetes.lives import SETTINGS, definitions
@@ -251,7 +251,8 @@ def test_nothing_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda program, obj: evaluated.append(obj["metadata"]["uid"]) or evaluate(program, obj),
     )
     gathered = [
-        replace(gather(result), pods=pods) for result, pods in zip(roots, read, strict=True)
+        msgspec.structs.replace(gather(result), pods=pods)
+        for result, pods in zip(roots, read, strict=True)
     ]
     for objects in gathered * 2:
         derive(objects, definitions, SETTINGS)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fixtures.kubernetes.lives import SETTINGS
@@ -237,7 +238,7 @@ def test_while_classes_cannot_be_read_a_name_that_tells_nothing_is_unknown(
 ) -> None:
     """What a device was given by tells what it is, whatever its class is named."""
     named = {} if given is None else {"held": 1, "driver": given[0], "device": given[1]}
-    cluster = replace(CLASSES, are_device_classes_read=False)
+    cluster = msgspec.structs.replace(CLASSES, are_device_classes_read=False)
     assert requested_by_claim(claim("a", asked, **named), SETTINGS, cluster).gpus == gpus
     by_settings = replace(SETTINGS, gpu_device_classes=frozenset({"gpu.nvidia.com"}))
     if given is None and asked["exactly"]["deviceClassName"] == "h100":

@@ -1,7 +1,6 @@
 """For every kind and whatever its status says: pods that are there are never contradicted."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -43,7 +42,9 @@ def _mixed(draw: random.Random) -> WorkloadObjects:
     kind = objects.root["kind"]
     statuses = [c.objects.root.get("status") for c in cases() if c.objects.root["kind"] == kind]
     root = {**objects.root, "status": draw.choice(statuses) or {}}
-    return replace(objects, root=root, pods=[_varied(pod, draw) for pod in objects.pods])
+    return msgspec.structs.replace(
+        objects, root=root, pods=[_varied(pod, draw) for pod in objects.pods]
+    )
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
