@@ -221,7 +221,7 @@ def statement_of(question: str) -> tuple[str, list[Any]]:
         ("workload_live", ["count", *sorted(RUNNING_ON)], 1),
         (
             r"workload_pending\w*",
-            ["median", "", "ProjectId", "DepartmentId", "ClusterId", "Type"],
+            ["median", "", "ProjectId", "DepartmentId", "ClusterId", "Type", "Phase"],
             1,
         ),
         ("workload_pending_category", ["Category"], 1),

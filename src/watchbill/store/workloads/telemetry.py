@@ -218,11 +218,13 @@ def pending_times_statement(
     statement = _conditions(scope, query, now, table=TALLY)
     statement.conditions.append("w.phase = 'Pending'")
     names = _names(statement, group)
+    # All are in the one phase, which no index of what is pending has to hold.
+    value = "'Pending'::text" if group is _GROUPS["Phase"] else group.value
     statement.table = WORKLOAD
     statement.conditions.append(LIVE)
     bounds = statement.bind(list(buckets.upper_seconds), "::float8[]")
     sql = (
-        f"SELECT value, name, bucket, count FROM (SELECT {group.value} AS value, "
+        f"SELECT value, name, bucket, count FROM (SELECT {value} AS value, "
         f"width_bucket({IN_PHASE_SECONDS}, {bounds}) AS bucket, count(*) AS count "
         f"FROM {statement.source} {group.counted_join} "
         f"WHERE {statement.where} GROUP BY 1, 2) AS counted {names}"
