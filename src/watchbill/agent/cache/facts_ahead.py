@@ -142,6 +142,7 @@ def _packed(payloads: list[bytes], definitions: Definitions) -> Iterator[PackedF
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(10)
     asyncio.run(_read(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
 
 
