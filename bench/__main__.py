@@ -1,8 +1,9 @@
 """`make bench`: reads and writes over HTTP against the bare driver and against peers, turn by turn.
 
 Every line is a ratio of medians from rounds in which the contestants alternate, so a machine that slows down
-slows all of them. Four clients ask the same at once where nothing else is said, so ours asks the database once.
-Ours runs with tokens, scope, validation and limits in place; the peers with none of these.
+slows all of them; beside it stand the lowest and the highest ratio of a single round. Four clients ask the same
+at once where nothing else is said, so ours asks the database once. Ours runs with tokens, scope, validation and
+limits in place; the peers with none of these.
 """
 
 import argparse
@@ -12,10 +13,11 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 
@@ -33,6 +35,7 @@ from watchbill.store.usage.accounting import usage_account
 AT_ONCE = 4
 LEAST_LIVE = 500
 """The longest list that is asked for has as many."""
+OURS = "ours"
 DRIVER = "bare driver"
 PEER = "FastAPI + SQLAlchemy + pydantic"
 
@@ -42,6 +45,7 @@ GPUS_BY_PROJECT = (
 )
 
 Work = Callable[[], Awaitable[None]]
+Line = dict[str, str | float]
 
 
 @dataclass(frozen=True)
@@ -61,22 +65,50 @@ async def seconds_of(work: Work, calls: int) -> float:
     return (time.perf_counter() - began) / calls
 
 
-async def run(contest: Contest, rounds: int) -> dict[str, object]:
-    """Medians over alternating rounds, after one that does not count."""
-    contestants = {"ours": contest.ours, **contest.rivals}
+async def run(contest: Contest, rounds: int) -> list[Line]:
+    """Over alternating rounds, after one that does not count."""
+    contestants = {OURS: contest.ours, **contest.rivals}
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, work in contestants.items():
             seconds = await seconds_of(work, contest.per_turn)
             if number:
                 taken[name].append(seconds)
-    medians = {name: statistics.median(values) for name, values in taken.items()}
-    ratios = {
-        f"throughput against {name}": round(medians[name] / medians["ours"], 2)
-        for name in contest.rivals
-    }
-    milliseconds = {name: round(value * 1000, 3) for name, value in medians.items()}
-    return {"contest": contest.name, "median_ms": milliseconds, **ratios}
+    return lines(contest.name, taken)
+
+
+def lines(contest: str, taken: Mapping[str, Sequence[float]]) -> list[Line]:
+    """One for each rival, of the seconds that each took in each round."""
+    ours = taken[OURS]
+    result: list[Line] = []
+    for rival in taken:
+        if rival == OURS:
+            continue
+        ratios = [theirs / own for theirs, own in zip(taken[rival], ours, strict=True)]
+        line: Line = {
+            "contest": contest,
+            "against": rival,
+            "ours_ms": round(statistics.median(ours) * 1000, 3),
+            "theirs_ms": round(statistics.median(taken[rival]) * 1000, 3),
+            "throughput": round(statistics.median(taken[rival]) / statistics.median(ours), 2),
+            "lowest": round(min(ratios), 2),
+            "highest": round(max(ratios), 2),
+        }
+        result.append(line)
+    return result
+
+
+TABLE_HEAD = (
+    "| contest | against | ours | theirs | times their throughput | lowest and highest round |\n"
+    "|---|---|---|---|---|---|"
+)
+
+
+def markdown(line: Line) -> str:
+    return (
+        f"| {line['contest']} | {line['against']} | {line['ours_ms']:g} ms | {line['theirs_ms']:g} ms | "
+        f"{line['throughput']:.2f} | {line['lowest']:.2f}, {line['highest']:.2f} |"
+    )
 
 
 def driver(connections: list[asyncpg.Connection], sql: str) -> Work:
@@ -128,7 +160,9 @@ def peer_upsert(connection: Connection, documents: list[dict[str, object]]) -> W
     return work
 
 
-async def contests(database_url: str, total: int, live_count: int, rounds: int) -> None:
+async def contests(
+    database_url: str, total: int, live_count: int, rounds: int
+) -> AsyncGenerator[Line, None]:
     db = await Database.open(database_url, pool_size=4)
     print(f"filling in {total} workloads, {live_count} live ...", file=sys.stderr)
     agent, live = await fill(db, total=total, live=live_count)
@@ -159,7 +193,8 @@ async def contests(database_url: str, total: int, live_count: int, rounds: int) 
             for row in await connection.fetch("SELECT document FROM peer_workload LIMIT 100")
         ]
         for contest in [*reads(arena), writes(arena, agent, live, documents)]:
-            print(json.dumps(await run(contest, rounds)), flush=True)
+            for line in await run(contest, rounds):
+                yield line
         for side in (*arena.drivers, *arena.ours, *arena.peer):
             await side.close()
     await connection.close()
@@ -263,16 +298,27 @@ def writes(
 
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--workloads", type=int, default=100_000)
+    parser.add_argument("--workloads", type=int, default=100_000, help="in the database")
     parser.add_argument(
         "--live-share", type=float, default=0.05, help="of the workloads; 500 are live at least"
     )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="after one that does not count")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
     options = parser.parse_args()
     total = max(options.workloads, LEAST_LIVE)
     live_count = max(LEAST_LIVE, int(total * options.live_share))
-    async with servers.database() as url:
-        await contests(url, total, live_count, options.rounds)
+    measured: list[Line] = []
+    async with (
+        servers.database() as url,
+        aclosing(contests(url, total, live_count, options.rounds)) as each,
+    ):
+        print(TABLE_HEAD, flush=True)
+        async for line in each:
+            measured.append(line)
+            print(markdown(line), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

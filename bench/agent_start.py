@@ -1,10 +1,12 @@
 """`python -m bench.agent_start`: how soon an agent that has just started tells what its cluster holds.
 
 A simulated API server and the server's end of the protocol run in another process, so that what is measured
-here is the agent alone: seconds until the first record and until all were taken, the longest steps of its
-event loop in processor time (another process's turn does not count), and its resident memory. Then it is
-stopped, 100 workloads change, as many are deleted, and it starts anew: seconds until the server knows of them,
-and until every workload was compared. Last is what changes cost it: of pods here and there, of whole workloads.
+here is the agent alone: seconds until the first record and until all were taken, processor time and resident
+memory until then, with those of the process that reads owners ahead; with `--steps` the longest steps of its
+event loop, too, in processor time (another process's turn does not count). Then it is stopped, 100 workloads
+change, as many are deleted, and it starts anew: seconds until the server knows of them, and until every
+workload was compared. Last is what changes cost it: of pods here and there, of whole workloads. The peak of
+the resident memory is that of the agent's process alone, over all of this.
 """
 
 import argparse

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from bench import servers
+from bench.__main__ import lines, markdown
 from bench.http import Connection
 from bench.readers import plain
 
@@ -65,3 +66,10 @@ def test_a_copy_for_sqlite_has_the_values_of_the_table() -> None:
 def test_a_contestants_imports_are_there(program: tuple[str, str]) -> None:
     lines = [line for line in program[0].splitlines() if line.startswith(("import", "from"))]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+def test_a_line_of_a_contest_has_the_ratio_of_medians_and_of_single_rounds() -> None:
+    taken = {"ours": [0.010, 0.020, 0.040], "theirs": [0.030, 0.010, 0.060], "other": [0.020] * 3}
+    theirs, other = map(markdown, lines("a list", taken))
+    assert theirs == "| a list | theirs | 20 ms | 30 ms | 1.50 | 0.50, 3.00 |"
+    assert other == "| a list | other | 20 ms | 20 ms | 1.00 | 0.50, 2.00 |"
