@@ -217,7 +217,7 @@ def run_server(
             return
         await serving
 
-    # Whoever runs it has said how to log; a logger made for each line takes a third of the line's time.
+    # Whoever runs it has said how to log; a logger made for each line takes a quarter of the line's time.
     structlog.configure(cache_logger_on_first_use=True)
     sys.setswitchinterval(THREAD_TURN_SECONDS)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -33,7 +33,7 @@ BATCH_OBJECTS = 128
 BATCH_BYTES = 256 * 1024
 """Of compressed objects, after which a batch takes no further one."""
 PAUSE_SECONDS = 0.05
-"""Until it is looked again for what has come."""
+"""Between two looks for what has come."""
 
 log = structlog.get_logger(__name__)
 

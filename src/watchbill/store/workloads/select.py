@@ -118,7 +118,7 @@ _JOINED_NAMES = {
     "=^": "(" + _JOINED + " LIKE '%' || {1} AND " + _NAMES["=^"] + ")",
     "=$": "(" + _JOINED + " LIKE {1} || '%' AND " + _NAMES["=$"] + ")",
 }
-"""The same in a third of the time, of a text that cannot reach from a name into the next."""
+"""The same in two fifths of the time, of a text that cannot reach from a name into the next."""
 TEMPLATES: dict[FieldKind, dict[str, str]] = {
     FieldKind.TEXT: _TEXT,
     FieldKind.NUMBER: _COMPARISONS,
