@@ -4,6 +4,7 @@ A frame is its length, in four bytes, and MessagePack.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from struct import Struct
@@ -31,6 +32,8 @@ async def write_frame(writer: asyncio.StreamWriter, value: object) -> None:
 
 def put_frame(writer: asyncio.StreamWriter, value: object) -> None:
     """Without waiting until it may be sent. Raises OSError."""
+    if writer.is_closing():  # where uvloop raises RuntimeError, and asyncio nothing at first
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     frame = msgspec.msgpack.encode(value)
     writer.writelines((_LENGTH.pack(len(frame)), frame))
 

@@ -5,6 +5,7 @@ import gzip
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -14,7 +15,9 @@ import pytest_asyncio
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.large_items import NOW
 from tests.fixtures.records import upsert, workload
+from watchbill.background import loop_factory
 from watchbill.errors import Conflict, Invalid, Superseded, TooLarge, Unavailable
+from watchbill.frames import put_frame, write_frame
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import Batch, BatchReply, HelloReply
 from watchbill.store.ingest import process
@@ -84,6 +87,7 @@ async def test_a_process_that_dies_loses_what_it_had_in_work_alone(
     await ingest.apply(_message("hello", agent, HELLO), MessageSize())
     first = ingest.pid
     assert first is not None
+    assert os.getsid(first) == first, "Ctrl-C does not reach it"
     async with db.transaction(agent.tenant_id) as connection:
         await connection.execute("SELECT FROM cluster WHERE id = $1 FOR UPDATE", agent.cluster_id)
         waiting = asyncio.create_task(ingest.apply(_message("hello", agent, HELLO), MessageSize()))
@@ -95,6 +99,23 @@ async def test_a_process_that_dies_loses_what_it_had_in_work_alone(
     assert refused.value.retry_after_seconds == 1
     await ingest.apply(_message("hello", agent, HELLO), MessageSize())
     assert ingest.pid not in (None, first)
+
+
+def test_what_is_written_to_a_process_that_has_ended_is_an_error_of_the_system() -> None:
+    async def write_to_nobody() -> None:
+        ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "", stdin=PIPE)
+        await ended.wait()
+        assert ended.stdin is not None
+        with pytest.raises(OSError):
+            while True:  # until it is noticed that nobody reads
+                await write_frame(ended.stdin, b"")
+                await asyncio.sleep(0)
+        with pytest.raises(OSError):
+            put_frame(ended.stdin, b"")
+
+    for factory in (None, loop_factory()):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(write_to_nobody())
 
 
 async def test_a_message_that_nobody_waits_for_is_left_and_who_cannot_leave_it_is_killed(

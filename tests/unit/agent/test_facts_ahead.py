@@ -1,6 +1,8 @@
 """What a process of its own reads ahead is what deriving would read, and nothing depends on it."""
 
 import asyncio
+import os
+import sys
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +72,21 @@ async def test_a_process_that_ends_is_told_of_and_nobody_waits_for_it(tmp_path: 
         await until(lambda: owners.unread_owners is not None)
         assert owners.unread_owners is not None
         owners.unread_owners.extend(map(compress, roots()))
+        await task
+    assert owners.unread_owners is None
+    assert [log["log_level"] for log in logs] == ["warning"]
+
+
+async def test_a_process_that_cannot_start_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with facts_ahead._child(None) as child:
+        assert os.getsid(child.pid) == child.pid, "Ctrl-C does not reach it"
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    owners = Owners()
+    with capture_logs() as logs:
+        task = asyncio.create_task(read_ahead(owners, load_definitions(), None))
+        await until(lambda: owners.unread_owners is not None)
+        assert owners.unread_owners is not None
+        owners.unread_owners.append(b"")
         await task
     assert owners.unread_owners is None
     assert [log["log_level"] for log in logs] == ["warning"]

@@ -59,6 +59,8 @@ async def read_ahead(cache: OwnerSource, definitions: Definitions, kinds_dir: Pa
         log.warning(
             "the process that reads owners ahead ended; they are read as workloads are derived"
         )
+    except OSError as error:  # no memory, no more processes
+        log.warning("owners cannot be read ahead", reason=str(error))
     except Exception as error:
         log_failure("owners cannot be read ahead", error)
     finally:
@@ -79,6 +81,7 @@ async def _child(kinds_dir: Path | None) -> AsyncIterator[asyncio.subprocess.Pro
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=BUFFER_BYTES,
+        start_new_session=True,  # Ctrl-C is the agent's alone, also while the child imports
     )
     try:
         yield process

@@ -135,6 +135,7 @@ class _Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=BUFFER_BYTES,
+                start_new_session=True,  # Ctrl-C is the server's alone, also while the child imports
             )
         except OSError as error:
             log.error("cannot start the process of agents' messages", exc_info=error)
