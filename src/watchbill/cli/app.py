@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
@@ -291,17 +291,20 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Who started this closed an output: what goes there is dropped, and no file is opened in its place."""
-    sys.stdout = sys.stdout or _sink(1)
-    sys.stderr = sys.stderr or _sink(2)
+    """Who started this closed some: what goes there is dropped, nothing can be read, and no file is opened in
+    their places. Of a socket there uvloop would abort the process, and each child before it began."""
+    sys.stdin = sys.stdin or _null(0, "r")
+    sys.stdout = sys.stdout or _null(1, "w")
+    sys.stderr = sys.stderr or _null(2, "w")
 
 
-def _sink(number: int) -> TextIO:
-    null = os.open(os.devnull, os.O_WRONLY)
+def _null(number: int, mode: str) -> TextIO:
+    null = os.open(os.devnull, os.O_RDWR)
     if null != number:
         os.dup2(null, number)
         os.close(null)
-    return os.fdopen(number, "w", encoding="utf-8")
+    os.set_inheritable(number, True)
+    return cast("TextIO", os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _pipe_closed() -> int:

@@ -433,6 +433,19 @@ def test_an_output_that_was_closed_before(closed: str) -> None:
     assert ended.stdout.startswith("watchbill ") is (closed == "2>&-")
 
 
+def test_an_input_that_was_closed_before_is_empty_and_stays_a_place_of_its_own() -> None:
+    """libuv aborts a process that has a socket as its first descriptor."""
+    command = f'"{sys.executable}" -m watchbill kinds try --unknown <&-'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert ended.stderr.startswith("error: stdin holds no object")
+    code = (
+        "from watchbill.cli.app import run; run(['version']); print(open('/dev/null').fileno() > 2)"
+    )
+    command = f'"{sys.executable}" -c "{code}" <&- 2>&-'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert ended.stdout.splitlines()[-1] == "True"
+
+
 def _created(request: web.Request) -> web.Response:
     body = {"id": "00000000-0000-0000-0000-000000000001", "name": "east", "credential": "wba.x.y"}
     return web.json_response(body, status=201)
