@@ -15,15 +15,17 @@ from tests.fixtures.agents import until
 from tests.fixtures.kubernetes.lives import definitions
 from tests.unit.kinds.golden.reading import cases
 from watchbill.agent.cache import facts_ahead
-from watchbill.agent.cache.facts_ahead import read_ahead
+from watchbill.agent.cache.facts_ahead import UnreadOwner, _batch, read_ahead
 from watchbill.agent.cache.stored_objects import compress
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.definition.program import Program
+from watchbill.kinds.objects.json_access import group_version
+from watchbill.kinds.objects.objects import GroupKind
 
 
 class Owners:
-    unread_owners: deque[bytes] | None = None
+    unread_owners: deque[UnreadOwner] | None = None
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,11 @@ def roots() -> list[dict[str, Any]]:
     return [obj for obj in objects if "spec" in obj or "status" in obj]
 
 
+def unread(root: dict[str, Any]) -> UnreadOwner:
+    group, _ = group_version(root)
+    return GroupKind(group, root["kind"]), root["metadata"]["uid"], compress(root)
+
+
 async def test_facts_of_every_kind_are_read_ahead_as_they_would_be_read_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -49,8 +56,8 @@ async def test_facts_of_every_kind_are_read_ahead_as_they_would_be_read_later(
     task = asyncio.create_task(read_ahead(owners, known, None))
     await until(lambda: owners.unread_owners is not None)
     assert owners.unread_owners is not None
-    owners.unread_owners.append(b"nobody's object")
-    owners.unread_owners.extend(map(compress, expected))
+    owners.unread_owners.append((GroupKind("", "Pod"), "u", b"nobody's object"))
+    owners.unread_owners.extend(map(unread, expected))
     await until(lambda: len(known._facts_cache._packed) == len(expected))
     task.cancel()
     await asyncio.wait([task])
@@ -71,7 +78,7 @@ async def test_a_process_that_ends_is_told_of_and_nobody_waits_for_it(tmp_path: 
         task = asyncio.create_task(read_ahead(owners, load_definitions(), tmp_path / "none"))
         await until(lambda: owners.unread_owners is not None)
         assert owners.unread_owners is not None
-        owners.unread_owners.extend(map(compress, roots()))
+        owners.unread_owners.extend(map(unread, roots()))
         await task
     assert owners.unread_owners is None
     assert [log["log_level"] for log in logs] == ["warning"]
@@ -106,3 +113,13 @@ async def test_facts_take_nobody_elses_place_and_never_that_of_a_newer_version()
     assert other is not None
     known.keep_packed(other)
     assert not known._facts_cache._packed
+
+
+def test_what_deriving_has_read_is_not_read_again() -> None:
+    known, every = load_definitions(), roots()
+    for root in every[::2]:
+        known.facts(root)
+    waiting = deque(map(unread, every))
+    batches = list(iter(lambda: list(_batch(waiting, known)), []))
+    assert [payload for batch in batches for payload in batch] == list(map(compress, every[1::2]))
+    assert not waiting

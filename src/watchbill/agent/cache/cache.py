@@ -87,8 +87,8 @@ class Cache:
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.events: EventLog | None = None
         """What Kubernetes says of workloads; None where nobody asks for it."""
-        self.unread_owners: deque[bytes] | None = None
-        """What a process of its own is to read, while there is one."""
+        self.unread_owners: deque[tuple[GroupKind, str, bytes]] | None = None
+        """What a process of its own is to read, while there is one: kind, UID and object."""
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as measured by exporters."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
@@ -187,7 +187,7 @@ class Cache:
         if not self.budgets.compressed.admit(meta.uid, meta.namespace, len(payload)):
             payload = compress(_bounded_link(obj))
         elif self.unread_owners is not None:
-            self.unread_owners.append(payload)
+            self.unread_owners.append((key, meta.uid, payload))
         entry = TreeEntry(meta.uid, key, meta.namespace, meta.name, parent, payload)
         entry.is_looked_up = is_looked_up
         self.owner_tree.put(entry, observed_now())

@@ -24,6 +24,7 @@ from watchbill.frames import BUFFER_BYTES, read_frame, standard_streams, write_f
 from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.definition.facts import PackedFacts
 from watchbill.kinds.definition.loader import load_definitions
+from watchbill.kinds.objects.objects import GroupKind
 
 WORTH_A_PROCESS = 2_000
 """Objects; fewer are read in the time in which a process starts."""
@@ -35,20 +36,23 @@ BATCH_BYTES = 256 * 1024
 PAUSE_SECONDS = 0.05
 """Between two looks for what has come."""
 
+UnreadOwner = tuple[GroupKind, str, bytes]
+"""Kind, UID, and the object as it is stored."""
+
 log = structlog.get_logger(__name__)
 
 
 class OwnerSource(Protocol):
     """The cache; the child would take a third more memory with all that it imports."""
 
-    unread_owners: deque[bytes] | None
+    unread_owners: deque[UnreadOwner] | None
 
 
 async def read_ahead(cache: OwnerSource, definitions: Definitions, kinds_dir: Path | None) -> None:
     """Have owners read as they are stored, until cancelled. Without a processor to spare it does nothing."""
     if _processors() < 2:
         return
-    unread: deque[bytes] = deque()
+    unread: deque[UnreadOwner] = deque()
     cache.unread_owners = unread
     try:
         while len(unread) < WORTH_A_PROCESS:
@@ -92,7 +96,7 @@ async def _child(kinds_dir: Path | None) -> AsyncIterator[asyncio.subprocess.Pro
 
 
 async def _exchange(
-    child: asyncio.subprocess.Process, unread: deque[bytes], definitions: Definitions
+    child: asyncio.subprocess.Process, unread: deque[UnreadOwner], definitions: Definitions
 ) -> None:
     """Until the child ends. Raises OSError."""
     assert child.stdin is not None, "it has a pipe"
@@ -100,8 +104,9 @@ async def _exchange(
     under_way = 0
     while True:
         while unread and under_way < AT_ONCE:
-            await write_frame(child.stdin, list(_batch(unread)))
-            under_way += 1
+            if batch := list(_batch(unread, definitions)):
+                await write_frame(child.stdin, batch)
+                under_way += 1
         if not under_way:
             await asyncio.sleep(PAUSE_SECONDS)
             continue
@@ -113,14 +118,14 @@ async def _exchange(
             definitions.keep_packed(read)
 
 
-def _batch(unread: deque[bytes]) -> Iterator[bytes]:
-    left = BATCH_BYTES
-    for _ in range(BATCH_OBJECTS):
-        if not unread or left <= 0:
-            return
-        payload = unread.popleft()
-        left -= len(payload)
-        yield payload
+def _batch(unread: deque[UnreadOwner], definitions: Definitions) -> Iterator[bytes]:
+    """Without what deriving has read meanwhile: a child that is slow would read nothing but that."""
+    left, objects = BATCH_BYTES, 0
+    while unread and left > 0 and objects < BATCH_OBJECTS:
+        key, uid, payload = unread.popleft()
+        if not definitions.is_read(key, uid):
+            left, objects = left - len(payload), objects + 1
+            yield payload
 
 
 async def _read(kinds_dir: Path | None) -> None:

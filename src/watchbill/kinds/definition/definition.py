@@ -102,6 +102,10 @@ class Definitions:
             self._facts_cache.put((uid, kind), version, facts)
         return facts
 
+    def is_read(self, key: GroupKind, uid: str) -> bool:
+        """Whether facts of that object are kept, of whatever version."""
+        return (uid, self._definitions.get(key, self._unknown).key.kind) in self._facts_cache
+
     def read_packed(self, obj: Mapping[str, Any]) -> PackedFacts | None:
         """The object's facts for another process to keep; None where it would not look for them."""
         key, version = self._place(obj)

@@ -157,6 +157,10 @@ class FactsCache:
         self._put_recent(key, version, facts)
         return facts
 
+    def __contains__(self, key: Key) -> bool:
+        """At whatever version."""
+        return key in self._recent or key in self._packed
+
     def put(self, key: Key, version: str, facts: Facts) -> None:
         self._drop(key)
         self._put_recent(key, version, facts)
@@ -172,7 +176,7 @@ class FactsCache:
     def put_packed(self, key: Key, version: str, packed: bytes) -> None:
         """What was read elsewhere, unless it was read here meanwhile, or others would have to go for it."""
         has_room = self._packed_bytes + len(packed) <= self._max_bytes
-        if has_room and key not in self._recent and key not in self._packed:
+        if has_room and key not in self:
             self._put_packed(key, version, packed)
 
     def _put_packed(self, key: Key, version: str, packed: bytes) -> None:
