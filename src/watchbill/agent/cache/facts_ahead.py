@@ -28,6 +28,8 @@ from watchbill.kinds.objects.objects import GroupKind
 
 WORTH_A_PROCESS = 2_000
 """Objects; fewer are read in the time in which a process starts."""
+MAX_WAITING = 100_000
+"""Of objects; beyond, those that have waited longest are read when their workloads are derived."""
 AT_ONCE = 2
 """Batches under way, so that the child need not wait for the next."""
 BATCH_OBJECTS = 128
@@ -52,7 +54,7 @@ async def read_ahead(cache: OwnerSource, definitions: Definitions, kinds_dir: Pa
     """Have owners read as they are stored, until cancelled. Without a processor to spare it does nothing."""
     if _processors() < 2:
         return
-    unread: deque[UnreadOwner] = deque()
+    unread: deque[UnreadOwner] = deque(maxlen=MAX_WAITING)
     cache.unread_owners = unread
     try:
         while len(unread) < WORTH_A_PROCESS:
