@@ -23,6 +23,7 @@ from watchbill.agent.cache.cluster import (
     SharedSink,
 )
 from watchbill.agent.cache.event_log import EventLog
+from watchbill.agent.cache.facts_ahead import UnreadOwner
 from watchbill.agent.cache.nodes import PodsByNode
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree, TreeEntry
 from watchbill.agent.cache.plain_pods import PlainPods
@@ -87,8 +88,8 @@ class Cache:
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.events: EventLog | None = None
         """What Kubernetes says of workloads; None where nobody asks for it."""
-        self.unread_owners: deque[tuple[GroupKind, str, bytes]] | None = None
-        """What a process of its own is to read, while there is one: kind, UID and object."""
+        self.unread_owners: deque[UnreadOwner] | None = None
+        """What a process of its own is to read, while there is one."""
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as measured by exporters."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
